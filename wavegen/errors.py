@@ -1,0 +1,29 @@
+"""Every error a user can meet. Each message is one line that names the remedy."""
+
+
+class WavegenError(Exception):
+    """Base of all errors that are the caller's to mend; the command line exits with 2."""
+
+
+class AudioFileError(WavegenError):
+    """A file that cannot be read as audio, or not trusted once read."""
+
+
+class DataError(WavegenError):
+    """A folder, its metadata, its labels or its splits cannot be used as they are."""
+
+
+class LabelError(WavegenError):
+    """An unknown label attribute or class name; the message lists the known ones."""
+
+
+class ConfigError(WavegenError):
+    """A setting outside its range, or settings that contradict each other."""
+
+
+class ModelError(WavegenError):
+    """A model directory or run folder that is missing, incomplete or inconsistent."""
+
+
+class OutputError(WavegenError):
+    """A result that cannot be written: no room, no permission, not a folder."""

@@ -1,0 +1,81 @@
+"""Label attributes: closed sets of class names, their ids, and "unspecified".
+
+The attributes of a model are a dictionary from attribute name to class names, for
+example `{"digit": ("0", ..., "9"), "speaker": ("george", ...)}`. A clip's or a
+request's labels are a dictionary from attribute to class name; an attribute that is
+left out is unspecified, which has an id and an embedding of its own.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from wavegen.errors import LabelError
+
+Attributes = Mapping[str, Sequence[str]]
+Labels = Mapping[str, str]
+
+UNSPECIFIED = 0
+
+
+def encode(labels: Labels, attributes: Attributes) -> list[int]:
+    """Ids of `labels`, one per attribute in order: 0 is unspecified, class i is i + 1.
+
+    Raises:
+        LabelError: an unknown attribute or class; the message lists the known ones.
+    """
+    for name in labels:
+        if name not in attributes:
+            raise LabelError(f"unknown label attribute '{name}': {_known(attributes)}")
+    ids = []
+    for name, classes in attributes.items():
+        if name not in labels:
+            ids.append(UNSPECIFIED)
+        elif labels[name] in classes:
+            ids.append(list(classes).index(labels[name]) + 1)
+        else:
+            known = ", ".join(classes)
+            raise LabelError(f"unknown {name} '{labels[name]}': choose one of {known}")
+    return ids
+
+
+def parse(texts: Iterable[str], attributes: Attributes) -> dict[str, str]:
+    """Labels from the words of a command line: `dog`, or `digit=7` and `speaker=theo`.
+
+    The attribute may be left out where the model has only one.
+
+    Raises:
+        LabelError: an unknown attribute or class, one given twice, or a bare class name
+            for a model of several attributes.
+    """
+    labels: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        # A class name may itself hold an equals sign where there is but one attribute.
+        if len(attributes) == 1 and name not in attributes:
+            name, value = next(iter(attributes)), text
+        elif not equals:
+            raise LabelError(f"label '{text}' names no attribute: {_known(attributes)}")
+        if name in labels:
+            raise LabelError(f"label attribute '{name}' is given twice")
+        labels[name] = value
+    encode(labels, attributes)
+    return labels
+
+
+def describe(labels: Labels, attributes: Attributes) -> str:
+    """Class names joined by `-` in the attributes' order, for file names and pictures.
+
+    Unspecified attributes are left out; `any` if all are.
+    """
+    return "-".join(labels[name] for name in attributes if name in labels) or "any"
+
+
+def file_name(text: str) -> str:
+    """`text` with the characters that a file name cannot hold written as %XX."""
+    return "".join(c if c.isalnum() or c in "-+._ " else f"%{ord(c):02X}" for c in text)
+
+
+def _known(attributes: Attributes) -> str:
+    if not attributes:
+        return "this model was trained without labels, leave --label out"
+    choices = ", ".join(f"{name}={'|'.join(classes)}" for name, classes in attributes.items())
+    return f"say ATTRIBUTE=CLASS with {choices}"

@@ -1,0 +1,84 @@
+"""Waveform <-> codes by mu-law companding (ITU-T G.711's curve, without its 8-bit tables).
+
+The only quantiser of the project: training, priming, generating and scoring all use
+it, so one recording has one sequence of codes. Encoding compares the waveform with a
+fixed table of thresholds instead of computing logarithms, so numpy and torch, on any
+device, give the same codes for the same samples.
+
+Source: van den Oord et al. 2016, "WaveNet", section 2.2.
+"""
+
+from functools import cache
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Array = TypeVar("Array", np.ndarray, "Tensor")
+
+
+def encode(waveform: Array, quantization_channels: int = 256) -> Array:
+    """Quantise a waveform; samples beyond [-1, 1] are clamped (see `count_clamped`).
+
+    Args:
+        waveform: floating point, any shape, numpy or torch.
+        quantization_channels: number of codes Q; silence is code Q // 2.
+
+    Returns:
+        int64 codes in 0..Q-1 of the same shape and kind, on the same device.
+
+    Raises:
+        ValueError: the waveform holds NaN or infinity.
+    """
+    thresholds, _ = _tables(quantization_channels)
+    if isinstance(waveform, np.ndarray):
+        if not np.isfinite(waveform).all():
+            raise ValueError("a waveform with NaN or infinity has no codes")
+        return np.searchsorted(thresholds, waveform.astype(np.float32, copy=False), side="right")
+    import torch
+
+    if not torch.isfinite(waveform).all():
+        raise ValueError("a waveform with NaN or infinity has no codes")
+    edges = torch.from_numpy(thresholds).to(waveform.device)
+    return torch.bucketize(waveform.float().contiguous(), edges, right=True)
+
+
+def decode(codes: Array, quantization_channels: int = 256) -> Array:
+    """Expand codes to the centre of their bins.
+
+    Args:
+        codes: integers 0..Q-1, any shape, numpy or torch.
+        quantization_channels: number of codes Q.
+
+    Returns:
+        float32 waveform in [-1, 1] of the same shape and kind; `encode` gives the
+        codes back.
+    """
+    _, centres = _tables(quantization_channels)
+    if isinstance(codes, np.ndarray):
+        return centres[codes]
+    import torch
+
+    return torch.from_numpy(centres).to(codes.device)[codes.long()]
+
+
+def count_clamped(waveform: Array) -> int:
+    """Number of samples beyond [-1, 1], which `encode` clamps."""
+    return int((abs(waveform) > 1).sum())
+
+
+@cache
+def _tables(quantization_channels: int) -> tuple[np.ndarray, np.ndarray]:
+    """Thresholds (Q-1,) between neighbouring codes and centres (Q,), both float32."""
+    mu = quantization_channels - 1
+
+    def expand(position: np.ndarray) -> np.ndarray:
+        companded = 2 * position / mu - 1
+        return (np.sign(companded) * np.expm1(np.abs(companded) * np.log1p(mu)) / mu).astype(
+            np.float32
+        )
+
+    codes = np.arange(quantization_channels, dtype=np.float64)
+    return expand(codes[1:] - 0.5), expand(codes)
