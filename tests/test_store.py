@@ -1,0 +1,329 @@
+import json
+import os
+import pickle
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import audio_files as odd
+import numpy as np
+import pytest
+
+from wavegen import audio
+from wavegen.clips import Clip, find_clips
+from wavegen.errors import AudioFileError, ConfigError, DataError, OutputError
+from wavegen.store import AudioStore, open_store
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Three clips, one of them in stereo at another rate."""
+    folder = tmp_path / "data"
+    odd.save(folder / "a.wav", odd.noise(0.5, seed=1))
+    odd.save(folder / "b.flac", np.stack([odd.noise(1.0, 16_000, s) for s in (2, 3)], 1), 16_000)
+    odd.save(folder / "c.ogg", odd.noise(0.25, seed=4))
+    return folder
+
+
+def clips(data: Path) -> tuple[Clip, ...]:
+    return find_clips(data).clips
+
+
+def stores(cache: Path) -> list[Path]:
+    return [path.parent for path in cache.glob("*/*/index.json")]
+
+
+def decodings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the files decoded from here on."""
+    decoded: list[str] = []
+    blocks = audio.blocks
+
+    def counted(path: Path, sample_rate: int | None = None) -> object:
+        decoded.append(path.name)
+        return blocks(path, sample_rate)
+
+    monkeypatch.setattr(audio, "blocks", counted)
+    return decoded
+
+
+def test_the_store_holds_what_reading_gives(tmp_path: Path, data: Path) -> None:
+    found = clips(data)
+    store = open_store(found, 8000, folder=tmp_path / "cache")
+    assert store.names == ("a.wav", "b.flac", "c.ogg")
+    assert store.sample_rate == 8000
+    assert len(store) == 3
+    np.testing.assert_array_equal(store.lengths, [4000, 8000, 2000])
+    np.testing.assert_array_equal(store.offsets, [0, 4000, 12_000])
+    for i, clip in enumerate(found):
+        waveform = store.waveform(i)
+        assert waveform.dtype == np.float32
+        np.testing.assert_array_equal(waveform, audio.read(clip.path, 8000))
+        assert not waveform.flags.owndata
+        assert not waveform.flags.writeable
+
+
+def test_a_second_run_decodes_nothing(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = open_store(clips(data), 8000, folder=tmp_path / "cache")
+    decoded = decodings(monkeypatch)
+    second = open_store(clips(data), 8000, folder=tmp_path / "cache")
+    assert decoded == []
+    np.testing.assert_array_equal(first.waveform(1), second.waveform(1))
+
+
+def test_a_changed_file_is_noticed_and_replaces_the_store(
+    tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cache = tmp_path / "cache"
+    old = open_store(clips(data), 8000, folder=cache)
+    before = old.waveform(2).copy()
+    odd.save(data / "a.wav", odd.noise(0.75, seed=9))
+    odd.save(data / "d.wav", odd.noise(0.1))
+    capsys.readouterr()
+    store = open_store(clips(data), 8000, folder=cache)
+    assert "2 audio files are new, gone or changed" in capsys.readouterr().err
+    np.testing.assert_array_equal(store.lengths, [6000, 8000, 2000, 800])
+    assert stores(cache) == [store.folder]
+    # Who still has the old one open keeps it.
+    np.testing.assert_array_equal(old.waveform(2), before)
+
+
+def test_a_change_that_keeps_the_size_is_noticed(tmp_path: Path, data: Path) -> None:
+    open_store(clips(data), 8000, folder=tmp_path / "cache")
+    path = odd.save(data / "a.wav", odd.noise(0.5, seed=9))
+    status = path.stat()
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    store = open_store(clips(data), 8000, folder=tmp_path / "cache")
+    np.testing.assert_array_equal(store.waveform(0), audio.read(path))
+
+
+def test_other_data_rates_and_trims_do_not_replace_each_other(tmp_path: Path, data: Path) -> None:
+    cache = tmp_path / "cache"
+    found = clips(data)
+    open_store(found, 8000, folder=cache)
+    open_store(found, 16_000, folder=cache)
+    open_store(found, 8000, trim=20, folder=cache)
+    open_store(found[:1], 8000, folder=cache / "other")
+    odd.save(tmp_path / "more" / "a.wav")
+    open_store(clips(tmp_path / "more"), 8000, folder=cache)
+    assert len(stores(cache)) == 4
+    assert len(stores(cache / "other")) == 1
+
+
+def test_disjoint_parts_of_one_folder_live_side_by_side(tmp_path: Path, data: Path) -> None:
+    cache = tmp_path / "cache"
+    found = clips(data)
+    open_store(found[:2], 8000, folder=cache)
+    open_store(found[2:], 8000, folder=cache)
+    assert len(stores(cache)) == 2
+
+
+def test_the_order_of_the_clips_is_that_of_the_store(tmp_path: Path, data: Path) -> None:
+    found = clips(data)
+    open_store(found, 8000, folder=tmp_path / "cache")
+    store = open_store(found[::-1], 8000, folder=tmp_path / "cache")
+    assert store.names == ("c.ogg", "b.flac", "a.wav")
+    assert list(store.lengths) == [2000, 8000, 4000]
+
+
+def test_the_same_files_under_other_names_are_not_confused(tmp_path: Path) -> None:
+    odd.save(tmp_path / "data" / "dog" / "a.wav")
+    cache = tmp_path / "cache"
+    assert open_store(clips(tmp_path / "data"), 8000, folder=cache).names == ("dog/a.wav",)
+    assert open_store(clips(tmp_path / "data" / "dog"), 8000, folder=cache).names == ("a.wav",)
+
+
+def test_trimming_is_done_on_the_way_in(tmp_path: Path) -> None:
+    silence = np.zeros(8000, np.float32)
+    odd.save(tmp_path / "data" / "a.wav", np.concatenate([silence, odd.noise(1.0), silence]))
+    found = clips(tmp_path / "data")
+    store = open_store(found, 8000, trim=30, folder=tmp_path / "cache")
+    assert 8000 <= store.lengths[0] < 13_000
+    np.testing.assert_array_equal(store.waveform(0), audio.trim(audio.read(found[0].path), 30))
+
+
+def test_a_file_that_fails_in_decoding_is_left_out_whole(tmp_path: Path, data: Path) -> None:
+    # Damaged near its end, so that a good part of it is decoded before.
+    long = np.tile(odd.noise(1.0), 60)
+    odd.cut(odd.save(data / "aa.flac", long), 0.95)
+    found = clips(data)
+    assert len(found) == 4
+    store = open_store(found, 8000, folder=tmp_path / "cache")
+    assert store.names == ("a.wav", "b.flac", "c.ogg")
+    (left_out,) = store.skipped
+    assert left_out.name == "aa.flac"
+    assert left_out.reason.startswith("is cut short")
+    np.testing.assert_array_equal(store.waveform(1), audio.read(data / "b.flac", 8000))
+    assert (store.folder / "audio.f32").stat().st_size == 14_000 * 4
+    # The store is there now; whoever wants to stop at a bad file still does.
+    with pytest.raises(AudioFileError, match=r"data/aa\.flac: is cut short"):
+        open_store(found, 8000, folder=tmp_path / "cache", on_bad_file="fail")
+
+
+def test_failing_leaves_no_store(tmp_path: Path, data: Path) -> None:
+    odd.cut(odd.save(data / "d.flac", odd.noise(4.0)))
+    cache = tmp_path / "cache"
+    with pytest.raises(AudioFileError, match=r"d\.flac: is cut short"):
+        open_store(clips(data), 8000, folder=cache, on_bad_file="fail")
+    assert list(cache.glob("*/*")) == []
+
+
+def test_no_clip_that_can_be_decoded_is_a_data_error(tmp_path: Path) -> None:
+    odd.cut(odd.save(tmp_path / "data" / "a.flac", odd.noise(4.0)))
+    with pytest.raises(DataError, match=r"none of 1 clips can be decoded; a\.flac is cut short"):
+        open_store(clips(tmp_path / "data"), 8000, folder=tmp_path / "cache")
+    with pytest.raises(DataError, match="none of 0 clips"):
+        open_store([], 8000, folder=tmp_path / "cache")
+    assert list((tmp_path / "cache").glob("*/*")) == []
+
+
+def test_settings_out_of_range_are_config_errors(tmp_path: Path, data: Path) -> None:
+    with pytest.raises(ConfigError, match="sample rate"):
+        open_store(clips(data), 1, folder=tmp_path / "cache")
+    with pytest.raises(ConfigError, match="trim"):
+        open_store(clips(data), 8000, trim=-1, folder=tmp_path / "cache")
+
+
+@pytest.mark.parametrize(
+    ("file", "damage"),
+    [
+        ("audio.f32", lambda path: odd.cut(path)),
+        ("audio.f32", lambda path: path.write_bytes(b"")),
+        ("audio.f32", lambda path: path.unlink()),
+        ("index.json", lambda path: odd.cut(path)),
+        ("index.json", lambda path: path.write_text("{}")),
+        ("index.json", lambda path: path.write_text("[]")),
+    ],
+)
+def test_a_damaged_store_is_made_again(
+    tmp_path: Path, data: Path, file: str, damage: object
+) -> None:
+    cache = tmp_path / "cache"
+    folder = open_store(clips(data), 8000, folder=cache).folder
+    damage(folder / file)  # type: ignore[operator]
+    store = open_store(clips(data), 8000, folder=cache)
+    np.testing.assert_array_equal(store.waveform(2), audio.read(data / "c.ogg"))
+    assert odd.contents(folder.parent) == [folder.name]
+
+
+def test_nothing_half_written_is_seen_or_left(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "cache"
+    blocks = audio.blocks
+
+    def interrupted(path: Path, sample_rate: int | None = None) -> object:
+        assert stores(cache) == []
+        if path.name == "c.ogg":
+            raise KeyboardInterrupt
+        return blocks(path, sample_rate)
+
+    monkeypatch.setattr(audio, "blocks", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        open_store(clips(data), 8000, folder=cache)
+    assert list(cache.glob("*/*")) == []
+
+
+def test_what_a_killed_run_left_is_removed_after_a_day(tmp_path: Path, data: Path) -> None:
+    cache = tmp_path / "cache"
+    parent = open_store(clips(data), 8000, folder=cache).folder.parent
+    for name, age in ((".old.part", 2), (".fresh.part", 0)):
+        file = parent / name / "audio.f32"
+        file.parent.mkdir()
+        file.write_bytes(b"half")
+        for path in (file, file.parent):
+            os.utime(path, (time.time() - age * 86_400,) * 2)
+    odd.save(data / "d.wav")
+    store = open_store(clips(data), 8000, folder=cache)
+    assert odd.contents(parent) == sorted([".fresh.part", store.folder.name])
+
+
+BUILD = """
+import sys
+from pathlib import Path
+from wavegen import audio
+from wavegen.clips import find_clips
+from wavegen.errors import OutputError
+from wavegen.store import open_store
+try:
+    store = open_store(find_clips(sys.argv[1]).clips, 8000, folder=sys.argv[2], progress=False)
+    print(float(store.waveform(1).sum()), *store.lengths)
+except OutputError as error:
+    print(error)
+"""
+
+
+def test_processes_that_build_at_once_agree(tmp_path: Path) -> None:
+    data, cache = tmp_path / "data", tmp_path / "cache"
+    for i in range(30):
+        odd.save(data / f"{i:02}.wav", odd.noise(1.0, seed=i))
+    command = [sys.executable, "-c", BUILD, str(data), str(cache)]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    said = {process.communicate()[0] for process in running}
+    assert [process.returncode for process in running] == [0] * 4
+    expected = audio.read(data / "01.wav").sum()
+    assert said == {f"{float(expected)} {' '.join(['8000'] * 30)}\n"}
+    (folder,) = stores(cache)
+    assert odd.contents(folder.parent) == [folder.name]
+
+
+def test_a_full_disk_is_an_output_error_that_names_the_option(tmp_path: Path) -> None:
+    data, cache = tmp_path / "data", tmp_path / "cache"
+    odd.save(data / "a.wav", odd.noise(5.0))
+    done = subprocess.run(
+        [sys.executable, "-c", BUILD, str(data), str(cache)],
+        capture_output=True,
+        text=True,
+        check=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000)),
+    )
+    assert done.stdout.startswith(f"{cache}: cannot keep the decoded audio there")
+    assert "--data.store" in done.stdout
+    assert done.stdout.count("\n") == 1
+    assert list(cache.glob("*/*")) == []
+
+
+def test_a_cache_that_cannot_be_written_is_an_output_error(tmp_path: Path, data: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match=r"file/cache: .*Not a directory.*--data\.store"):
+        open_store(clips(data), 8000, folder=tmp_path / "file" / "cache")
+
+
+def test_a_pickled_store_is_small_and_the_same(tmp_path: Path, data: Path) -> None:
+    store = open_store(clips(data), 8000, folder=tmp_path / "cache")
+    pickled = pickle.dumps(store)
+    assert len(pickled) < 1000
+    again = pickle.loads(pickled)
+    assert isinstance(again, AudioStore)
+    np.testing.assert_array_equal(again.waveform(1), store.waveform(1))
+
+
+def test_the_default_place_follows_the_environment(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    monkeypatch.delenv("WAVEGEN_CACHE", raising=False)
+    assert open_store(clips(data), 8000).folder.is_relative_to(tmp_path / "xdg" / "wavegen")
+    monkeypatch.setenv("WAVEGEN_CACHE", str(tmp_path / "own"))
+    assert open_store(clips(data), 8000).folder.is_relative_to(tmp_path / "own")
+
+
+def test_progress_goes_to_stderr_unless_it_is_off(
+    tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    open_store(clips(data), 8000, folder=tmp_path / "a", progress=False)
+    assert capsys.readouterr() == ("", "")
+    open_store(clips(data), 8000, folder=tmp_path / "b")
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "decoding" in err
+
+
+def test_names_that_are_not_utf8_are_stored(tmp_path: Path) -> None:
+    odd.rename_to_bytes(odd.save(tmp_path / "data" / "a.wav"), b"\xff.wav")
+    store = open_store(clips(tmp_path / "data"), 8000, folder=tmp_path / "cache")
+    assert store.lengths[0] == 4000
+    json.loads((store.folder / "index.json").read_text(encoding="utf-8"))

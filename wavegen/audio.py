@@ -1,0 +1,347 @@
+"""Audio files: probe, read, resample, trim, write. The only file that knows soundfile.
+
+Decoders let a good deal through: headers that promise audio which is not there, rates
+and lengths that cannot be, samples that are not numbers. Here each of these becomes an
+`AudioFileError` that names the file.
+"""
+
+import os
+import stat
+import struct
+import wave
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import soundfile as sf
+import soxr
+
+from wavegen.errors import AudioFileError, ConfigError, OutputError
+from wavegen.files import appearing_whole
+
+AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
+LOWEST_RATE, HIGHEST_RATE = 100, 768_000
+
+_BLOCK_VALUES = 1 << 18  # frames times channels decoded at once: 1 MB
+# Encoders that write to a pipe cannot know the size: they put in 2^32-1 or about 2^31.
+_STREAMED_SIZE = 0x7FFF_F000
+_UNKNOWN_FRAMES = 1 << 62
+# The largest FLAC block has 65535 frames and needs at least this many bytes.
+_FLAC_BLOCK_FRAMES, _FLAC_BLOCK_BYTES = 65_535, 10
+_OGG_PAGE_BYTES = 65_307
+_MP3_TAIL_BYTES = 4096  # the frames of padding that an encoder asks players to leave out
+
+_Path = str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class AudioInfo:
+    """What a file's header says: rate in Hz, channels, and frames (samples per channel).
+
+    The frames of an MP3 without a length tag are an estimate.
+    """
+
+    sample_rate: int
+    channels: int
+    frames: int
+
+
+def display(path: _Path) -> str:
+    """Return `path` as printable text on one line, whatever bytes its name holds."""
+    text = os.fspath(path).encode("utf-8", "backslashreplace").decode()
+    return "".join(c if c >= " " and c != "\x7f" else f"\\x{ord(c):02x}" for c in text)
+
+
+def probe(path: _Path) -> AudioInfo:
+    """Read the header of an audio file, and check that the file can hold what it promises.
+
+    Raises:
+        AudioFileError: not audio, not readable, no frames, a rate outside 100 to
+            768,000 Hz, or fewer bytes than the header promises.
+    """
+    with _opened(path) as (file, _):
+        return AudioInfo(file.samplerate, file.channels, file.frames)
+
+
+def blocks(path: _Path, sample_rate: int | None = None) -> Iterator[np.ndarray]:
+    """Decode a file in bounded memory: float32 blocks `(time,)`, the mean of its channels.
+
+    With `sample_rate` (Hz) the blocks are resampled (soxr, HQ) as one stream, so that
+    their number leaves no trace. Samples beyond [-1, 1] are kept.
+
+    Raises:
+        AudioFileError: as `probe`; also a file that is cut short or damaged, holds NaN
+            or infinity, or is shorter than one sample at `sample_rate`.
+        ConfigError: `sample_rate` is outside 100 to 768,000 Hz.
+    """
+    if sample_rate is not None and not LOWEST_RATE <= sample_rate <= HIGHEST_RATE:
+        raise ConfigError(
+            f"a sample rate of {sample_rate} Hz is outside {LOWEST_RATE} to {HIGHEST_RATE}"
+        )
+    with _opened(path) as (file, descriptor):
+        if sample_rate is None or sample_rate == file.samplerate:
+            yield from _mono(path, file, descriptor)
+            return
+        stream = soxr.ResampleStream(
+            file.samplerate, sample_rate, num_channels=1, dtype="float32", quality="HQ"
+        )
+        produced = 0
+        for block in _mono(path, file, descriptor):
+            resampled = stream.resample_chunk(block)
+            produced += len(resampled)
+            if len(resampled):
+                yield resampled
+        rest = stream.resample_chunk(np.zeros(0, np.float32), last=True)
+        if produced + len(rest) == 0:
+            raise _bad(path, f"is shorter than one sample at {sample_rate} Hz; leave it out")
+        if len(rest):
+            yield rest
+
+
+def read(path: _Path, sample_rate: int | None = None) -> np.ndarray:
+    """Decode a whole file: float32 `(time,)`, mono, at `sample_rate` Hz or its own rate.
+
+    Raises:
+        AudioFileError, ConfigError: as `blocks`.
+    """
+    return np.concatenate(list(blocks(path, sample_rate)))
+
+
+def trim(waveform: np.ndarray, decibels: float) -> np.ndarray:
+    """Cut what is more than `decibels` below the loudest part from both ends.
+
+    Args:
+        waveform: float32 `(time,)`. Loudness is its RMS over windows of 2048 samples.
+        decibels: above 0. A silent waveform stays whole.
+    """
+    if not decibels > 0:
+        raise ConfigError(
+            f"cannot trim at {decibels} dB below the peak: give a number above 0, or none"
+        )
+    import librosa  # slow to import, and needed only here
+
+    if not waveform.any():
+        return waveform
+    trimmed, _ = librosa.effects.trim(waveform, top_db=decibels, ref=np.max)
+    return trimmed
+
+
+class WavWriter:
+    """Writes a mono 16-bit WAV piece by piece; the file appears when it is complete.
+
+    Used in a `with` statement. A sample x becomes round(32768 x), held within -32768 to
+    32767, so that what is read back differs by 1/65536 at most (1/32768 at full scale).
+    """
+
+    def __init__(self, path: _Path, sample_rate: int) -> None:
+        self._path = Path(path)
+        self._sample_rate = sample_rate
+        self._frames = 0
+
+    def __enter__(self) -> "WavWriter":
+        with ExitStack() as stack:
+            temporary = stack.enter_context(appearing_whole(self._path))
+            file = stack.enter_context(temporary.open("wb"))
+            self._wave = stack.enter_context(wave.open(file, "wb"))
+            self._wave.setnchannels(1)
+            self._wave.setsampwidth(2)
+            self._wave.setframerate(self._sample_rate)
+            self._stack = stack.pop_all()
+        return self
+
+    def append(self, waveform: np.ndarray) -> None:
+        """Write `waveform`, float32 `(time,)`, after what is there already.
+
+        Raises:
+            OutputError: it holds NaN or infinity, the file would pass the 4 GB that a WAV
+                can hold, or the disk is full. Leaving the `with` block by this error
+                leaves no file.
+        """
+        finite = np.isfinite(waveform)
+        if not finite.all():
+            second = (self._frames + int(np.argmin(finite))) / self._sample_rate
+            raise OutputError(
+                f"{display(self._path)}: not written: NaN or infinity at {second:.3f} s;"
+                " check the model that made it"
+            )
+        self._frames += len(waveform)
+        if 36 + 2 * self._frames >= 1 << 32:
+            raise OutputError(f"{display(self._path)}: a WAV holds 4 GB; write shorter ones")
+        scaled = np.rint(np.asarray(waveform, np.float64) * 32768)
+        self._wave.writeframesraw(np.clip(scaled, -32768, 32767).astype("<i2").tobytes())
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stack.__exit__(kind, error, traceback)
+
+
+def write(path: _Path, waveform: np.ndarray, sample_rate: int) -> None:
+    """Write `waveform`, float32 `(time,)`, as a mono 16-bit WAV, whole or not at all.
+
+    Raises:
+        OutputError: as `WavWriter.append`, or `path` cannot be written.
+    """
+    with WavWriter(path, sample_rate) as writer:
+        writer.append(waveform)
+
+
+def _bad(path: _Path, reason: str) -> AudioFileError:
+    return AudioFileError(f"{display(path)}: {reason}")
+
+
+def _cut_short(path: _Path, what: str) -> AudioFileError:
+    return _bad(path, f"is cut short ({what}); copy or export it again")
+
+
+@contextmanager
+def _opened(path: _Path) -> Iterator[tuple[sf.SoundFile, int]]:
+    """Open an audio file and check its header; yield it with its file descriptor.
+
+    soundfile is handed a descriptor because it refuses names that are not UTF-8.
+    """
+    with ExitStack() as stack:
+        try:
+            # Opening a pipe would wait for ever for somebody to write to it.
+            if not stat.S_ISREG(Path(path).stat().st_mode):
+                raise _bad(path, "is not a regular file; leave it out")
+            descriptor = stack.enter_context(Path(path).open("rb")).fileno()
+            size = os.fstat(descriptor).st_size
+            file = stack.enter_context(sf.SoundFile(descriptor, closefd=False))
+            _check_header(path, file)
+            _check_container(path, file, descriptor, size)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise _bad(
+                path, f"cannot be opened ({reason}); check that it exists and may be read"
+            ) from error
+        except sf.SoundFileError as error:
+            raise _bad(
+                path, "is not audio that can be read; give WAV, FLAC, OGG or MP3, or leave it out"
+            ) from error
+        yield file, descriptor
+
+
+def _check_header(path: _Path, file: sf.SoundFile) -> None:
+    if not LOWEST_RATE <= file.samplerate <= HIGHEST_RATE:
+        raise _bad(
+            path,
+            f"has a sample rate outside {LOWEST_RATE} to {HIGHEST_RATE} Hz"
+            f" ({file.samplerate}); repair its header or leave it out",
+        )
+    if file.frames <= 0:
+        raise _bad(path, "holds no audio (0 frames); export it again or leave it out")
+
+
+def _check_container(path: _Path, file: sf.SoundFile, descriptor: int, size: int) -> None:
+    """Hold the header's promise against the bytes that are there."""
+    if file.format in ("WAV", "WAVEX", "RF64"):
+        promised = _wav_data(descriptor)
+        if promised is not None and sum(promised) > size:
+            start, length = promised
+            raise _cut_short(path, f"{size - start} of {length} bytes of audio")
+    elif file.format == "OGG" and not _ogg_ends(descriptor, size):
+        raise _cut_short(path, "its last page is missing")
+    elif file.format == "FLAC":
+        if file.frames >= _UNKNOWN_FRAMES:
+            raise _bad(
+                path,
+                "does not say how long it is (FLAC written to a pipe); convert it again, to a file",
+            )
+        if file.frames // _FLAC_BLOCK_FRAMES * _FLAC_BLOCK_BYTES > size:
+            raise _bad(
+                path,
+                f"claims more audio than it can hold ({file.frames} frames in {size} bytes);"
+                " export it again",
+            )
+
+
+def _wav_data(descriptor: int) -> tuple[int, int] | None:
+    """Return where the audio of a WAV starts and its promised bytes; None if it has no promise."""
+    order = ">" if os.pread(descriptor, 4, 0) == b"RIFX" else "<"
+    offset, wide = 12, 0
+    for _ in range(1000):  # chunks; a crafted file could have millions of empty ones
+        header = os.pread(descriptor, 24, offset)
+        if len(header) < 8:
+            return None
+        name, length = header[:4], struct.unpack_from(order + "I", header, 4)[0]
+        if name == b"ds64" and len(header) == 24:
+            wide = struct.unpack_from("<Q", header, 16)[0]
+        if name == b"data":
+            if length == 0xFFFF_FFFF and wide:
+                return offset + 8, wide
+            return None if length >= _STREAMED_SIZE else (offset + 8, length)
+        offset += 8 + length + length % 2
+    return None
+
+
+def _ogg_ends(descriptor: int, size: int) -> bool:
+    """Whether the last page of an OGG is complete and marked as the last."""
+    tail = os.pread(descriptor, _OGG_PAGE_BYTES, max(0, size - _OGG_PAGE_BYTES))
+    page = tail[max(0, tail.rfind(b"OggS")) :]
+    if len(page) < 27:
+        return False
+    header = 27 + page[26]
+    return bool(page[5] & 4) and len(page) >= header + sum(page[27:header])
+
+
+def _mono(path: _Path, file: sf.SoundFile, descriptor: int) -> Iterator[np.ndarray]:
+    """Decode to the mean of the channels, block by block, holding the file to its promise."""
+    frames = 0
+    step = max(1, _BLOCK_VALUES // file.channels)
+    while frames < file.frames:
+        try:
+            block = file.read(step, dtype="float32", always_2d=True)
+        except sf.SoundFileError as error:
+            raise _cut_short(
+                path, f"or damaged, after {frames} of {file.frames} frames: {error}"
+            ) from error
+        if not len(block):
+            break
+        # NaN and infinity in any channel are still there in the mean.
+        with np.errstate(over="ignore", invalid="ignore"):
+            mono = block[:, 0] if file.channels == 1 else block.mean(axis=1)
+        finite = np.isfinite(mono)
+        if not finite.all():
+            second = (frames + int(np.argmin(finite))) / file.samplerate
+            raise _bad(
+                path, f"holds NaN or infinity (first at {second:.3f} s); repair it or leave it out"
+            )
+        frames += len(block)
+        yield mono
+    if frames < file.frames and (file.format != "MP3" or _mp3_says_length(descriptor)):
+        raise _cut_short(path, f"{frames} of {file.frames} frames")
+    if file.format == "MP3" and _mp3_goes_on(descriptor):
+        raise _bad(
+            path,
+            f"goes on after the length in its header ({file.frames} frames); convert it again",
+        )
+
+
+def _mp3_says_length(descriptor: int) -> bool:
+    """Whether an MP3's first frame carries the tag with its exact length."""
+    start = 0
+    header = os.pread(descriptor, 10, 0)
+    if header[:3] == b"ID3" and len(header) == 10:
+        size = header[6:]  # four times seven bits
+        start = 10 + (size[0] << 21 | size[1] << 14 | size[2] << 7 | size[3])
+    first = os.pread(descriptor, 64, start)
+    return b"Xing" in first or b"Info" in first
+
+
+def _mp3_goes_on(descriptor: int) -> bool:
+    """Whether frames follow the place where the decoder stopped.
+
+    Without a length tag the decoder estimates the length from the first frame, and stops
+    there even in the middle of the audio.
+    """
+    here = os.lseek(descriptor, 0, os.SEEK_CUR)
+    following = os.pread(descriptor, 2, here)
+    goes_on = len(following) == 2 and following[0] == 0xFF and following[1] >= 0xE0
+    return goes_on and os.fstat(descriptor).st_size - here > _MP3_TAIL_BYTES

@@ -1,0 +1,325 @@
+"""Finds the clips of a folder, with their labels and splits, and says what was left out."""
+
+import os
+import posixpath
+import re
+import stat
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from wavegen.audio import AUDIO_SUFFIXES, AudioInfo, display, probe
+from wavegen.errors import AudioFileError, ConfigError, DataError, LabelError, WavegenError
+from wavegen.splits import METADATA, SPLITS, Description, choose_validation, describe
+
+OnBadFile = Literal["skip", "fail"]
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One recording of a data set.
+
+    `name` is its path below the folder, printable, with `/` between folders. `labels`
+    maps attribute to class name; an attribute that is missing is unspecified. `size`
+    (bytes) and `mtime_ns` tell whether the file has changed since.
+    """
+
+    path: Path
+    name: str
+    labels: dict[str, str]
+    split: str
+    info: AudioInfo
+    size: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A file left out; `reason` reads on from the name: "is cut short (...)"."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class ClipSet:
+    """The clips of a folder, sorted by name.
+
+    `attributes` maps each label attribute, in the order of the columns or of the choice
+    made, to its class names in natural order ("2" before "10"). `notes` are remarks to be
+    printed once.
+    """
+
+    folder: Path
+    clips: tuple[Clip, ...]
+    attributes: dict[str, tuple[str, ...]]
+    skipped: tuple[Skipped, ...]
+    notes: tuple[str, ...]
+
+    def of(self, split: str) -> tuple[Clip, ...]:
+        """Return the clips of "train", "validation" or "test"."""
+        return tuple(clip for clip in self.clips if clip.split == split)
+
+    def commonest_sample_rate(self, limit: int = 16_000) -> int:
+        """Return the rate (Hz) that most clips have, the higher of equals; `limit` at most."""
+        rates = Counter(clip.info.sample_rate for clip in self.clips)
+        return min(limit, max(rates, key=lambda rate: (rates[rate], rate)))
+
+
+class _LeftOut:
+    """Collects the files left out, or raises at the first one."""
+
+    def __init__(self, root: Path, on_bad_file: OnBadFile) -> None:
+        self._root = root
+        self._fail = on_bad_file == "fail"
+        self.skipped: list[Skipped] = []
+
+    def add(self, name: str, reason: str, kind: type[WavegenError] = DataError) -> None:
+        if self._fail:
+            raise kind(f"{display(self._root / name)}: {reason}")
+        self.skipped.append(Skipped(display(name), reason))
+
+
+def find_clips(
+    folder: str | os.PathLike[str],
+    labels: Sequence[str] | None = None,
+    label_pattern: str | None = None,
+    validation_fraction: float = 0.1,
+    on_bad_file: OnBadFile = "skip",
+    seed: int = 0,
+) -> ClipSet:
+    """Find every clip below `folder`, with its labels and its split (see `splits.describe`).
+
+    Links to folders are followed, each folder being read once; hidden files and folders
+    are left alone. Only headers are read, so damage further on shows when decoding.
+    Where nothing is in validation, clips are chosen from train (`choose_validation`); no
+    test split is made up.
+
+    Args:
+        labels: the attributes to keep; by default every further column of the metadata,
+            every named group of the pattern, or `label` for class folders.
+        label_pattern: a regular expression with named groups, searched in the file name.
+        validation_fraction: of the clips, where the data has no validation split.
+        on_bad_file: "skip" lists a file that cannot be used, "fail" raises.
+        seed: of the choice of validation clips.
+
+    Raises:
+        DataError: no usable clip, or metadata that cannot be used.
+        LabelError: an attribute in `labels` that is not there.
+        ConfigError: a setting outside its range, or a pattern without named groups.
+        AudioFileError: a bad file, if `on_bad_file` is "fail".
+    """
+    if on_bad_file not in ("skip", "fail"):
+        raise ConfigError(f"--data.on_bad_file is {on_bad_file!r}; give skip or fail")
+    if not 0 < validation_fraction < 1:
+        raise ConfigError(
+            f"--data.validation_fraction is {validation_fraction}; give one between 0 and 1"
+        )
+    root = Path(folder)
+    left_out = _LeftOut(root, on_bad_file)
+    names, notes = _audio_files(root, left_out)
+    try:
+        described = describe(root, names, labels, label_pattern)
+    except (DataError, LabelError) as error:
+        raise type(error)(f"{display(root)}: {display(str(error))}") from error
+    for name, reason in described.left_out:
+        left_out.add(name, reason)
+    clips = _probed(root, described.files, left_out)
+    if not clips:
+        first = left_out.skipped[0]
+        raise DataError(
+            f"{display(root)}: none of its {len(names)} audio files can be used;"
+            f" {first.name} {first.reason}"
+        )
+    clips = _with_validation(clips, validation_fraction, seed)
+    if not any(clip.split == "train" for clip in clips):
+        raise DataError(f"{display(root)}: no clip is in the train split; put some there")
+    classes = _attributes(clips)
+    # In the order of the columns, whichever clip comes first.
+    attributes = {key: classes[key] for key in map(display, described.attributes) if key in classes}
+    return ClipSet(
+        folder=root,
+        clips=tuple(clips),
+        attributes=attributes,
+        skipped=tuple(left_out.skipped),
+        notes=(*notes, *described.notes, *_remarks(clips, attributes)),
+    )
+
+
+def _audio_files(root: Path, left_out: _LeftOut) -> tuple[list[str], list[str]]:
+    """Return the audio files below `root` as sorted relative paths with `/`, and remarks."""
+    try:
+        status = root.stat()
+    except OSError as error:
+        raise DataError(
+            f"{display(root)}: cannot be opened ({error.strerror}); check the path"
+        ) from error
+    if not stat.S_ISDIR(status.st_mode):
+        raise DataError(f"{display(root)}: is not a folder; give the folder that holds the clips")
+    found: list[str] = []
+    notes: list[str] = []
+    others: Counter[str] = Counter()
+    seen: set[tuple[int, int]] = set()
+    waiting = [""]
+    while waiting:
+        prefix = waiting.pop()
+        try:
+            status = (root / prefix).stat()
+            if (status.st_dev, status.st_ino) in seen:
+                notes.append(f"{display(prefix)} leads to a folder already read: not read again")
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            with os.scandir(root / prefix) as scan:
+                entries = sorted(scan, key=lambda entry: entry.name, reverse=True)
+        except OSError as error:
+            left_out.add(prefix or ".", f"cannot be opened ({error.strerror}); allow reading it")
+            continue
+        for entry in entries:
+            name = posixpath.join(prefix, entry.name)
+            suffix = posixpath.splitext(entry.name)[1].lower()
+            if entry.name.startswith("."):
+                continue
+            # Of a link that leads to itself, the entry would raise and the path says no.
+            if Path(entry.path).is_dir() if entry.is_symlink() else entry.is_dir():
+                waiting.append(name)
+            elif suffix in AUDIO_SUFFIXES:
+                found.append(name)
+            elif entry.name not in METADATA:
+                others[display(suffix) or "without suffix"] += 1
+    kinds = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common(5))
+    if not found:
+        closed = [f"{one.name} {one.reason}" for one in left_out.skipped]
+        raise DataError(
+            f"{display(root)}: no audio in it ({', '.join(closed[:1]) or kinds or 'no files'});"
+            f" give a folder with {' '.join(AUDIO_SUFFIXES)} files"
+        )
+    if others:
+        notes.append(f"{_count(others.total(), 'file')} of other kinds left alone: {kinds}")
+    return sorted(found), notes
+
+
+def _probed(root: Path, files: Mapping[str, Description], left_out: _LeftOut) -> list[Clip]:
+    clips = []
+    for name, description in files.items():
+        path = root / name
+        try:
+            info = probe(path)
+            status = path.stat()
+        except AudioFileError as error:
+            left_out.add(name, str(error).removeprefix(f"{display(path)}: "), AudioFileError)
+            continue
+        clips.append(
+            Clip(
+                path=path,
+                name=display(name),
+                # Whatever bytes a name holds, labels can be printed and written as JSON.
+                labels={display(key): display(it) for key, it in description.labels.items()},
+                split=description.split or "train",
+                info=info,
+                size=status.st_size,
+                mtime_ns=status.st_mtime_ns,
+            )
+        )
+    return clips
+
+
+def _with_validation(clips: Sequence[Clip], fraction: float, seed: int) -> list[Clip]:
+    if any(clip.split == "validation" for clip in clips):
+        return list(clips)
+    train = [position for position, clip in enumerate(clips) if clip.split == "train"]
+    names = [clips[position].name for position in train]
+    labels = [clips[position].labels for position in train]
+    chosen = {train[i] for i in choose_validation(names, labels, fraction, seed)}
+    return [
+        replace(clip, split="validation") if position in chosen else clip
+        for position, clip in enumerate(clips)
+    ]
+
+
+def _attributes(clips: Iterable[Clip]) -> dict[str, tuple[str, ...]]:
+    classes: defaultdict[str, set[str]] = defaultdict(set)
+    for clip in clips:
+        for attribute, name in clip.labels.items():
+            classes[attribute].add(name)
+    return {key: tuple(sorted(names, key=_natural)) for key, names in classes.items()}
+
+
+def _natural(name: str) -> tuple[list[object], str]:
+    """Sort key in which runs of digits count as numbers."""
+    parts = re.split(r"([0-9]+)", name.casefold())
+    numbers = [part.lstrip("0") for part in parts]
+    # Text and digits alternate, so only like is compared with like.
+    return [(len(n), n) if i % 2 else parts[i] for i, n in enumerate(numbers)], name
+
+
+def _remarks(clips: Sequence[Clip], attributes: Mapping[str, Sequence[str]]) -> list[str]:
+    notes = []
+    several = sum(clip.info.channels > 1 for clip in clips)
+    if several:
+        notes.append(f"{_count(several, 'file')} of more than one channel: mixed to mono by mean")
+    trained, validated = (
+        [clip.labels for clip in clips if clip.split == split] for split in ("train", "validation")
+    )
+    if not validated:
+        notes.append("nothing is in validation: no clip can be spared from training")
+    for attribute, names in attributes.items():
+        unspecified = sum(attribute not in clip.labels for clip in clips)
+        if unspecified:
+            notes.append(f"{_count(unspecified, 'clip')} without {attribute}: left unspecified")
+        missing = set(names) - {labels.get(attribute) for labels in trained}
+        if missing:
+            notes.append(f"{attribute} not in train, so never learned: {_some(missing)}")
+        missing = set(names) - {labels.get(attribute) for labels in validated}
+        if missing and validated:
+            notes.append(f"{attribute} not in validation: {_some(missing)}")
+    return notes
+
+
+def summary(clip_set: ClipSet, sample_rate: int) -> str:
+    """Return what there is to train on as a short table, with what was left out and why.
+
+    `sample_rate` (Hz) is the one trained at.
+    """
+    clips = clip_set.clips
+    groups = [(split, clip_set.of(split)) for split in SPLITS]
+    rows = [("", "clips", "h:mm:ss", "classes")]
+    for title, group in [*((s, g) for s, g in groups if g), ("all", clips)]:
+        seconds = round(sum(clip.info.frames / clip.info.sample_rate for clip in group))
+        length = f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}"
+        classes = ", ".join(f"{len(names)} {key}" for key, names in _attributes(group).items())
+        rows.append((title, str(len(group)), length, classes or "none"))
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    lines = [
+        f"{row[0]:<{widths[0]}}  {row[1]:>{widths[1]}}  {row[2]:>{widths[2]}}  {row[3]}"
+        for row in rows
+    ]
+    rates = Counter(clip.info.sample_rate for clip in clips)
+    resampled = [f"{n} from {rate}" for rate, n in sorted(rates.items()) if rate != sample_rate]
+    lines += ["", f"sample rate: {sample_rate} Hz"]
+    if resampled:
+        lines[-1] += f" (resampled: {', '.join(resampled[:5])}{', ...' * (len(resampled) > 5)})"
+    for attribute, names in clip_set.attributes.items():
+        counts = Counter(clip.labels.get(attribute) for clip in clips)
+        listed = ", ".join(f"{name} ({counts[name]})" for name in names[:12])
+        more = f", and {len(names) - 12} more" if len(names) > 12 else ""
+        lines.append(f"{attribute}: {listed}{more}")
+    if clip_set.skipped:
+        lines.append(f"left out: {_count(len(clip_set.skipped), 'file')}")
+        by_reason: defaultdict[str, list[str]] = defaultdict(list)
+        for skipped in clip_set.skipped:
+            # Figures stand in brackets; without them equal reasons meet.
+            by_reason[re.sub(r" \(.*?\)", "", skipped.reason)].append(skipped.name)
+        lines += [f"  {len(found)}: {why}: {_some(found)}" for why, found in by_reason.items()]
+    lines += [f"note: {note}" for note in clip_set.notes]
+    return "\n".join(lines)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _some(names: Iterable[str]) -> str:
+    listed = sorted(names, key=_natural)
+    return ", ".join(listed[:5]) + (f" and {len(listed) - 5} more" if len(listed) > 5 else "")
