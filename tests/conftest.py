@@ -1,0 +1,36 @@
+"""What several test files share: small networks and a small labelled data set."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import small
+import soundfile
+
+from wavegen.wavenet import WaveNet
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep decoded clips out of the user's cache."""
+    monkeypatch.setenv("WAVEGEN_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture
+def make_network() -> Callable[..., WaveNet]:
+    """Makes small networks: `small.network`."""
+    return small.network
+
+
+@pytest.fixture
+def tone_folder(tmp_path: Path) -> Path:
+    """Two classes of six short recordings at 8 kHz: a low tone and a high one, with noise."""
+    rng = np.random.default_rng(0)
+    for name, hertz in {"low": 200, "high": 900}.items():
+        (tmp_path / "tones" / name).mkdir(parents=True)
+        for number in range(6):
+            time = np.arange(1200 + 100 * number) / 8000
+            tone = 0.5 * np.sin(2 * np.pi * hertz * time) + 0.01 * rng.standard_normal(len(time))
+            soundfile.write(tmp_path / "tones" / name / f"{number}.wav", tone, 8000)
+    return tmp_path / "tones"

@@ -1,0 +1,113 @@
+"""The model directory: `config.json` and `model.safetensors`, all one needs to generate.
+
+Nothing in it is code: the config is checked field by field, the weights are plain
+tensors, and their shapes must be those of the config.
+"""
+
+import hashlib
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from wavegen.config import WaveNetConfig
+from wavegen.errors import ConfigError, ModelError
+from wavegen.files import appearing_whole, file_sha256, make_folder, write_text
+from wavegen.wavenet import WaveNet
+
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+
+
+def find_model(path: str | Path) -> Path:
+    """The model directory of `path`, itself or its `model/` (a run folder).
+
+    Raises:
+        ModelError: neither holds a model.
+    """
+    path = Path(path)
+    if (folder := _model_folder(path)) is not None:
+        return folder
+    if not path.exists():
+        raise ModelError(f"{path}: no such folder; name a run folder or its model folder")
+    raise ModelError(
+        f"{path}: holds no model ({CONFIG} and {WEIGHTS}); a run has one in model/ "
+        "after its first validation"
+    )
+
+
+def is_model(path: str | Path) -> bool:
+    """Whether `path` is a model directory or a run folder that has one."""
+    return _model_folder(Path(path)) is not None
+
+
+def save_model(network: WaveNet, folder: str | Path) -> None:
+    """Write `network` as a model directory; each file appears whole, the config last."""
+    folder = make_folder(folder)
+    weights = {
+        name: tensor.detach().to("cpu", torch.float32).contiguous()
+        for name, tensor in network.state_dict().items()
+    }
+    with appearing_whole(folder / WEIGHTS) as temporary:
+        temporary.write_bytes(save(weights, metadata={"format": "pt"}))
+    write_text(folder / CONFIG, network.config.to_json())
+
+
+def load_config(path: str | Path) -> WaveNetConfig:
+    """The config of a model directory or run folder, without its weights.
+
+    Raises:
+        ModelError: no model there, or its config is damaged.
+    """
+    file = find_model(path) / CONFIG
+    try:
+        return WaveNetConfig.from_json(file.read_text(encoding="utf-8"))
+    except (ConfigError, UnicodeDecodeError, OSError) as error:
+        raise ModelError(f"{file}: {error}") from error
+
+
+def load_model(path: str | Path, device: str | torch.device = "cpu") -> WaveNet:
+    """The network of a model directory or run folder, float32, in evaluation mode.
+
+    Raises:
+        ModelError: no model there, a damaged file, or weights of other shapes than the
+            config's.
+    """
+    folder = find_model(path)
+    config = load_config(folder)
+    file = folder / WEIGHTS
+    # Shapes are compared before memory is taken: a config cannot ask for more than the
+    # weights that lie beside it.
+    with torch.device("meta"):
+        network = WaveNet(config)
+    expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    try:
+        with safe_open(file, framework="pt") as stored:
+            names = set(stored.keys())
+            shapes = {name: tuple(stored.get_slice(name).get_shape()) for name in names}
+            for name in sorted(names | set(expected)):
+                if shapes.get(name) != expected.get(name):
+                    raise ModelError(
+                        f"{file}: '{name}' has shape {shapes.get(name)}, but {CONFIG} asks for "
+                        f"{expected.get(name)}; the two files are not of one model"
+                    )
+            weights = {name: stored.get_tensor(name).to(device, torch.float32) for name in names}
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{file}: damaged or not a safetensors file ({error})") from error
+    network.load_state_dict(weights, assign=True)
+    return network.requires_grad_(False).eval()
+
+
+def fingerprint(path: str | Path) -> str:
+    """SHA-256 over config and weights of a model, to tell whether two are the same."""
+    folder = find_model(path)
+    parts = "".join(file_sha256(folder / name) for name in (CONFIG, WEIGHTS))
+    return hashlib.sha256(parts.encode()).hexdigest()
+
+
+def _model_folder(path: Path) -> Path | None:
+    for folder in (path, path / "model"):
+        if (folder / CONFIG).is_file() and (folder / WEIGHTS).is_file():
+            return folder
+    return None

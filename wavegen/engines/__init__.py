@@ -1,0 +1,47 @@
+"""Engines generate sample by sample with constant work per sample.
+
+`Engine` is what every implementation offers; `wavegen.engines.torch_queue` is the
+reference that the others are tested against.
+"""
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from wavegen.sampling import Sampling
+
+
+class Engine(Protocol):
+    """Generates B streams of one network side by side.
+
+    Shapes: B streams, T time, L layers, G gate channels, Q codes; F conditioning
+    frames, 1 for labels, which hold for the whole stream.
+    """
+
+    def start(
+        self,
+        bias: "Tensor",
+        sampling: "Sampling",
+        *,
+        unspecified: "Tensor | None" = None,
+        prompt: "Tensor | None" = None,
+    ) -> None:
+        """Begin new streams, after their prompts if they have any.
+
+        Args:
+            bias: (B, F, L, G) of `WaveNet.conditioning`.
+            sampling: how codes are drawn.
+            unspecified: (B, F, L, G) without labels, needed where `sampling.guided`.
+            prompt: int64 codes (B, T) that the streams go on from; one parallel pass
+                takes them in.
+        """
+        ...
+
+    def generate(self, noise: "Tensor") -> "Tensor":
+        """Draw the next codes, int64 (B, T), one for each number of noise, float64 (B, T)."""
+        ...
+
+    def force(self, codes: "Tensor") -> "Tensor":
+        """Go on with given codes, int64 (B, T), and return the logits (B, T, Q) that met them."""
+        ...

@@ -1,0 +1,102 @@
+"""The reference engine: ring buffers ("queues") in plain torch.
+
+Each layer keeps its last (kernel_size - 1) * dilation inputs in a ring, so a sample
+costs one pass through the layers however long the receptive field is.
+
+Source: Le Paine et al. 2016, "Fast Wavenet Generation Algorithm".
+"""
+
+import torch
+from torch import Tensor
+
+from wavegen.sampling import Sampling, draw, guide
+from wavegen.wavenet import WaveNet, gated
+
+
+class TorchQueue:
+    """`wavegen.engines.Engine` on the device and in the precision of the network.
+
+    Args:
+        network: its weights are read at every `start`.
+    """
+
+    def __init__(self, network: WaveNet) -> None:
+        self.network = network
+
+    @torch.inference_mode()
+    def start(
+        self,
+        bias: Tensor,
+        sampling: Sampling,
+        *,
+        unspecified: Tensor | None = None,
+        prompt: Tensor | None = None,
+    ) -> None:
+        """See `Engine.start`."""
+        streams = bias.shape[0]
+        self.sampling = sampling
+        if sampling.guided:
+            assert unspecified is not None, "guidance needs the gates without labels"
+            # Every stream runs twice, with its labels and without, on the same codes.
+            bias = torch.cat([bias, unspecified])
+        self._rows = bias.shape[0] // streams
+        self._bias = bias[:, 0].unbind(dim=1)  # L times (rows * B, G)
+
+        network = self.network
+        # Packed here and not earlier: weights loaded or swapped since are never missed.
+        self._kernels = [block.kernel.transpose(1, 2).flatten(0, 1) for block in network.blocks]
+
+        window = bias.new_full((streams, network.history + 1), network.start_symbol).long()
+        if prompt is not None:
+            window = torch.cat([window, prompt], dim=1)[:, -(network.history + 1) :]
+        self._codes = window[:, -1]
+        self._time = 0
+        past = network.activations(window[:, :-1].repeat(self._rows, 1), bias)
+        # A ring is a list, so that a step stores and fetches tensors without copying them.
+        # The oldest input is at place 0, where step 0 will look for it.
+        self._queues = [
+            list(stream[-(network.config.kernel_size - 1) * block.dilation :].clone())
+            for block, (stream, _) in zip(network.blocks, past, strict=True)
+        ]
+
+    @torch.inference_mode()
+    def generate(self, noise: Tensor) -> Tensor:
+        """See `Engine.generate`."""
+        codes = torch.empty(noise.shape, dtype=torch.int64, device=self._codes.device)
+        columns = noise.to(codes.device).t().contiguous()
+        for time, column in enumerate(columns):
+            self._codes = draw(self._step(), column, self.sampling)
+            codes[:, time] = self._codes
+        return codes
+
+    @torch.inference_mode()
+    def force(self, codes: Tensor) -> Tensor:
+        """See `Engine.force`."""
+        logits = []
+        for column in codes.t():
+            logits.append(self._step())
+            self._codes = column
+        return torch.stack(logits, dim=1)
+
+    def _step(self) -> Tensor:
+        """Logits (B, Q) of the next code; takes the newest code into the queues."""
+        network = self.network
+        stream = network.embedding(self._codes.repeat(self._rows))
+        gates = []
+        for block, kernel, queue, bias in zip(
+            network.blocks, self._kernels, self._queues, self._bias, strict=True
+        ):
+            length = len(queue)
+            place = self._time % length
+            # Taps lie a dilation apart in the ring, the oldest at the place to be reused.
+            taps = [queue[(place + ago) % length] for ago in range(0, length, block.dilation)]
+            total = torch.addmm(bias, torch.cat([*taps, stream], dim=-1), kernel)
+            queue[place] = stream
+            gates.append(gated(*total.chunk(2, dim=-1)))
+            stream = block.residual(stream, gates[-1])
+        self._time += 1
+        logits = network.head(torch.cat(gates, dim=-1))
+        if self.sampling.guided:
+            conditioned, unspecified = logits.chunk(2)
+            logits = guide(conditioned, unspecified, self.sampling.guidance)
+        return logits

@@ -1,0 +1,178 @@
+"""The network: dilated causal convolutions over mu-law codes, conditioned on labels.
+
+Source: van den Oord et al. 2016, "WaveNet: A Generative Model for Raw Audio".
+
+Letters used for shapes: B batch, T time, C channels, Q codes, L layers, G gate
+channels, H = receptive_field - 1 (the history that a prediction needs besides the
+newest code), A label attributes, F conditioning frames (1 for labels).
+
+Before a recording's first code the network sees a learned start symbol, for ever: the
+history of the first sample is H + 1 start symbols. So every prediction, the first one
+included, comes from the same arithmetic on a full window of inputs; training crops,
+chunks of a long recording and the start of a generated one need no padding rule of
+their own.
+"""
+
+from collections.abc import Iterable, Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from wavegen.config import WaveNetConfig
+
+
+class WaveNet(nn.Module):
+    """Logits of every code of a sequence given the codes before it.
+
+    Args:
+        config: the architecture.
+    """
+
+    def __init__(self, config: WaveNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        residual, gate = config.residual_channels, config.gate_channels
+        # The last row is the start symbol.
+        self.embedding = nn.Embedding(config.quantization_channels + 1, residual)
+        # Row 0 of each is "unspecified".
+        self.label_embeddings: Iterable[nn.Embedding] = nn.ModuleList(  # type: ignore[assignment]
+            nn.Embedding(len(classes) + 1, residual) for classes in config.labels.values()
+        )
+        # Serves all layers at once; its bias is the bias of the gates.
+        self.gate_bias = nn.Linear(residual, config.layers * gate)
+        self.blocks: Sequence[ResidualBlock] = nn.ModuleList(  # type: ignore[assignment]
+            ResidualBlock(config, dilation) for dilation in config.dilations
+        )
+        # One product over the gates of all layers equals the sum of their skip projections.
+        self.skip = nn.Linear(config.layers * (gate // 2), config.skip_channels)
+        self.hidden = nn.Linear(config.skip_channels, config.skip_channels)
+        self.output = nn.Linear(config.skip_channels, config.quantization_channels)
+        # A fresh network predicts all codes alike: training starts at log2 Q bits.
+        nn.init.zeros_(self.output.weight)
+        nn.init.zeros_(self.output.bias)
+
+    @property
+    def start_symbol(self) -> int:
+        """The input id that stands for "before the recording"."""
+        return self.config.quantization_channels
+
+    @property
+    def history(self) -> int:
+        """H: inputs before the newest one that a prediction depends on."""
+        return self.config.receptive_field - 1
+
+    def forward(self, codes: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Predict whole recordings from their beginning.
+
+        Args:
+            codes: int64 (B, T).
+            labels: int64 (B, A) ids as in `wavegen.labels`; None leaves all unspecified.
+
+        Returns:
+            Logits (B, T, Q); `logits[:, t]` predicts `codes[:, t]` from the codes before t.
+        """
+        start = codes.new_full((codes.shape[0], self.history + 1), self.start_symbol)
+        inputs = torch.cat([start, codes[:, :-1]], dim=1)
+        return self.predict(inputs, self.conditioning(labels, codes.shape[0]))
+
+    def conditioning(self, labels: Tensor | None, batch: int = 1) -> Tensor:
+        """What conditions the network, as a bias on every gate.
+
+        Args:
+            labels: int64 (B, A), or None for all unspecified.
+            batch: B where `labels` is None.
+
+        Returns:
+            (B, F, L, G) with F = 1: labels hold for the whole recording.
+        """
+        weight = self.gate_bias.weight
+        if labels is None:
+            shape = (batch, len(self.config.labels))
+            labels = torch.zeros(shape, dtype=torch.int64, device=weight.device)
+        total = weight.new_zeros(labels.shape[0], self.config.residual_channels)
+        for attribute, embedding in enumerate(self.label_embeddings):
+            total = total + embedding(labels[:, attribute])
+        return self.gate_bias(total).view(-1, 1, self.config.layers, self.config.gate_channels)
+
+    def predict(self, inputs: Tensor, bias: Tensor) -> Tensor:
+        """Predict the codes that follow each full window of inputs.
+
+        Args:
+            inputs: int64 (B, H + T), codes or start symbols.
+            bias: (B, 1, L, G) from `conditioning`.
+
+        Returns:
+            Logits (B, T, Q); `logits[:, t]` follows `inputs[:, : H + t + 1]`.
+        """
+        time = inputs.shape[1] - self.history
+        gates = [gate[-time:] for _, gate in self.activations(inputs, bias)]
+        return self.head(torch.cat(gates, dim=-1)).transpose(0, 1)
+
+    def activations(self, inputs: Tensor, bias: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Run the blocks over inputs (B, N), N >= H, and yield each one's input and gate.
+
+        Both are (time, B, C) and lose (kernel_size - 1) * dilation steps of time at
+        every block: only windows full of real inputs are computed.
+        """
+        # Time goes first so that the taps of a convolution are plain slices of memory.
+        stream = self.embedding(inputs.t())
+        if torch.is_autocast_enabled(stream.device.type):
+            # Else the residual stream stays in float32 and is cast again in every block.
+            dtype = torch.get_autocast_dtype(stream.device.type)
+            stream, bias = stream.to(dtype), bias.to(dtype)
+        last = len(self.blocks) - 1
+        for layer, block in enumerate(self.blocks):
+            gate = block.gate(block.taps(stream), bias[:, 0, layer])
+            yield stream, gate
+            if layer < last:
+                stream = block.residual(stream[-gate.shape[0] :], gate)
+
+    def head(self, gates: Tensor) -> Tensor:
+        """Logits (..., Q) from the concatenated gates of all layers (..., L * G / 2)."""
+        return self.output(F.relu(self.hidden(F.relu(self.skip(gates)))))
+
+
+class ResidualBlock(nn.Module):
+    """One dilated causal convolution, its gate and its residual projection.
+
+    Args:
+        config: the architecture.
+        dilation: distance between the taps, in samples.
+    """
+
+    def __init__(self, config: WaveNetConfig, dilation: int) -> None:
+        super().__init__()
+        self.dilation = dilation
+        shape = (config.kernel_size, config.gate_channels, config.residual_channels)
+        # Oldest tap first; the bias is in `WaveNet.gate_bias`.
+        self.kernel = nn.Parameter(torch.empty(shape))
+        bound = (config.kernel_size * config.residual_channels) ** -0.5
+        nn.init.uniform_(self.kernel, -bound, bound)
+        self.projection = nn.Linear(config.gate_channels // 2, config.residual_channels)
+
+    def taps(self, stream: Tensor) -> list[Tensor]:
+        """The block's input (T, B, C) as seen by each tap, oldest first: (T', B, C) each."""
+        last = self.kernel.shape[0] - 1
+        time = stream.shape[0] - last * self.dilation
+        return [stream[tap * self.dilation :][:time] for tap in range(last + 1)]
+
+    def gate(self, taps: list[Tensor], bias: Tensor) -> Tensor:
+        """tanh * sigmoid of the convolution plus bias (B, G): (..., B, G / 2)."""
+        leading = taps[0].shape[:-1]
+        # addmm adds each tap's product to the sum as it goes: no pass of its own.
+        total = bias.expand(*leading, -1).flatten(0, -2)
+        for tap, weight in zip(taps, self.kernel, strict=True):
+            total = torch.addmm(total, tap.flatten(0, -2), weight.t())
+        # On a CPU tanh and sigmoid are several times slower over halves of rows.
+        halves = (half.contiguous() for half in total.chunk(2, dim=-1))
+        return gated(*halves).view(*leading, bias.shape[-1] // 2)
+
+    def residual(self, stream: Tensor, gate: Tensor) -> Tensor:
+        """The next block's input from this one's newest input and gate, (..., B, C)."""
+        return stream + self.projection(gate)
+
+
+def gated(signal: Tensor, gate: Tensor) -> Tensor:
+    """The gated activation unit of two tensors of one shape."""
+    return torch.tanh(signal) * torch.sigmoid(gate)

@@ -1,0 +1,63 @@
+"""Windows of codes: what training, validation and scoring feed to the network.
+
+A window predicts the samples start..stop-1 of one recording from its full history, H
+past inputs besides the newest; where the history reaches before the recording's first
+code it holds start symbols. So a sample's probability is the same in whatever window
+it falls.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from wavegen import mulaw
+
+# Where a window is shorter than the others of its batch: `torch.nn.functional.cross_entropy`
+# leaves targets of this value out by default.
+IGNORED = -100
+
+
+def window(
+    waveform: np.ndarray, start: int, stop: int, history: int, quantization_channels: int
+) -> np.ndarray:
+    """Codes of samples start - H - 1 to stop - 1, start symbols before the first.
+
+    Args:
+        waveform: the whole recording (time,), which may be memory-mapped; only the
+            window's part is read.
+        start: first sample to predict.
+        stop: end of the samples to predict.
+        history: H of the network.
+        quantization_channels: Q; the start symbol is Q.
+
+    Returns:
+        int64 (H + 1 + stop - start,).
+    """
+    first = start - history - 1
+    codes = mulaw.encode(np.asarray(waveform[max(first, 0) : stop]), quantization_channels)
+    before = np.full(max(-first, 0), quantization_channels, dtype=np.int64)
+    return np.concatenate([before, codes])
+
+
+def stack(
+    windows: Sequence[np.ndarray], history: int, time: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Inputs and targets of a batch of windows, padded on the right.
+
+    Args:
+        windows: each (H + 1 + its samples,) of `window`.
+        history: H of the network.
+        time: T, samples to pad to; the longest window's if not given.
+
+    Returns:
+        inputs: int64 (B, H + T).
+        targets: int64 (B, T); `IGNORED` where a window has ended.
+    """
+    if time is None:
+        time = max(len(codes) for codes in windows) - history - 1
+    sequences = np.zeros((len(windows), history + 1 + time), dtype=np.int64)
+    targets = np.full((len(windows), time), IGNORED, dtype=np.int64)
+    for row, codes in enumerate(windows):
+        sequences[row, : len(codes)] = codes
+        targets[row, : len(codes) - history - 1] = codes[history + 1 :]
+    return sequences[:, :-1], targets
