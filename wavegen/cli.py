@@ -1,0 +1,166 @@
+"""The command line. Each command imports what it needs when it is run."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from wavegen import __version__
+from wavegen.errors import ConfigError, WavegenError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status: 0, or 2 after one line on standard error."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        if arguments[:1] == ["train"]:
+            # LightningCLI has a parser of its own, with every option of the Trainer.
+            from wavegen.train_command import train
+
+            run = train(arguments[1:])
+            print(f"done: {run}\nhear it: wavegen generate {run} --out out/")
+            return 0
+        parsed = _parser().parse_args(arguments)
+        parsed.command(parsed)
+    except WavegenError as error:
+        print(f"wavegen: {_one_line(str(error))}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        # The reader of our output has seen enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"wavegen: {place}{_one_line(error.strerror or str(error))}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Report as every other error is: one line, and where to read more."""
+        raise ConfigError(f"{message} (see '{self.prog} --help')")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="wavegen",
+        description="Train autoregressive models of audio and generate new recordings.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"wavegen {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    # Only listed here; `main` hands its options to LightningCLI.
+    commands.add_parser("train", help="train on a folder of recordings", add_help=False)
+
+    generate = commands.add_parser(
+        "generate",
+        help="generate WAV files from a trained model",
+        allow_abbrev=False,
+        description="Generate WAV files, named LABEL_SEED_INDEX.wav, each with a JSON beside it "
+        "that holds all it takes to make the same file again.",
+    )
+    generate.add_argument("model", nargs="?", metavar="MODEL", help="run folder or model folder")
+    generate.add_argument(
+        "--label",
+        action="append",
+        default=[],
+        metavar="[ATTRIBUTE=]CLASS",
+        help="what to generate; once for each attribute; left out means unspecified",
+    )
+    generate.add_argument(
+        "--each", metavar="ATTRIBUTE", help="--count files for every class of this attribute"
+    )
+    generate.add_argument("--count", type=int, default=1, help="files of each kind (1)")
+    generate.add_argument("--seconds", type=float, default=2.0, help="length of each (2)")
+    generate.add_argument("--seed", type=int, default=0, help="of the noise (0)")
+    generate.add_argument(
+        "--temperature", type=float, default=1.0, help="below 1 is tamer, 0 takes the likeliest (1)"
+    )
+    generate.add_argument("--top-k", type=int, metavar="K", help="only the K likeliest codes")
+    generate.add_argument(
+        "--top-p", type=float, metavar="P", help="only the likeliest codes that reach P together"
+    )
+    generate.add_argument(
+        "--guidance", type=float, default=1.0, metavar="W", help="above 1 insists on the label (1)"
+    )
+    generate.add_argument(
+        "--prompt", metavar="FILE", help="recording to go on from; not repeated in the output"
+    )
+    generate.add_argument("--out", default="out", metavar="FOLDER", help="for the files (out)")
+    generate.add_argument("--device", help="cpu, cuda, cuda:1, ... (the GPU if there is one)")
+    generate.add_argument(
+        "--like", metavar="FILE.json", help="make the WAV that this JSON lies beside again"
+    )
+    generate.set_defaults(command=_generate)
+
+    info = commands.add_parser(
+        "info", help="show what is in a folder of recordings or in a model", allow_abbrev=False
+    )
+    info.add_argument("path", metavar="PATH", help="folder of recordings, run folder or model")
+    info.add_argument("--data.labels", dest="labels", action="append", metavar="COLUMN")
+    info.add_argument("--data.label_pattern", dest="label_pattern", metavar="REGEX")
+    info.set_defaults(command=_info)
+    return parser
+
+
+def _generate(options: argparse.Namespace) -> None:
+    from wavegen import generate, labels
+    from wavegen.checkpoint import load_config
+    from wavegen.recordings import generate_files, repeat_file
+    from wavegen.sampling import Sampling
+
+    if options.like is not None:
+        if options.model is not None:
+            raise ConfigError("--like takes model and settings from the JSON: leave MODEL out")
+        print(repeat_file(options.like, options.out))
+        return
+    if options.model is None:
+        raise ConfigError("name a MODEL: a run folder or model folder")
+    if options.count < 1:
+        raise ConfigError(f"--count is {options.count}: it must be 1 or more")
+    attributes = load_config(options.model).labels
+    asked = labels.parse(options.label, attributes)
+    if options.each is None:
+        kinds = [asked]
+    elif options.each in attributes:
+        kinds = [{**asked, options.each: name} for name in attributes[options.each]]
+    else:
+        known = ", ".join(attributes) or "none, this model has no labels"
+        raise ConfigError(f"--each {options.each}: the attributes are {known}")
+    paths = generate_files(
+        options.model,
+        [generate.Stream(kind, index) for kind in kinds for index in range(options.count)],
+        options.seconds,
+        options.out,
+        seed=options.seed,
+        sampling=Sampling(
+            options.temperature, options.top_k, options.top_p, guidance=options.guidance
+        ),
+        prompt=options.prompt,
+        device=options.device,
+    )
+    print(*paths, sep="\n")
+
+
+def _info(options: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    from wavegen.checkpoint import is_model, load_config
+
+    if is_model(options.path):
+        print(load_config(options.path).describe())
+        return
+    if not Path(options.path).is_dir():
+        raise ConfigError(f"{options.path}: no such folder")
+    from wavegen.clips import find_clips, summary
+
+    clips = find_clips(options.path, labels=options.labels, label_pattern=options.label_pattern)
+    print(summary(clips, clips.commonest_sample_rate()))
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,221 @@
+"""Batches of codes: crops of the training clips in shuffled order, all of the validation clips."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset, Sampler
+
+from wavegen import labels as labelling
+from wavegen import windows
+from wavegen.store import AudioStore
+
+Batch = dict[str, torch.Tensor]
+
+# Different lengths of the rows of a batch.
+_BUCKETS = 8
+# Samples predicted at a time where gradients are not needed: in a row, and in all rows.
+_VALIDATION_WINDOW = 2**13
+_VALIDATION_SAMPLES = 2**15
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Decoded clips with their labels, as a network of some history sees them.
+
+    Args:
+        store: the clips.
+        label_ids: int64 (clips, A) as in `wavegen.labels`.
+        history: H of the network.
+        quantization_channels: Q of the network.
+    """
+
+    store: AudioStore
+    label_ids: np.ndarray
+    history: int
+    quantization_channels: int
+
+    def pieces(self, clips: np.ndarray, longest: int) -> np.ndarray:
+        """Clips cut into equal pieces of at most `longest` samples.
+
+        A piece carries its full history, so where the cuts fall changes nothing.
+
+        Returns:
+            int64 (pieces, 3): clip, start, stop.
+        """
+        lengths = self.store.lengths[clips]
+        counts = -(-lengths // longest)
+        clip = np.repeat(clips, counts)
+        length, count = np.repeat(lengths, counts), np.repeat(counts, counts)
+        number = np.arange(len(clip)) - np.repeat(np.cumsum(counts) - counts, counts)
+        return np.stack([clip, number * length // count, (number + 1) * length // count], axis=1)
+
+    def batch(self, pieces: np.ndarray, time: int) -> Batch:
+        """Pieces padded to `time`: inputs (B, H + T), targets (B, T), labels (B, A), int64."""
+        rows = [
+            windows.window(
+                self.store.waveform(clip), start, stop, self.history, self.quantization_channels
+            )
+            for clip, start, stop in pieces.tolist()
+        ]
+        inputs, targets = windows.stack(rows, self.history, time)
+        return {
+            "inputs": torch.from_numpy(inputs),
+            "targets": torch.from_numpy(targets),
+            "labels": torch.from_numpy(self.label_ids[pieces[:, 0]]),
+        }
+
+
+class TrainingCrops(Dataset[Batch]):
+    """All crops of the training clips, in an order that is a function of (seed, epoch).
+
+    Args:
+        corpus: the clips.
+        clips: those to train on.
+        crop: samples of a row, at most.
+        batch_size: rows of that length in a batch; a batch of shorter rows has more.
+        label_dropout: chance that an attribute of a row is left unspecified.
+        seed: of the order and of label dropout.
+        rank: of this process; each of several has batches of its own.
+        ranks: how many processes there are.
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        clips: np.ndarray,
+        crop: int,
+        batch_size: int,
+        label_dropout: float = 0.0,
+        seed: int = 0,
+        rank: int = 0,
+        ranks: int = 1,
+    ) -> None:
+        self.corpus = corpus
+        self.crop = crop
+        self.samples = batch_size * crop
+        self.label_dropout = label_dropout
+        self.seed = seed
+        self.rank = rank
+        self.ranks = ranks
+        self.pieces = corpus.pieces(clips, crop)
+        self._epoch = -1
+        self._batches: list[tuple[int, np.ndarray]] = []
+
+    def __len__(self) -> int:
+        # Every epoch has as many: the lengths of the crops alone decide it.
+        return max(1, len(self._plan(0)) // self.ranks)
+
+    def __getitem__(self, key: tuple[int, int]) -> Batch:
+        epoch, number = key
+        if epoch != self._epoch:
+            self._epoch, self._batches = epoch, self._plan(epoch)
+        time, chosen = self._batches[(number * self.ranks + self.rank) % len(self._batches)]
+        batch = self.corpus.batch(self.pieces[chosen], time)
+        chance = _generator(self.seed, epoch, number + 1, self.rank)
+        dropped = chance.random(tuple(batch["labels"].shape)) < self.label_dropout
+        batch["labels"][torch.from_numpy(dropped)] = labelling.UNSPECIFIED
+        return batch
+
+    def _plan(self, epoch: int) -> list[tuple[int, np.ndarray]]:
+        chance = _generator(self.seed, epoch)
+        order = chance.permutation(len(self.pieces))
+        batches = bucket(_lengths(self.pieces), order, self.crop, self.samples)
+        time, last = batches[-1]
+        # A last batch that is not full is filled up with crops that come twice.
+        filled = np.resize(np.concatenate([last, order]), _rows(self.samples, time))
+        batches[-1] = (time, filled)
+        return [batches[number] for number in chance.permutation(len(batches))]
+
+
+class ValidationWindows(Dataset[Batch]):
+    """Batches that cover clips once; each rank of several has every n-th batch."""
+
+    def __init__(self, corpus: Corpus, clips: np.ndarray, rank: int = 0, ranks: int = 1) -> None:
+        self.corpus = corpus
+        self.pieces = corpus.pieces(clips, _VALIDATION_WINDOW)
+        order = np.arange(len(self.pieces))
+        batches = bucket(_lengths(self.pieces), order, _VALIDATION_WINDOW, _VALIDATION_SAMPLES)
+        self.batches = batches[rank::ranks]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, number: int) -> Batch:
+        time, chosen = self.batches[number]
+        return self.corpus.batch(self.pieces[chosen], time)
+
+
+class EpochBatches(Sampler[tuple[int, int]]):
+    """(epoch, batch) of every batch of an epoch; Lightning sets the epoch.
+
+    Args:
+        length: batches of an epoch.
+        done: batches of the first epoch that were done before.
+    """
+
+    def __init__(self, length: int, done: int = 0) -> None:
+        self.length = length
+        self.done = done
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Go to the order of another epoch."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        first, self.done = self.done, 0
+        return iter([(self.epoch, batch) for batch in range(first, self.length)])
+
+    def __len__(self) -> int:
+        return self.length
+
+
+def bucket(
+    lengths: np.ndarray, order: np.ndarray, longest: int, samples: int
+) -> list[tuple[int, np.ndarray]]:
+    """Group pieces of about one length into batches of about as many samples each.
+
+    So hardly anything is padding, every step costs the same, and the few shapes that
+    there are can be met again: libraries prepare a kernel for each.
+
+    Args:
+        lengths: of each piece, in samples.
+        order: the pieces in the order they are taken.
+        longest: no piece is longer.
+        samples: in a batch, padding included.
+
+    Returns:
+        (time, pieces) of each batch: what it is padded to, and what is in it. Every piece
+        is in one batch; all batches but the last are full.
+    """
+    grain = -(-longest // _BUCKETS)
+    classes = -(-lengths[order] // grain)
+    batches, left = [], order[:0]
+    for number in range(1, _BUCKETS + 1):
+        time = min(number * grain, longest)
+        rows = _rows(samples, time)
+        # Too few for a batch of their own go with the next longer ones.
+        left = np.concatenate([left, order[classes == number]])
+        full = len(left) // rows * rows
+        batches += [(time, part) for part in left[:full].reshape(-1, rows)]
+        left = left[full:]
+    if len(left):
+        batches.append((longest, left))
+    return batches
+
+
+def _rows(samples: int, time: int) -> int:
+    return max(1, samples // time)
+
+
+def _lengths(pieces: np.ndarray) -> np.ndarray:
+    return pieces[:, 2] - pieces[:, 1]
+
+
+def _generator(seed: int, epoch: int, *counter: int) -> np.random.Generator:
+    """Random numbers that are a function of their arguments."""
+    words = [0, 0, *counter] if counter else [0, 0, 0, 0]
+    key = np.array([seed, epoch], dtype=np.uint64)
+    return np.random.Generator(np.random.Philox(key=key, counter=words))

@@ -1,0 +1,184 @@
+"""The DataModule: from a folder of recordings to batches of codes."""
+
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pytorch_lightning import LightningDataModule
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from wavegen import labels as labelling
+from wavegen.clips import ClipSet, find_clips
+from wavegen.config import WaveNetConfig
+from wavegen.crops import Corpus, EpochBatches, TrainingCrops, ValidationWindows
+from wavegen.errors import ConfigError, DataError
+from wavegen.likelihood import order0_entropy
+from wavegen.store import open_store
+
+
+class AudioDataModule(LightningDataModule):
+    """Recordings in a folder, their labels and their splits.
+
+    Args:
+        folder: searched recursively for WAV, FLAC, OGG and MP3.
+        sample_rate: Hz; the commonest among the clips, 16000 at most, if not given.
+        labels: columns of metadata to use as label attributes; all if not given.
+        label_pattern: regular expression whose named groups, searched in the file name,
+            are label attributes.
+        validation_fraction: share of the clips held out where the folder defines no split.
+        on_bad_file: `skip` leaves a file that cannot be used out and says so; `fail` stops.
+        trim: cut silence at both ends, in dB below a clip's peak; off if not given.
+        store: where decoded clips are kept; the user's cache folder if not given.
+        crop: samples predicted in one row of a training batch, at most.
+        batch_size: rows of that length in a training batch, on each device; a batch of
+            shorter rows has more of them.
+        num_workers: processes that prepare batches; 0 prepares them in the main one.
+        label_dropout: chance that an attribute of a training clip is left unspecified.
+        seed: of the order of the crops and of label dropout.
+    """
+
+    def __init__(
+        self,
+        folder: str,
+        sample_rate: int | None = None,
+        labels: list[str] | None = None,
+        label_pattern: str | None = None,
+        validation_fraction: float = 0.1,
+        on_bad_file: Literal["skip", "fail"] = "skip",
+        trim: float | None = None,
+        store: str | None = None,
+        crop: int = 4096,
+        batch_size: int = 8,
+        num_workers: int = 0,
+        label_dropout: float = 0.1,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        for name, value in {"crop": crop, "batch_size": batch_size}.items():
+            if value < 1:
+                raise ConfigError(f"--data.{name} is {value}: it must be 1 or more")
+        if not 0 <= label_dropout <= 1:
+            raise ConfigError(f"--data.label_dropout is {label_dropout}: it must be from 0 to 1")
+        self.folder = folder
+        self.sample_rate = sample_rate
+        self.labels = labels
+        self.label_pattern = label_pattern
+        self.validation_fraction = validation_fraction
+        self.on_bad_file = on_bad_file
+        self.trim = trim
+        self.store_folder = store
+        self.crop = crop
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.label_dropout = label_dropout
+        self.seed = seed
+        self.order0_bits = float("nan")
+        self._clip_set: ClipSet | None = None
+        self._corpus: Corpus | None = None
+
+    @property
+    def clip_set(self) -> ClipSet:
+        """The clips of the folder, searched for once."""
+        if self._clip_set is None:
+            self._clip_set = find_clips(
+                self.folder,
+                labels=self.labels,
+                label_pattern=self.label_pattern,
+                validation_fraction=self.validation_fraction,
+                on_bad_file=self.on_bad_file,
+            )
+        return self._clip_set
+
+    @clip_set.setter
+    def clip_set(self, found: ClipSet) -> None:
+        self._clip_set = found
+
+    def setup(self, stage: str | None = None) -> None:
+        """Decode the clips if that has not been done, and match them with the network."""
+        if self._corpus is not None:
+            return
+        assert self.trainer is not None, "a Trainer calls this"
+        network: Any = self.trainer.lightning_module.network
+        config: WaveNetConfig = network.config
+        rate = self.sample_rate or self.clip_set.commonest_sample_rate()
+        if config.sample_rate != rate:
+            raise ConfigError(
+                f"the data is at {rate} Hz and the network at {config.sample_rate} Hz: set "
+                "--data.sample_rate and --model.network.sample_rate alike, or neither"
+            )
+        store = open_store(
+            self.clip_set.clips,
+            rate,
+            trim=self.trim,
+            folder=self.store_folder,
+            on_bad_file=self.on_bad_file,
+        )
+        for skipped in store.skipped:
+            print(f"left out: {skipped.name} {skipped.reason}")
+        by_name = {clip.name: clip for clip in self.clip_set.clips}
+        clips = [by_name[name] for name in store.names]
+        ids = [labelling.encode(clip.labels, config.labels) for clip in clips]
+        label_ids = np.array(ids, dtype=np.int64).reshape(len(clips), len(config.labels))
+        channels = config.quantization_channels
+        self._corpus = Corpus(store, label_ids, network.history, channels)
+
+        splits = np.array([clip.split for clip in clips])
+        self.training_clips = np.flatnonzero(splits == "train")
+        self.validation_clips = np.flatnonzero(splits == "validation")
+        if not len(self.training_clips):
+            raise DataError(f"{self.folder}: no training clips are left to learn from")
+        if not len(self.validation_clips):
+            print(
+                "no clips are held out: validation repeats the training clips, and its "
+                "figures say nothing of new recordings"
+            )
+            self.validation_clips = self.training_clips
+        training = [store.waveform(clip) for clip in self.training_clips.tolist()]
+        self.order0_bits = order0_entropy(training, channels)
+
+    @property
+    def corpus(self) -> Corpus:
+        """The decoded clips; there after `setup`."""
+        assert self._corpus is not None, "setup comes first"
+        return self._corpus
+
+    def typical_seconds(self) -> float:
+        """Median length of the training clips."""
+        store = self.corpus.store
+        return float(np.median(store.lengths[self.training_clips])) / store.sample_rate
+
+    def train_dataloader(self) -> DataLoader:
+        """The batches of an epoch, see `TrainingCrops`."""
+        assert self.trainer is not None, "a Trainer calls this"
+        crops = TrainingCrops(
+            self.corpus,
+            self.training_clips,
+            self.crop,
+            self.batch_size,
+            self.label_dropout,
+            self.seed,
+            self.trainer.global_rank,
+            self.trainer.world_size,
+        )
+        length = len(crops)
+        # A run resumed in mid-epoch goes on with the batches it has not seen.
+        done = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready % length
+        return self._loader(crops, EpochBatches(length, done))
+
+    def val_dataloader(self) -> DataLoader:
+        """Windows that together cover every sample of the validation clips once."""
+        assert self.trainer is not None, "a Trainer calls this"
+        windows = ValidationWindows(
+            self.corpus, self.validation_clips, self.trainer.global_rank, self.trainer.world_size
+        )
+        return self._loader(windows, None)
+
+    def _loader(self, dataset: Dataset, sampler: Sampler | None) -> DataLoader:
+        return DataLoader(
+            dataset,
+            batch_size=None,
+            sampler=sampler,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+        )

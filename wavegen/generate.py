@@ -1,0 +1,155 @@
+"""From requests to waveforms, in chunks."""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from wavegen import labels as labelling
+from wavegen import mulaw
+from wavegen.checkpoint import load_model
+from wavegen.engines import Engine
+from wavegen.engines.torch_queue import TorchQueue
+from wavegen.errors import ConfigError
+from wavegen.labels import Labels
+from wavegen.sampling import Sampling, stream_noise
+from wavegen.wavenet import WaveNet
+
+# Streams generated side by side; more are done in rounds, so that neither memory nor
+# the number of open files grows with the request.
+_ROUND = 64
+# Samples between two writes and two looks at the progress.
+_CHUNK = 1024
+# A WAV counts its bytes in 32 bits.
+_MOST_SAMPLES = (2**32 - 1024) // 2
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One sequence to generate.
+
+    Args:
+        labels: attribute -> class; what is left out is unspecified.
+        index: which of the streams with these labels; with the seed it gives the noise.
+    """
+
+    labels: Labels = field(default_factory=dict)
+    index: int = 0
+
+
+def generate(
+    model: WaveNet | str | Path,
+    labels: Labels | Sequence[Labels] | None = None,
+    *,
+    count: int = 1,
+    seconds: float = 1.0,
+    seed: int = 0,
+    prompt: np.ndarray | None = None,
+    sampling: Sampling | None = None,
+) -> np.ndarray:
+    """Generate waveforms.
+
+    Args:
+        model: a network, or the path of a run folder or model directory.
+        labels: attribute -> class for all streams, or one such dictionary for each kind of
+            stream wanted; attributes left out are unspecified.
+        count: streams for each dictionary of labels.
+        seconds: length of each.
+        seed: with a stream's number among those of its labels it determines the noise.
+        prompt: waveform (time,) at the model's rate to go on from; not part of the result.
+        sampling: how codes are drawn; plain sampling if not given.
+
+    Returns:
+        float32 (streams, time), `count` of the first labels first.
+
+    Raises:
+        ConfigError, LabelError, ModelError: as their messages say.
+    """
+    network = model if isinstance(model, WaveNet) else load_model(model)
+    kinds = [labels or {}] if labels is None or isinstance(labels, Mapping) else labels
+    streams = [Stream(kind, index) for kind in kinds for index in range(count)]
+    samples = sample_count(seconds, network.config.sample_rate)
+    waveforms = [
+        np.concatenate(list(stream_chunks(network, part, samples, seed, sampling, prompt)), axis=1)
+        for part in rounds(streams)
+    ]
+    return np.concatenate(waveforms) if waveforms else np.empty((0, samples), dtype=np.float32)
+
+
+def stream_chunks(
+    network: WaveNet,
+    streams: Sequence[Stream],
+    samples: int,
+    seed: int = 0,
+    sampling: Sampling | None = None,
+    prompt: np.ndarray | None = None,
+    chunk: int = _CHUNK,
+) -> Iterator[np.ndarray]:
+    """Generate streams side by side, a chunk of time after another.
+
+    Args:
+        network: in evaluation mode.
+        streams: B of them, of any labels.
+        samples: length of each.
+        seed: 0 to 2^64 - 1.
+        sampling: how codes are drawn; plain sampling if not given.
+        prompt: waveform (time,) at the network's rate to go on from.
+        chunk: samples of a chunk; the result does not depend on it.
+
+    Yields:
+        float32 (B, chunk), the last one shorter where `chunk` does not divide `samples`.
+    """
+    sampling = sampling or Sampling()
+    config = network.config
+    if not 0 <= seed < 2**64:
+        raise ConfigError(f"seed is {seed}: it must be from 0 to 2^64 - 1")
+    device = network.output.weight.device
+    ids = torch.tensor(
+        [labelling.encode(stream.labels, config.labels) for stream in streams],
+        dtype=torch.int64,
+        device=device,
+    )
+    codes = None
+    if prompt is not None:
+        encoded = torch.from_numpy(mulaw.encode(prompt, config.quantization_channels))
+        codes = encoded.to(device).expand(len(streams), -1)
+    with torch.inference_mode():
+        bias = network.conditioning(ids)
+        unspecified = network.conditioning(None, len(streams))
+    engine: Engine = TorchQueue(network)
+    engine.start(bias, sampling, unspecified=unspecified, prompt=codes)
+    indices = [stream.index for stream in streams]
+    for start in range(0, samples, chunk):
+        noise = stream_noise(seed, indices, start, min(chunk, samples - start))
+        drawn = engine.generate(torch.from_numpy(noise))
+        yield mulaw.decode(drawn.cpu().numpy(), config.quantization_channels)
+
+
+def sample_count(seconds: float, sample_rate: int) -> int:
+    """Samples in `seconds`, at least one; `ConfigError` where that makes no sense."""
+    if not (math.isfinite(seconds) and seconds > 0):
+        raise ConfigError(f"seconds is {seconds}: it must be above 0")
+    if seconds * sample_rate > _MOST_SAMPLES:
+        most = _MOST_SAMPLES // sample_rate
+        raise ConfigError(f"seconds is {seconds}: a WAV file at {sample_rate} Hz holds {most}")
+    return max(1, round(seconds * sample_rate))
+
+
+def pick_device(name: str | None = None) -> torch.device:
+    """The named device, or the GPU if there is one; `ConfigError` if it is not there."""
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"device '{name}' is not there: say cpu or leave it out") from error
+    return device
+
+
+def rounds(streams: Sequence[Stream]) -> Iterable[Sequence[Stream]]:
+    """The streams in parts that are generated side by side."""
+    return (streams[first : first + _ROUND] for first in range(0, len(streams), _ROUND))

@@ -1,0 +1,205 @@
+"""Generated WAV files, each with its recipe: all it takes to make the same file again."""
+
+import json
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+import wavegen
+from wavegen import audio, mulaw
+from wavegen import labels as labelling
+from wavegen.checkpoint import find_model, fingerprint, load_model
+from wavegen.errors import ModelError
+from wavegen.files import file_sha256, make_folder, write_json
+from wavegen.generate import Stream, pick_device, rounds, sample_count, stream_chunks
+from wavegen.sampling import Sampling
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that a generated WAV follows from; written beside it as JSON.
+
+    Args:
+        model: path of the model.
+        model_sha256: `checkpoint.fingerprint` of it.
+        streams: the round that the WAV was generated in; rounding depends on its size.
+        position: of the WAV's stream in the round.
+        samples: length.
+        sample_rate: in Hz.
+        seed: of the noise.
+        sampling: how codes were drawn.
+        prompt: path of the recording gone on from.
+        prompt_sha256: of that file.
+        device: the network ran on.
+        threads: of torch.
+        versions: of wavegen and torch.
+    """
+
+    model: str
+    model_sha256: str
+    streams: tuple[Stream, ...]
+    position: int
+    samples: int
+    sample_rate: int
+    seed: int
+    sampling: Sampling
+    prompt: str | None
+    prompt_sha256: str | None
+    device: str
+    threads: int
+    versions: dict[str, str]
+
+
+def generate_files(
+    model: str | Path,
+    streams: Sequence[Stream],
+    seconds: float,
+    out: str | Path,
+    *,
+    seed: int = 0,
+    sampling: Sampling | None = None,
+    prompt: str | Path | None = None,
+    device: str | None = None,
+    progress: bool = True,
+) -> list[Path]:
+    """Generate `LABEL_SEED_INDEX.wav` for every stream, and its recipe as JSON beside it.
+
+    Files grow while they are made and appear under their names when they are whole.
+
+    Args:
+        model: run folder or model directory.
+        streams: what to generate.
+        seconds: length of each.
+        out: folder for the files.
+        seed: of the noise.
+        sampling: how codes are drawn.
+        prompt: recording to go on from, at any rate; it is not repeated in the files.
+        device: torch device; the GPU if there is one, if not given.
+        progress: show samples per second and times real time on standard error.
+
+    Returns:
+        Paths of the WAV files, in the order of the streams.
+
+    Raises:
+        WavegenError: as its message says.
+    """
+    folder = find_model(model)
+    network = load_model(folder, pick_device(device))
+    config = network.config
+    samples = sample_count(seconds, config.sample_rate)
+    for stream in streams:
+        labelling.encode(stream.labels, config.labels)
+    heard = None if prompt is None else read_prompt(prompt, config.sample_rate)
+    out = make_folder(out)
+    sampling = sampling or Sampling()
+    written = []
+    meter = _Meter(len(streams) * samples, config.sample_rate, progress)
+    for part in rounds(streams):
+        recipe = Recipe(
+            model=str(Path(folder).resolve()),
+            model_sha256=fingerprint(folder),
+            streams=tuple(part),
+            position=0,
+            samples=samples,
+            sample_rate=config.sample_rate,
+            seed=seed,
+            sampling=sampling,
+            prompt=None if prompt is None else str(Path(prompt).resolve()),
+            prompt_sha256=None if prompt is None else file_sha256(prompt),
+            device=str(network.output.weight.device),
+            threads=torch.get_num_threads(),
+            versions={"wavegen": wavegen.__version__, "torch": torch.__version__},
+        )
+        paths = [out / f"{file_stem(stream, config.labels, seed)}.wav" for stream in part]
+        with ExitStack() as stack:
+            writers = [
+                stack.enter_context(audio.WavWriter(path, config.sample_rate)) for path in paths
+            ]
+            for chunk in stream_chunks(network, part, samples, seed, sampling, heard):
+                for writer, waveform in zip(writers, chunk, strict=True):
+                    writer.append(waveform)
+                meter.update(chunk.size)
+        for position, path in enumerate(paths):
+            write_json(path.with_suffix(".json"), {**asdict(recipe), "position": position})
+        written += paths
+    meter.close()
+    return written
+
+
+def repeat_file(recipe_path: str | Path, out: str | Path, *, progress: bool = True) -> Path:
+    """Generate a WAV again from the recipe beside it, bit for bit, into the folder `out`.
+
+    Raises:
+        ModelError: the recipe is damaged, or its model or prompt is no longer what it was.
+    """
+    recipe = read_recipe(recipe_path)
+    if fingerprint(recipe.model) != recipe.model_sha256:
+        raise ModelError(f"{recipe.model}: not the model it was when {recipe_path} was written")
+    if recipe.prompt is not None and file_sha256(recipe.prompt) != recipe.prompt_sha256:
+        raise ModelError(f"{recipe.prompt}: not the file it was when {recipe_path} was written")
+    network = load_model(recipe.model, pick_device(recipe.device))
+    heard = None if recipe.prompt is None else read_prompt(recipe.prompt, recipe.sample_rate)
+    target = make_folder(out) / Path(recipe_path).with_suffix(".wav").name
+    meter = _Meter(len(recipe.streams) * recipe.samples, recipe.sample_rate, progress)
+    with audio.WavWriter(target, recipe.sample_rate) as writer:
+        for chunk in stream_chunks(
+            network, recipe.streams, recipe.samples, recipe.seed, recipe.sampling, heard
+        ):
+            writer.append(chunk[recipe.position])
+            meter.update(chunk.size)
+    meter.close()
+    write_json(target.with_suffix(".json"), asdict(recipe))
+    return target
+
+
+def read_recipe(path: str | Path) -> Recipe:
+    """Read the JSON beside a generated WAV; `ModelError` if it is not such a file."""
+    try:
+        values: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
+        streams = tuple(Stream(**stream) for stream in values.pop("streams"))
+        return Recipe(streams=streams, sampling=Sampling(**values.pop("sampling")), **values)
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror})") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"{path}: not the JSON that lies beside a generated WAV") from error
+
+
+def read_prompt(path: str | Path, sample_rate: int) -> np.ndarray:
+    """A recording as float32 (time,) at the model's rate, saying so where that differs."""
+    info = audio.probe(path)
+    if info.sample_rate != sample_rate:
+        print(f"{path}: resampled from {info.sample_rate} to {sample_rate} Hz")
+    waveform = audio.read(path, sample_rate)
+    if clamped := mulaw.count_clamped(waveform):
+        print(f"{path}: {clamped} samples beyond full scale were clamped")
+    return waveform
+
+
+def file_stem(stream: Stream, attributes: labelling.Attributes, seed: int) -> str:
+    """`LABEL_SEED_INDEX`; characters that a file name cannot hold become %XX."""
+    described = labelling.describe(stream.labels, attributes)
+    return f"{labelling.file_name(described)}_{seed}_{stream.index}"
+
+
+class _Meter:
+    """Progress in samples, with samples per second and times real time."""
+
+    def __init__(self, total: int, sample_rate: int, shown: bool) -> None:
+        self._bar = tqdm(total=total, unit=" samples", unit_scale=True, disable=not shown)
+        self._sample_rate = sample_rate
+        self._began = time.monotonic()
+
+    def update(self, samples: int) -> None:
+        self._bar.update(samples)
+        rate = self._bar.n / max(time.monotonic() - self._began, 1e-9)
+        self._bar.set_postfix_str(f"{rate / self._sample_rate:.2f}x real time", refresh=False)
+
+    def close(self) -> None:
+        self._bar.close()

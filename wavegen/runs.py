@@ -1,0 +1,141 @@
+"""A run folder: checkpoints that are whole, the model, and what validation leaves behind."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+
+from wavegen import audio
+from wavegen import labels as labelling
+from wavegen.checkpoint import load_config, save_model
+from wavegen.errors import ModelError
+from wavegen.files import appearing_whole, make_folder
+from wavegen.generate import generate
+from wavegen.labels import Attributes, Labels
+from wavegen.plots import spectrogram_png
+from wavegen.training import LitWaveNet
+
+MODEL = "model"
+SAMPLES = "samples"
+LAST_CHECKPOINT = Path("checkpoints") / "last.ckpt"
+
+# Samples made at a validation: enough to hear the classes, little time spent on them.
+_MOST_SAMPLES = 12
+_LONGEST_SECONDS = 2.0
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Writes checkpoints beside their target, flushes and renames them; loads only tensors."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
+    ) -> None:
+        """Write `checkpoint` to `path`, whole or not at all."""
+        make_folder(Path(path).parent)
+        # By way of memory, for torch tells a full disk from a bug only by its message.
+        buffer = io.BytesIO()
+        torch.save(checkpoint, buffer)
+        with appearing_whole(path) as temporary:
+            temporary.write_bytes(buffer.getbuffer())
+
+    def load_checkpoint(
+        self, path: Any, map_location: Any = None, weights_only: bool | None = True
+    ) -> dict[str, Any]:
+        """Read a checkpoint without running any code that it may hold."""
+        return super().load_checkpoint(path, map_location, weights_only=True)
+
+
+class RunFolder(Callback):
+    """At every validation: samples as WAV, PNG and in TensorBoard, and the best model so far.
+
+    It must stand before the callback that averages weights, so that it sees the averaged
+    weights which were validated.
+
+    Args:
+        folder: the run folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.best = float("inf")
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the model if it is the best so far, then generate from it."""
+        assert isinstance(pl_module, LitWaveNet)
+        bits = pl_module.validation_bits()
+        if not trainer.is_global_zero:
+            return
+        step = trainer.global_step
+        verdict = ""
+        if bits < self.best:
+            self.best = bits
+            save_model(pl_module.network, self.folder / MODEL)
+            verdict = f", the best so far: {self.folder / MODEL}"
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        print(
+            f"\nstep {step}: {bits:.3f} bits per held-out sample "
+            f"(uniform {np.log2(pl_module.network.config.quantization_channels):.1f}, "
+            f"order-0 {data.order0_bits:.2f}){verdict}"
+        )
+        self._write_samples(trainer, pl_module, min(data.typical_seconds(), _LONGEST_SECONDS))
+
+    def _write_samples(self, trainer: Trainer, module: LitWaveNet, seconds: float) -> None:
+        config = module.network.config
+        kinds = one_of_each_class(config.labels)
+        was_training = module.network.training
+        module.network.eval()
+        waveforms = generate(module.network, kinds, seconds=seconds, seed=trainer.global_step)
+        module.network.train(was_training)
+        folder = make_folder(self.folder / SAMPLES / f"step_{trainer.global_step:07d}")
+        for kind, waveform in zip(kinds, waveforms, strict=True):
+            name = labelling.describe(kind, config.labels)
+            stem = labelling.file_name(name)
+            title = f"{name}, step {trainer.global_step}"
+            picture = spectrogram_png(waveform, config.sample_rate, title)
+            audio.write(folder / f"{stem}.wav", waveform, config.sample_rate)
+            with appearing_whole(folder / f"{stem}.png") as temporary:
+                temporary.write_bytes(picture)
+            for logger in trainer.loggers:
+                if isinstance(logger, TensorBoardLogger):
+                    _show(logger.experiment, name, waveform, picture, trainer.global_step, config)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run must know."""
+        return {"best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the best figure of the run so far."""
+        self.best = state_dict["best"]
+
+
+def one_of_each_class(attributes: Attributes) -> list[Labels]:
+    """Labels for as few samples as show every class of every attribute, within reason."""
+    count = max((len(classes) for classes in attributes.values()), default=1)
+    return [
+        {name: classes[number % len(classes)] for name, classes in attributes.items()}
+        for number in range(min(count, _MOST_SAMPLES))
+    ]
+
+
+def find_checkpoint(run: Path) -> Path:
+    """The checkpoint that a run goes on from; `ModelError` if there is none."""
+    path = run / LAST_CHECKPOINT
+    if not path.is_file():
+        raise ModelError(f"{run}: no {LAST_CHECKPOINT} to go on from; train without --resume")
+    load_config(run)
+    return path
+
+
+def _show(
+    writer: Any, name: str, waveform: np.ndarray, picture: bytes, step: int, config: Any
+) -> None:
+    from matplotlib.image import imread
+
+    writer.add_audio(name, waveform[None], step, sample_rate=config.sample_rate)
+    pixels = imread(io.BytesIO(picture), format="png")
+    writer.add_image(name, pixels[..., :3], step, dataformats="HWC")

@@ -1,0 +1,137 @@
+"""The LightningModule: maximum likelihood of every sample, and what validation reports."""
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from pytorch_lightning import LightningModule
+from pytorch_lightning.callbacks import Timer, WeightAveraging
+from torch import Tensor
+
+from wavegen.config import WaveNetConfig
+from wavegen.crops import Batch
+from wavegen.errors import ConfigError
+from wavegen.likelihood import surprisal
+from wavegen.wavenet import WaveNet
+
+
+class LitWaveNet(LightningModule):
+    """Trains a WaveNet by maximum likelihood.
+
+    Args:
+        network: the architecture.
+        learning_rate: of AdamW, at its highest.
+        weight_decay: of AdamW, on matrices only.
+        warmup_steps: the learning rate rises linearly over this many steps, then falls as
+            a cosine to 0 at the end of training, be that a step, an epoch or a time.
+    """
+
+    def __init__(
+        self,
+        network: WaveNetConfig,
+        learning_rate: float = 2e-3,
+        weight_decay: float = 0.01,
+        warmup_steps: int = 100,
+    ) -> None:
+        super().__init__()
+        if not learning_rate > 0:
+            raise ConfigError(f"--model.learning_rate is {learning_rate}: it must be above 0")
+        self.network = WaveNet(network)
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.warmup_steps = warmup_steps
+        self.validation_totals = torch.zeros(2, dtype=torch.float64)
+        self.validated_step = -1
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Mean nats over every sample the batch predicts; padding and history bear none."""
+        logits = self.network.predict(batch["inputs"], self.network.conditioning(batch["labels"]))
+        # Time first, as the network computes them: flattening copies nothing.
+        loss = F.cross_entropy(
+            logits.transpose(0, 1).flatten(0, 1).float(), batch["targets"].t().flatten()
+        )
+        self.log("train_bits", loss.detach() / math.log(2), prog_bar=True)
+        return loss
+
+    def on_validation_epoch_start(self) -> None:
+        """Begin the sums over the validation split: bits and samples."""
+        self.validation_totals = torch.zeros(2, dtype=torch.float64, device=self.device)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Add a batch's bits and samples, in float32 whatever precision training has."""
+        with torch.autocast(self.device.type, enabled=False):
+            bits = surprisal(self.network, batch["inputs"], batch["targets"], batch["labels"])
+        samples = (batch["targets"] >= 0).sum()
+        self.validation_totals += torch.stack([bits.sum(), samples.double()])
+
+    def validation_bits(self) -> float:
+        """Total bits over total samples of the validation split, over all ranks."""
+        bits, samples = self.trainer.strategy.reduce(
+            self.validation_totals.clone(), reduce_op="sum"
+        ).tolist()
+        return bits / samples
+
+    def on_validation_epoch_end(self) -> None:
+        """Log held-out bits per sample and the figures that say what they mean."""
+        self.validated_step = self.trainer.global_step
+        bits = self.validation_bits()
+        self.log("val_bits", bits, prog_bar=True)
+        self.log("uniform_bits", math.log2(self.network.config.quantization_channels))
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        self.log("order0_bits", data.order0_bits)
+
+    def configure_optimizers(self) -> Any:
+        """AdamW with warm-up and cosine."""
+        matrices = [p for p in self.parameters() if p.ndim >= 2]
+        others = [p for p in self.parameters() if p.ndim < 2]
+        optimizer = torch.optim.AdamW(
+            [
+                {"params": matrices, "weight_decay": self.weight_decay},
+                {"params": others, "weight_decay": 0.0},
+            ],
+            lr=self.learning_rate,
+            betas=(0.9, 0.99),
+            foreach=True,
+        )
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._learning_rate_factor)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def _learning_rate_factor(self, step: int) -> float:
+        warmup = min(1.0, (step + 1) / max(1, self.warmup_steps))
+        return warmup * 0.5 * (1 + math.cos(math.pi * self._progress(step)))
+
+    def _progress(self, step: int) -> float:
+        """Share of the training that is done, by the limit that will be met first."""
+        # Without a limit on steps this is infinite, and the share 0.
+        progress = step / self.trainer.estimated_stepping_batches
+        callbacks: list[Any] = self.trainer.callbacks  # type: ignore[attr-defined]
+        for callback in callbacks:
+            if isinstance(callback, Timer) and (left := callback.time_remaining()) is not None:
+                elapsed = callback.time_elapsed()
+                progress = max(progress, elapsed / max(elapsed + left, 1e-9))
+        return min(progress, 1.0)
+
+
+class ExponentialMovingAverage(WeightAveraging):
+    """Averages the weights over about the last 1 / (1 - decay) steps; validation uses them.
+
+    Early on the horizon is a tenth of the steps taken, so that the average does not
+    remember the random start.
+
+    Args:
+        decay: share of the average kept at each step.
+    """
+
+    def __init__(self, decay: float = 0.999) -> None:
+        if not 0 <= decay < 1:
+            raise ConfigError(f"the decay of the average is {decay}: it must be from 0 to below 1")
+
+        def average(averaged: list[Tensor], current: list[Tensor], steps: Tensor | int) -> None:
+            kept = min(decay, (1 + int(steps)) / (10 + int(steps)))
+            torch._foreach_lerp_(averaged, current, 1 - kept)
+
+        super().__init__(multi_avg_fn=average)
