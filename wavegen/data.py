@@ -1,5 +1,6 @@
 """The DataModule: from a folder of recordings to batches of codes."""
 
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -13,7 +14,7 @@ from wavegen.config import WaveNetConfig
 from wavegen.crops import Corpus, EpochBatches, TrainingCrops, ValidationWindows
 from wavegen.errors import ConfigError, DataError
 from wavegen.likelihood import order0_entropy
-from wavegen.store import open_store
+from wavegen.store import AudioStore, open_store
 
 
 class AudioDataModule(LightningDataModule):
@@ -74,6 +75,7 @@ class AudioDataModule(LightningDataModule):
         self.seed = seed
         self.order0_bits = float("nan")
         self._clip_set: ClipSet | None = None
+        self._store: AudioStore | None = None
         self._corpus: Corpus | None = None
 
     @property
@@ -93,6 +95,29 @@ class AudioDataModule(LightningDataModule):
     def clip_set(self, found: ClipSet) -> None:
         self._clip_set = found
 
+    def decode(self) -> AudioStore:
+        """The decoded clips, stored at the first call; `clip_set` loses those that fail."""
+        if self._store is None:
+            try:
+                self._store = open_store(
+                    self.clip_set.clips,
+                    self.sample_rate or self.clip_set.commonest_sample_rate(),
+                    trim=self.trim,
+                    folder=self.store_folder,
+                    on_bad_file=self.on_bad_file,
+                )
+            except DataError as error:
+                raise DataError(f"{self.folder}: {error}") from error
+            stored = set(self._store.names)
+            self._clip_set = replace(
+                self.clip_set,
+                clips=tuple(clip for clip in self.clip_set.clips if clip.name in stored),
+                skipped=self.clip_set.skipped + self._store.skipped,
+            )
+            if not self.clip_set.of("train"):
+                raise DataError(f"{self.folder}: no clips are left to train on")
+        return self._store
+
     def setup(self, stage: str | None = None) -> None:
         """Decode the clips if that has not been done, and match them with the network."""
         if self._corpus is not None:
@@ -100,23 +125,13 @@ class AudioDataModule(LightningDataModule):
         assert self.trainer is not None, "a Trainer calls this"
         network: Any = self.trainer.lightning_module.network
         config: WaveNetConfig = network.config
-        rate = self.sample_rate or self.clip_set.commonest_sample_rate()
-        if config.sample_rate != rate:
+        store = self.decode()
+        if config.sample_rate != store.sample_rate:
             raise ConfigError(
-                f"the data is at {rate} Hz and the network at {config.sample_rate} Hz: set "
-                "--data.sample_rate and --model.network.sample_rate alike, or neither"
+                f"the data is at {store.sample_rate} Hz and the network at {config.sample_rate} "
+                "Hz: set --data.sample_rate and --model.network.sample_rate alike, or neither"
             )
-        store = open_store(
-            self.clip_set.clips,
-            rate,
-            trim=self.trim,
-            folder=self.store_folder,
-            on_bad_file=self.on_bad_file,
-        )
-        for skipped in store.skipped:
-            print(f"left out: {skipped.name} {skipped.reason}")
-        by_name = {clip.name: clip for clip in self.clip_set.clips}
-        clips = [by_name[name] for name in store.names]
+        clips = self.clip_set.clips
         ids = [labelling.encode(clip.labels, config.labels) for clip in clips]
         label_ids = np.array(ids, dtype=np.int64).reshape(len(clips), len(config.labels))
         channels = config.quantization_channels
@@ -125,8 +140,6 @@ class AudioDataModule(LightningDataModule):
         splits = np.array([clip.split for clip in clips])
         self.training_clips = np.flatnonzero(splits == "train")
         self.validation_clips = np.flatnonzero(splits == "validation")
-        if not len(self.training_clips):
-            raise DataError(f"{self.folder}: no training clips are left to learn from")
         if not len(self.validation_clips):
             print(
                 "no clips are held out: validation repeats the training clips, and its "

@@ -22,15 +22,15 @@ def suggest(clips: ClipSet, sample_rate: int, gpu: bool, bfloat16: bool) -> dict
         clip.info.frames * sample_rate / clip.info.sample_rate for clip in clips.of("train")
     ] or [sample_rate]
     # A crop costs its history too, so it should be long, but need not be longer than most
-    # clips. 2^14 samples a step leave time for many steps; a GPU needs more to be busy.
+    # clips. Few samples a step leave time for many steps; a GPU needs more to be busy.
     longest = 8192 if gpu else 4096
     median = statistics.median(lengths)
     crop = next((size for size in (512, 1024, 2048, 4096) if median <= size), longest)
-    batch_size = (2**17 if gpu else 2**14) // crop
+    batch_size = (2**17 if gpu else 2**13) // crop
     steps_per_epoch = max(1, sum(-(-length // crop) for length in lengths) // batch_size)
     # Thirty passes, within what one sitting allows: about an hour on two cores, an
     # evening on a GPU; and never so few steps that nothing is learned.
-    max_steps = int(min(max(30 * steps_per_epoch, 2_000), 100_000 if gpu else 8_000))
+    max_steps = int(min(max(30 * steps_per_epoch, 2_000), 100_000 if gpu else 30_000))
     return {
         "data.sample_rate": sample_rate,
         "data.crop": int(crop),
@@ -43,6 +43,7 @@ def suggest(clips: ClipSet, sample_rate: int, gpu: bool, bfloat16: bool) -> dict
         "model.network.residual_channels": 64 if gpu else 32,
         "model.network.gate_channels": 128 if gpu else 64,
         "model.network.skip_channels": 256 if gpu else 128,
+        "model.learning_rate": 2e-3 if gpu else 4e-3,
         "trainer.max_steps": max_steps,
         "trainer.precision": "bf16-mixed" if bfloat16 else "32-true",
     }

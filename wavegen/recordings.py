@@ -2,9 +2,9 @@
 
 import json
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -99,37 +99,37 @@ def generate_files(
     heard = None if prompt is None else read_prompt(prompt, config.sample_rate)
     out = make_folder(out)
     sampling = sampling or Sampling()
+    made_from = Recipe(
+        model=str(Path(folder).resolve()),
+        model_sha256=fingerprint(folder),
+        streams=(),
+        position=0,
+        samples=samples,
+        sample_rate=config.sample_rate,
+        seed=seed,
+        sampling=sampling,
+        prompt=None if prompt is None else str(Path(prompt).resolve()),
+        prompt_sha256=None if prompt is None else file_sha256(prompt),
+        device=str(network.output.weight.device),
+        threads=torch.get_num_threads(),
+        versions={"wavegen": wavegen.__version__, "torch": torch.__version__},
+    )
     written = []
-    meter = _Meter(len(streams) * samples, config.sample_rate, progress)
-    for part in rounds(streams):
-        recipe = Recipe(
-            model=str(Path(folder).resolve()),
-            model_sha256=fingerprint(folder),
-            streams=tuple(part),
-            position=0,
-            samples=samples,
-            sample_rate=config.sample_rate,
-            seed=seed,
-            sampling=sampling,
-            prompt=None if prompt is None else str(Path(prompt).resolve()),
-            prompt_sha256=None if prompt is None else file_sha256(prompt),
-            device=str(network.output.weight.device),
-            threads=torch.get_num_threads(),
-            versions={"wavegen": wavegen.__version__, "torch": torch.__version__},
-        )
-        paths = [out / f"{file_stem(stream, config.labels, seed)}.wav" for stream in part]
-        with ExitStack() as stack:
-            writers = [
-                stack.enter_context(audio.WavWriter(path, config.sample_rate)) for path in paths
-            ]
-            for chunk in stream_chunks(network, part, samples, seed, sampling, heard):
-                for writer, waveform in zip(writers, chunk, strict=True):
-                    writer.append(waveform)
-                meter.update(chunk.size)
-        for position, path in enumerate(paths):
-            write_json(path.with_suffix(".json"), {**asdict(recipe), "position": position})
-        written += paths
-    meter.close()
+    with _progress(len(streams) * samples, config.sample_rate, progress) as count:
+        for part in rounds(streams):
+            paths = [out / f"{file_stem(stream, config.labels, seed)}.wav" for stream in part]
+            with ExitStack() as stack:
+                writers = [
+                    stack.enter_context(audio.WavWriter(path, config.sample_rate)) for path in paths
+                ]
+                for chunk in stream_chunks(network, part, samples, seed, sampling, heard):
+                    for writer, waveform in zip(writers, chunk, strict=True):
+                        writer.append(waveform)
+                    count(chunk.size)
+            for position, path in enumerate(paths):
+                recipe = replace(made_from, streams=tuple(part), position=position)
+                write_json(path.with_suffix(".json"), asdict(recipe))
+            written += paths
     return written
 
 
@@ -145,16 +145,20 @@ def repeat_file(recipe_path: str | Path, out: str | Path, *, progress: bool = Tr
     if recipe.prompt is not None and file_sha256(recipe.prompt) != recipe.prompt_sha256:
         raise ModelError(f"{recipe.prompt}: not the file it was when {recipe_path} was written")
     network = load_model(recipe.model, pick_device(recipe.device))
+    # The number of threads decides in what order sums are rounded.
+    torch.set_num_threads(recipe.threads)
     heard = None if recipe.prompt is None else read_prompt(recipe.prompt, recipe.sample_rate)
     target = make_folder(out) / Path(recipe_path).with_suffix(".wav").name
-    meter = _Meter(len(recipe.streams) * recipe.samples, recipe.sample_rate, progress)
-    with audio.WavWriter(target, recipe.sample_rate) as writer:
+    total = len(recipe.streams) * recipe.samples
+    with (
+        _progress(total, recipe.sample_rate, progress) as count,
+        audio.WavWriter(target, recipe.sample_rate) as writer,
+    ):
         for chunk in stream_chunks(
             network, recipe.streams, recipe.samples, recipe.seed, recipe.sampling, heard
         ):
             writer.append(chunk[recipe.position])
-            meter.update(chunk.size)
-    meter.close()
+            count(chunk.size)
     write_json(target.with_suffix(".json"), asdict(recipe))
     return target
 
@@ -188,18 +192,15 @@ def file_stem(stream: Stream, attributes: labelling.Attributes, seed: int) -> st
     return f"{labelling.file_name(described)}_{seed}_{stream.index}"
 
 
-class _Meter:
-    """Progress in samples, with samples per second and times real time."""
+@contextmanager
+def _progress(total: int, sample_rate: int, shown: bool) -> Iterator[Callable[[int], None]]:
+    """Shows samples, samples per second and times real time; yields what counts them."""
+    began = time.monotonic()
+    with tqdm(total=total, unit=" samples", unit_scale=True, disable=not shown) as bar:
 
-    def __init__(self, total: int, sample_rate: int, shown: bool) -> None:
-        self._bar = tqdm(total=total, unit=" samples", unit_scale=True, disable=not shown)
-        self._sample_rate = sample_rate
-        self._began = time.monotonic()
+        def count(samples: int) -> None:
+            speed = (bar.n + samples) / max(time.monotonic() - began, 1e-9) / sample_rate
+            bar.set_postfix_str(f"{speed:.2f}x real time", refresh=False)
+            bar.update(samples)
 
-    def update(self, samples: int) -> None:
-        self._bar.update(samples)
-        rate = self._bar.n / max(time.monotonic() - self._began, 1e-9)
-        self._bar.set_postfix_str(f"{rate / self._sample_rate:.2f}x real time", refresh=False)
-
-    def close(self) -> None:
-        self._bar.close()
+        yield count

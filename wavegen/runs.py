@@ -53,8 +53,8 @@ class WholeCheckpoints(TorchCheckpointIO):
 class RunFolder(Callback):
     """At every validation: samples as WAV, PNG and in TensorBoard, and the best model so far.
 
-    It must stand before the callback that averages weights, so that it sees the averaged
-    weights which were validated.
+    It must stand before the callback that averages weights: that one swaps the averaged
+    weights in before validation and out again after it, and for good when training ends.
 
     Args:
         folder: the run folder.
@@ -103,6 +103,10 @@ class RunFolder(Callback):
             for logger in trainer.loggers:
                 if isinstance(logger, TensorBoardLogger):
                     _show(logger.experiment, name, waveform, picture, trainer.global_step, config)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save where training stopped, while the weights are still those being trained."""
+        trainer.save_checkpoint(self.folder / LAST_CHECKPOINT)
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run must know."""

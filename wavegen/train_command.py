@@ -1,6 +1,8 @@
 """`wavegen train`: a LightningCLI whose defaults follow from the data and the device."""
 
+import logging
 import sys
+import warnings
 from argparse import ArgumentError
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from wavegen.clips import summary
 from wavegen.data import AudioDataModule
 from wavegen.defaults import suggest
 from wavegen.errors import ConfigError
-from wavegen.files import make_folder, write_text
+from wavegen.files import make_folder, output_errors, write_text
 from wavegen.runs import LAST_CHECKPOINT, RunFolder, WholeCheckpoints, find_checkpoint
 from wavegen.training import ExponentialMovingAverage, LitWaveNet
 
@@ -67,6 +69,7 @@ class TrainCLI(LightningCLI):
         parser.set_defaults({**defaults, **_limits(given.trainer, defaults["trainer.max_steps"])})
         self.config = self._parse(parser, options)
         self.clip_set = clips
+        self.run_folder = _run_folder(self.config.run, self.config.data.folder, given.resume)
 
     @staticmethod
     def _parse(parser: LightningArgumentParser, options: list[str]) -> Any:
@@ -75,15 +78,11 @@ class TrainCLI(LightningCLI):
         except ArgumentError as error:
             raise ConfigError(f"{error} (see 'wavegen train --help')") from error
 
-    def instantiate_classes(self) -> None:
-        """Open the run folder, then build model, data and trainer around it."""
-        resuming = self.checkpoint is not None
-        self.run_folder = _open_run(self.config.run, self.config.data.folder, resuming)
-        super().instantiate_classes()
-        self.datamodule.clip_set = self.clip_set
-
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The trainer with what a run folder needs beside what the user asked for."""
+        # Whatever is wrong with the data or the options shows before anything is written.
+        self.datamodule.clip_set = self.clip_set
+        self.datamodule.decode()
         asked = self.config_init.trainer
         kwargs["default_root_dir"] = str(self.run_folder)
         if asked.logger in (None, True):
@@ -92,9 +91,12 @@ class TrainCLI(LightningCLI):
                 TensorBoardLogger(self.run_folder, name="", version="tensorboard"),
             ]
         kwargs["plugins"] = [*(asked.plugins or []), WholeCheckpoints()]
+        asked_callbacks = [] if asked.callbacks is None else asked.callbacks
+        if not isinstance(asked_callbacks, list):
+            asked_callbacks = [asked_callbacks]
         kwargs["callbacks"] = [
-            *(asked.callbacks or []),
-            LearningRateMonitor("step"),
+            *asked_callbacks,
+            *([] if asked.logger is False else [LearningRateMonitor("step")]),
             RunFolder(self.run_folder),
             ExponentialMovingAverage(self.config_init.ema_decay),
             ModelCheckpoint(
@@ -105,6 +107,7 @@ class TrainCLI(LightningCLI):
                 enable_version_counter=False,
             ),
         ]
+        make_folder(self.run_folder)
         return super().instantiate_trainer(**kwargs)
 
 
@@ -121,6 +124,11 @@ def train(options: list[str]) -> Path:
     Raises:
         WavegenError: as its message says.
     """
+    # Lightning's own remarks, on tips and on devices that are not there, drown ours.
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    for noise in ("Experiment logs directory", ".*does not have many workers", ".*LeafSpec"):
+        warnings.filterwarnings("ignore", message=noise)
     # LightningCLI warns when it is handed options that are not the process's own.
     sys.argv = ["wavegen train", *options]
     cli = TrainCLI(
@@ -140,8 +148,9 @@ def train(options: list[str]) -> Path:
         auto_configure_optimizers=False,
         parser_kwargs={"prog": "wavegen train", "exit_on_error": False},
     )
+    _keep_metrics(cli.run_folder)
     write_text(cli.run_folder / CONFIG, cli.parser.dump(cli.config, skip_none=False))
-    print(summary(cli.clip_set, cli.datamodule.sample_rate))
+    print(summary(cli.datamodule.clip_set, cli.datamodule.sample_rate))
     print(describe(cli))
     cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=cli.checkpoint)
     if cli.trainer.interrupted:
@@ -149,7 +158,6 @@ def train(options: list[str]) -> Path:
     if cli.model.validated_step != cli.trainer.global_step:
         # The limit fell between two validations: the last steps count too.
         cli.trainer.validate(cli.model, cli.datamodule, verbose=False)
-    cli.trainer.save_checkpoint(cli.run_folder / LAST_CHECKPOINT)
     return cli.run_folder
 
 
@@ -194,19 +202,26 @@ def _clock(seconds: int) -> str:
     return f"{days:02d}:{hours:02d}:{minutes:02d}:{seconds:02d}"
 
 
-def _open_run(run: str | None, folder: str, resuming: bool) -> Path:
-    """The run folder, made if it is missing; never one that holds another run."""
+def _run_folder(run: str | None, folder: str, resume: str | None) -> Path:
+    """Where the run will be; never a folder that holds another run."""
     if run is None:
-        base = Path("runs") / (Path(folder).resolve().name or "run")
-        path = base
+        first = path = Path("runs") / (Path(folder).resolve().name or "run")
         number = 2
         while path.exists():
-            path = base.with_name(f"{base.name}-{number}")
+            path = first.with_name(f"{first.name}-{number}")
             number += 1
-        return make_folder(path)
+        return path
     path = Path(run)
-    if not resuming and path.is_dir() and any(path.iterdir()):
+    if resume is None and path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise ConfigError(
             f"{path}: already holds files; choose another --run, or go on with --resume {path}"
         )
-    return make_folder(path)
+    return path
+
+
+def _keep_metrics(run: Path) -> None:
+    """The logger begins a new file; what was logged before a resumption stays beside it."""
+    metrics = run / "metrics.csv"
+    if metrics.exists():
+        with output_errors(metrics):
+            metrics.replace(run / f"metrics-{len(list(run.glob('metrics*.csv')))}.csv")

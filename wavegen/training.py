@@ -1,6 +1,7 @@
 """The LightningModule: maximum likelihood of every sample, and what validation reports."""
 
 import math
+import time
 from typing import Any
 
 import torch
@@ -43,6 +44,11 @@ class LitWaveNet(LightningModule):
         self.warmup_steps = warmup_steps
         self.validation_totals = torch.zeros(2, dtype=torch.float64)
         self.validated_step = -1
+        self._began = time.monotonic()
+
+    def on_fit_start(self) -> None:
+        """Begin the clock that validation figures are logged with."""
+        self._began = time.monotonic()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Mean nats over every sample the batch predicts; padding and history bear none."""
@@ -80,6 +86,7 @@ class LitWaveNet(LightningModule):
         self.log("uniform_bits", math.log2(self.network.config.quantization_channels))
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         self.log("order0_bits", data.order0_bits)
+        self.log("minutes", (time.monotonic() - self._began) / 60)
 
     def configure_optimizers(self) -> Any:
         """AdamW with warm-up and cosine."""

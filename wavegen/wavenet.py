@@ -13,7 +13,7 @@ chunks of a long recording and the start of a generated one need no padding rule
 their own.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
