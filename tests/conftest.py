@@ -25,12 +25,17 @@ def make_network() -> Callable[..., WaveNet]:
 
 @pytest.fixture
 def tone_folder(tmp_path: Path) -> Path:
+    """A folder made by `write_tones`."""
+    write_tones(tmp_path / "tones")
+    return tmp_path / "tones"
+
+
+def write_tones(folder: Path) -> None:
     """Two classes of six short recordings at 8 kHz: a low tone and a high one, with noise."""
     rng = np.random.default_rng(0)
     for name, hertz in {"low": 200, "high": 900}.items():
-        (tmp_path / "tones" / name).mkdir(parents=True)
+        (folder / name).mkdir(parents=True)
         for number in range(6):
             time = np.arange(1200 + 100 * number) / 8000
             tone = 0.5 * np.sin(2 * np.pi * hertz * time) + 0.01 * rng.standard_normal(len(time))
-            soundfile.write(tmp_path / "tones" / name / f"{number}.wav", tone, 8000)
-    return tmp_path / "tones"
+            soundfile.write(folder / name / f"{number}.wav", tone, 8000)

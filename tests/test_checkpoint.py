@@ -1,0 +1,103 @@
+"""Contract C6: the model directory is all one needs, and nothing in it can do harm."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from small import LABELS
+
+from wavegen import checkpoint
+from wavegen.errors import LabelError, ModelError
+from wavegen.generate import generate
+
+
+@pytest.fixture
+def model(make_network, tmp_path: Path) -> Path:
+    checkpoint.save_model(make_network(labels=LABELS), tmp_path / "run" / "model")
+    return tmp_path / "run" / "model"
+
+
+def test_a_model_comes_back_as_it_was(make_network, model: Path) -> None:
+    network = make_network(labels=LABELS)
+    for path in (model, model.parent):
+        again = checkpoint.load_model(path)
+        assert again.config == network.config
+        codes, labels = torch.randint(0, 256, (2, 30)), torch.tensor([[1, 2], [0, 1]])
+        assert torch.equal(again(codes, labels), network(codes, labels))
+        assert not again.training
+    assert sorted(path.name for path in model.iterdir()) == ["config.json", "model.safetensors"]
+
+
+def test_the_model_directory_alone_generates(model: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "elsewhere"
+    shutil.move(model, moved)
+    shutil.rmtree(tmp_path / "run")
+    config = checkpoint.load_config(moved)
+    assert (config.sample_rate, config.quantization_channels) == (8000, 256)
+    assert generate(moved, {"digit": "2"}, seconds=0.01).shape == (1, 80)
+    assert generate(moved, seconds=0.01).shape == (1, 80)
+    with pytest.raises(LabelError, match="unknown digit '9': choose one of 0, 1, 2"):
+        generate(moved, {"digit": "9"}, seconds=0.01)
+
+
+def test_a_changed_model_has_another_fingerprint(make_network, model: Path) -> None:
+    before = checkpoint.fingerprint(model)
+    assert checkpoint.fingerprint(model.parent) == before
+    checkpoint.save_model(make_network(seed=1, labels=LABELS), model)
+    assert checkpoint.fingerprint(model) != before
+
+
+def break_weights(model: Path) -> None:
+    (model / "model.safetensors").write_bytes(b"\xff" * 100)
+
+
+def cut_weights(model: Path) -> None:
+    whole = (model / "model.safetensors").read_bytes()
+    (model / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+
+
+def drop_a_tensor(model: Path) -> None:
+    weights = load_file(model / "model.safetensors")
+    del weights["output.bias"]
+    save_file(weights, model / "model.safetensors")
+
+
+def ask_for_more_layers(model: Path) -> None:
+    values = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps({**values, "layers": 500, "stacks": 100}))
+
+
+def ask_for_a_billion_layers(model: Path) -> None:
+    values = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps({**values, "layers": 10**9}))
+
+
+def break_config(model: Path) -> None:
+    (model / "config.json").write_bytes(b"\xff\xfe{")
+
+
+def remove_config(model: Path) -> None:
+    (model / "config.json").unlink()
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (break_weights, "damaged or not a safetensors file"),
+        (cut_weights, "damaged or not a safetensors file"),
+        (drop_a_tensor, "'output.bias' has shape None"),
+        (ask_for_more_layers, "config.json asks for"),
+        (ask_for_a_billion_layers, "layers is 1000000000"),
+        (break_config, "config.json"),
+        (remove_config, "holds no model"),
+        (shutil.rmtree, "no such folder"),
+    ],
+)
+def test_a_damaged_model_gets_one_clear_line(model: Path, damage, says: str) -> None:
+    damage(model)
+    with pytest.raises(ModelError, match=says) as caught:
+        checkpoint.load_model(model)
+    assert str(model) in str(caught.value)

@@ -1,0 +1,132 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wavegen import mulaw, windows
+from wavegen.clips import find_clips
+from wavegen.crops import Corpus, EpochBatches, TrainingCrops, ValidationWindows, bucket
+from wavegen.store import open_store
+
+HISTORY = 62
+
+
+@pytest.fixture
+def corpus(tone_folder: Path) -> Corpus:
+    store = open_store(find_clips(tone_folder).clips, 8000, progress=False)
+    labels = np.arange(1, len(store) + 1)[:, None]
+    return Corpus(store, labels, HISTORY, 256)
+
+
+def targets_seen(corpus: Corpus, batches) -> dict[int, list[int]]:
+    """Clip -> targets in order, from rows whose label says which clip they are of."""
+    seen: dict[int, list[int]] = {}
+    for batch in batches:
+        for inputs, targets, labels in zip(*batch.values(), strict=True):
+            kept = targets[targets != windows.IGNORED]
+            # What is predicted is the input one step later.
+            assert np.array_equal(inputs[HISTORY + 1 :][: len(kept) - 1], kept[:-1])
+            seen.setdefault(int(labels[0]) - 1, []).extend(kept.tolist())
+    return seen
+
+
+def test_an_epoch_holds_every_sample_of_every_clip(corpus: Corpus) -> None:
+    crops = TrainingCrops(corpus, np.arange(len(corpus.store)), crop=500, batch_size=2)
+    batches = [crops[0, number] for number in range(len(crops))]
+    seen = targets_seen(corpus, batches)
+    for clip in range(len(corpus.store)):
+        codes = mulaw.encode(corpus.store.waveform(clip))
+        counted = np.bincount(seen[clip], minlength=256)
+        # The last batch may be filled up with crops that come twice.
+        assert (counted >= np.bincount(codes, minlength=256)).all()
+    samples = sum(len(targets) for targets in seen.values())
+    assert samples < corpus.store.lengths.sum() + 1000
+    padding = sum(int((batch["targets"] == windows.IGNORED).sum()) for batch in batches)
+    assert padding < 0.15 * samples
+
+
+def test_crops_start_from_the_start_symbol_or_from_true_history(corpus: Corpus) -> None:
+    pieces = corpus.pieces(np.array([3]), 400)
+    length = int(corpus.store.lengths[3])
+    assert pieces[0, 1] == 0
+    assert pieces[-1, 2] == length
+    assert np.array_equal(pieces[1:, 1], pieces[:-1, 2])
+    batch = corpus.batch(pieces, 400)
+    codes = mulaw.encode(corpus.store.waveform(3))
+    assert (batch["inputs"][0, : HISTORY + 1] == 256).all()
+    start = int(pieces[1, 1])
+    history = batch["inputs"][1, : HISTORY + 1]
+    assert np.array_equal(history, codes[start - HISTORY - 1 : start])
+
+
+def test_the_stream_is_a_function_of_seed_and_step(corpus: Corpus) -> None:
+    """Contract C7: a second look, in any order, gives the same batches."""
+
+    def make(seed: int) -> TrainingCrops:
+        clips = np.arange(len(corpus.store))
+        return TrainingCrops(corpus, clips, 500, 2, label_dropout=0.5, seed=seed)
+
+    one, again, other = make(0), make(0), make(1)
+    keys = [(epoch, number) for epoch in range(2) for number in range(len(one))]
+    first = {key: one[key] for key in keys}
+    for key in reversed(keys):
+        for name, tensor in again[key].items():
+            assert np.array_equal(tensor, first[key][name])
+    assert any(not np.array_equal(other[key]["inputs"], first[key]["inputs"]) for key in keys)
+    inputs = [[first[epoch, n]["inputs"].tolist() for n in range(len(one))] for epoch in (0, 1)]
+    assert inputs[0] != inputs[1]
+
+
+def test_labels_are_dropped_as_often_as_asked(corpus: Corpus) -> None:
+    for chance in (0.0, 0.3, 1.0):
+        crops = TrainingCrops(corpus, np.arange(12), 100, 16, label_dropout=chance)
+        labels = np.concatenate([crops[0, n]["labels"] for n in range(len(crops))])
+        assert (labels == 0).mean() == pytest.approx(chance, abs=0.12)
+
+
+def test_ranks_share_an_epoch(corpus: Corpus) -> None:
+    clips = np.arange(len(corpus.store))
+    whole = TrainingCrops(corpus, clips, 500, 2)
+    parts = [TrainingCrops(corpus, clips, 500, 2, rank=rank, ranks=2) for rank in (0, 1)]
+    for number in range(len(parts[0])):
+        for rank in (0, 1):
+            expected = whole[0, 2 * number + rank]["inputs"]
+            assert np.array_equal(parts[rank][0, number]["inputs"], expected)
+
+
+def test_validation_holds_every_sample_once_whatever_the_ranks(corpus: Corpus) -> None:
+    clips = np.array([1, 4, 5])
+    for ranks in (1, 2, 3):
+        batches = [
+            batch
+            for rank in range(ranks)
+            for dataset in [ValidationWindows(corpus, clips, rank, ranks)]
+            for batch in (dataset[n] for n in range(len(dataset)))
+        ]
+        seen = targets_seen(corpus, batches)
+        for clip in clips:
+            codes = mulaw.encode(corpus.store.waveform(clip))
+            assert np.array_equal(np.sort(seen[clip]), np.sort(codes))
+
+
+def test_the_first_epoch_goes_on_where_it_was(corpus: Corpus) -> None:
+    sampler = EpochBatches(4, done=3)
+    assert list(sampler) == [(0, 3)]
+    sampler.set_epoch(1)
+    assert list(sampler) == [(1, 0), (1, 1), (1, 2), (1, 3)]
+
+
+@given(
+    lengths=st.lists(st.integers(1, 1000), min_size=1, max_size=60),
+    samples=st.integers(1, 5000),
+)
+def test_buckets_lose_nothing_and_pad_little(lengths: list[int], samples: int) -> None:
+    sizes = np.array(lengths)
+    batches = bucket(sizes, np.arange(len(sizes)), 1000, samples)
+    together = np.concatenate([pieces for _, pieces in batches])
+    assert sorted(together.tolist()) == list(range(len(sizes)))
+    for time, pieces in batches:
+        assert sizes[pieces].max() <= time <= 1000
+        assert len(pieces) == 1 or len(pieces) * time <= samples

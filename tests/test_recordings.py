@@ -1,0 +1,133 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from small import LABELS
+
+from wavegen import recordings
+from wavegen.checkpoint import save_model
+from wavegen.errors import LabelError, ModelError, OutputError
+from wavegen.generate import Stream, generate
+from wavegen.recordings import generate_files, read_recipe, repeat_file
+from wavegen.sampling import Sampling
+
+
+@pytest.fixture
+def model(make_network, tmp_path: Path) -> Path:
+    save_model(make_network(labels=LABELS), tmp_path / "model")
+    return tmp_path / "model"
+
+
+STREAMS = [Stream({"digit": "2", "speaker": "ann"}, 0), Stream({"digit": "1"}, 1), Stream()]
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_files_are_named_by_label_seed_and_index(model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out" / "deep"
+    paths = generate_files(model, STREAMS, 0.05, out, seed=4, progress=False)
+    assert [path.name for path in paths] == ["2-ann_4_0.wav", "1_4_1.wav", "any_4_0.wav"]
+    assert names(out) == sorted(p.with_suffix(s).name for p in paths for s in (".wav", ".json"))
+    for path in paths:
+        info = soundfile.info(path)
+        assert (info.subtype, info.samplerate, info.channels) == ("PCM_16", 8000, 1)
+        assert info.frames == 400
+
+
+def test_a_file_holds_what_generate_returns(model: Path, tmp_path: Path) -> None:
+    (path,) = generate_files(model, STREAMS[:1], 0.05, tmp_path / "out", seed=4, progress=False)
+    expected = generate(model, STREAMS[0].labels, seconds=0.05, seed=4)[0]
+    written, _ = soundfile.read(path, dtype="float32")
+    assert np.abs(written - expected).max() <= 1 / 32768
+
+
+def test_every_wav_comes_again_bit_for_bit_from_its_json(model: Path, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "prompt.wav", 0.1 * np.random.default_rng(0).normal(size=900), 8000)
+    sampling = Sampling(temperature=0.8, top_k=200, top_p=0.95, guidance=1.5)
+    paths = generate_files(
+        model,
+        STREAMS,
+        0.1,
+        tmp_path / "out",
+        seed=9,
+        sampling=sampling,
+        prompt=tmp_path / "prompt.wav",
+        progress=False,
+    )
+    for path in paths:
+        again = repeat_file(path.with_suffix(".json"), tmp_path / "again", progress=False)
+        assert again.name == path.name
+        assert again.read_bytes() == path.read_bytes()
+        assert again.with_suffix(".json").read_text() == path.with_suffix(".json").read_text()
+    recipe = read_recipe(paths[1].with_suffix(".json"))
+    assert recipe.streams[recipe.position] == STREAMS[1]
+    assert (recipe.seed, recipe.sampling, recipe.samples) == (9, sampling, 800)
+
+
+def test_what_has_changed_since_is_noticed(make_network, model: Path, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "prompt.wav", np.zeros(100), 8000)
+    (path,) = generate_files(
+        model, STREAMS[:1], 0.01, tmp_path, prompt=tmp_path / "prompt.wav", progress=False
+    )
+    recipe = path.with_suffix(".json")
+    soundfile.write(tmp_path / "prompt.wav", np.zeros(101), 8000)
+    with pytest.raises(ModelError, match=r"prompt.wav: not the file it was"):
+        repeat_file(recipe, tmp_path / "again", progress=False)
+    save_model(make_network(seed=1, labels=LABELS), model)
+    with pytest.raises(ModelError, match="not the model it was"):
+        repeat_file(recipe, tmp_path / "again", progress=False)
+    assert not (tmp_path / "again").exists()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{}", "[]", '{"streams": 1}', '{"streams": [], "sampling": {}}']
+)
+def test_json_of_another_kind_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(ModelError, match="not the JSON that lies beside"):
+        read_recipe(tmp_path / "a.json")
+    with pytest.raises(ModelError, match="cannot be read"):
+        read_recipe(tmp_path / "b.json")
+
+
+def test_a_prompt_at_another_rate_is_resampled_and_said(model, tmp_path: Path, capsys) -> None:
+    tone = 0.5 * np.sin(np.arange(4410) * 0.05)
+    soundfile.write(tmp_path / "prompt.wav", np.stack([tone, tone], 1), 44100)
+    heard = recordings.read_prompt(tmp_path / "prompt.wav", 8000)
+    assert len(heard) == pytest.approx(800, abs=2)
+    assert "resampled from 44100 to 8000 Hz" in capsys.readouterr().out
+
+
+def test_nothing_half_written_is_left(model: Path, tmp_path: Path, monkeypatch) -> None:
+    chunks = recordings.stream_chunks
+
+    def cut_short(*arguments):
+        yield next(iter(chunks(*arguments)))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(recordings, "stream_chunks", cut_short)
+    with pytest.raises(KeyboardInterrupt):
+        generate_files(model, STREAMS, 1.0, tmp_path / "out", progress=False)
+    assert names(tmp_path / "out") == []
+
+
+def test_a_wrong_request_writes_nothing(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(LabelError):
+        generate_files(model, [Stream({"digit": "8"})], 1.0, tmp_path / "out", progress=False)
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="file"):
+        generate_files(model, STREAMS, 0.01, tmp_path / "file", progress=False)
+
+
+def test_class_names_cannot_leave_the_folder(make_network, tmp_path: Path) -> None:
+    save_model(make_network(labels={"label": ("../../x", "a/b")}), tmp_path / "model")
+    streams = [Stream({"label": "../../x"}), Stream({"label": "a/b"})]
+    paths = generate_files(tmp_path / "model", streams, 0.01, tmp_path / "out", progress=False)
+    assert {path.parent for path in paths} == {tmp_path / "out"}
+    config = json.loads(paths[0].with_suffix(".json").read_text())
+    assert config["streams"][0]["labels"] == {"label": "../../x"}

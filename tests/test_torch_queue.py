@@ -1,0 +1,136 @@
+"""Contracts C4 and C5: the engine equals the network, and a stream its neighbours or none."""
+
+import numpy as np
+import pytest
+import torch
+from small import LABELS
+
+from wavegen.engines.torch_queue import TorchQueue
+from wavegen.sampling import Sampling, guide, stream_noise
+
+STACKS = [{"layers": 6, "stacks": 2}, {"layers": 5, "stacks": 1}, {"layers": 4, "stacks": 4}]
+
+
+@pytest.mark.parametrize("prompt", [0, 1, 7, 150])
+@pytest.mark.parametrize("labelled", [False, True])
+@pytest.mark.parametrize("batch", [1, 5])
+@pytest.mark.parametrize("stacks", STACKS)
+@pytest.mark.parametrize("kernel_size", [2, 3])
+def test_forced_codes_give_the_logits_of_the_parallel_pass(
+    make_network, kernel_size, stacks, batch, labelled, prompt
+) -> None:
+    network = make_network(kernel_size=kernel_size, labels=LABELS if labelled else {}, **stacks)
+    torch.manual_seed(0)
+    codes = torch.randint(0, 256, (batch, prompt + 140))
+    labels = torch.stack([torch.arange(batch) % 4, torch.arange(batch) % 3], 1)
+    labels = labels if labelled else labels[:, :0]
+    expected = network(codes, labels)
+    engine = TorchQueue(network)
+    engine.start(network.conditioning(labels), Sampling(), prompt=codes[:, :prompt])
+    got = torch.cat(
+        [engine.force(codes[:, prompt : prompt + 60]), engine.force(codes[:, prompt + 60 :])], 1
+    )
+    error = (got - expected[:, prompt:]).abs().max() / expected.abs().max()
+    assert error < 1e-4
+
+
+def test_a_change_of_weights_is_seen_at_the_next_start(make_network) -> None:
+    network, other = make_network(seed=1), make_network(seed=2)
+    engine = TorchQueue(network)
+    codes = torch.randint(0, 256, (2, 50))
+    engine.start(network.conditioning(None, 2), Sampling())
+    engine.force(codes)
+    network.load_state_dict(other.state_dict())
+    engine.start(network.conditioning(None, 2), Sampling())
+    torch.testing.assert_close(engine.force(codes), other(codes), rtol=1e-4, atol=1e-4)
+
+
+def generated(network, labels, streams, chunks, sampling=None) -> np.ndarray:
+    sampling = sampling or Sampling()
+    engine = TorchQueue(network)
+    batch = labels.shape[0]
+    engine.start(
+        network.conditioning(labels), sampling, unspecified=network.conditioning(None, batch)
+    )
+    start, parts = 0, []
+    for count in chunks:
+        parts.append(engine.generate(torch.from_numpy(stream_noise(5, streams, start, count))))
+        start += count
+    return torch.cat(parts, 1).numpy()
+
+
+def test_a_stream_is_the_same_alone_or_in_a_batch_in_one_chunk_or_in_many(make_network) -> None:
+    network = make_network(labels=LABELS)
+    labels = torch.tensor([[1, 1], [3, 2], [0, 0]])
+    together = generated(network, labels, [0, 1, 2], [400])
+    assert np.array_equal(generated(network, labels, [0, 1, 2], [1, 99, 300]), together)
+    for row in range(3):
+        alone = generated(network, labels[row : row + 1], [row], [200, 200])[0]
+        assert flips(network, labels[row : row + 1], alone, together[row], row) == 0
+    assert not np.array_equal(together[0], together[2])
+
+
+def flips(network, labels, one, other, stream) -> int:
+    """Codes that differ by more than rounding explains; both must agree up to the first.
+
+    At the first difference the noise must lie within 1e-5 of the edge between the two
+    codes, or the streams differ for another reason.
+    """
+    different = np.flatnonzero(one != other)
+    if not len(different):
+        return 0
+    time = int(different[0])
+    logits = network(torch.from_numpy(one[None]), labels)[0, time].double()
+    edges = torch.cat([torch.zeros(1), logits.softmax(-1).cumsum(-1)])
+    noise = stream_noise(5, [stream], time, 1)[0, 0]
+    edge = edges[max(one[time], other[time])].item()
+    return int(abs(edge - noise) > 1e-5)
+
+
+def test_codes_follow_the_probabilities_of_the_parallel_pass(make_network) -> None:
+    """Drawing again from the network's own logits gives the codes that the engine drew."""
+    network = make_network(labels=LABELS)
+    labels = torch.tensor([[2, 1]])
+    codes = generated(network, labels, [7], [300])
+    edges = network(torch.from_numpy(codes), labels)[0].double().softmax(-1).cumsum(-1)
+    noise = torch.from_numpy(stream_noise(5, [7], 0, 300)[0])
+    again = torch.searchsorted(edges, noise[:, None])[:, 0].numpy()
+    near_an_edge = ((edges - noise[:, None]).abs() < 1e-5).any(dim=1).numpy()
+    assert np.array_equal(again[~near_an_edge], codes[0][~near_an_edge])
+    assert near_an_edge.mean() < 0.02
+
+
+def test_guidance_mixes_logits_with_and_without_labels(make_network) -> None:
+    network = make_network(labels=LABELS)
+    labels = torch.tensor([[1, 2], [2, 0]])
+    codes = torch.randint(0, 256, (2, 100))
+    engine = TorchQueue(network)
+    engine.start(
+        network.conditioning(labels),
+        Sampling(guidance=2.5),
+        unspecified=network.conditioning(None, 2),
+        prompt=codes[:, :40],
+    )
+    expected = guide(network(codes, labels), network(codes), 2.5)[:, 40:]
+    torch.testing.assert_close(engine.force(codes[:, 40:]), expected, rtol=1e-4, atol=1e-4)
+    assert generated(network, labels, [0, 1], [20], Sampling(guidance=2.5)).shape == (2, 20)
+
+
+def test_a_step_never_runs_the_receptive_field_again(make_network) -> None:
+    """Counts the rows that go through the layers: one a sample, however far they hear."""
+    rows = []
+    for layers in (4, 9):
+        network = make_network(layers=layers, stacks=1)
+        engine = TorchQueue(network)
+        engine.start(network.conditioning(None), Sampling())
+        seen = 0
+
+        def count(module, inputs, output):
+            nonlocal seen
+            seen += inputs[0].numel() // inputs[0].shape[-1]
+
+        for block in network.blocks:
+            block.projection.register_forward_hook(count)
+        engine.generate(torch.from_numpy(stream_noise(0, [0], 0, 50)))
+        rows.append(seen / layers)
+    assert rows == [50, 50]
