@@ -4,16 +4,19 @@ python scripts/demo.py [FOLDER]
 """
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import librosa
 import numpy as np
 from instruments import write_instruments
 
-from wavegen import audio, labels
+from wavegen import audio
+from wavegen import labels as labelling
 from wavegen.checkpoint import load_config
 from wavegen.cli import main as wavegen
 from wavegen.clips import find_clips
+from wavegen.errors import AudioFileError, WavegenError
 from wavegen.generate import Stream
 from wavegen.plots import write_spectrogram
 from wavegen.recordings import file_stem, generate_files
@@ -48,7 +51,7 @@ def main(folder: str | None) -> int:
     for kind in kinds:
         stem = run / "out" / file_stem(Stream(kind), config.labels, seed=0)
         wav, png = stem.with_suffix(".wav"), stem.with_suffix(".png")
-        title = labels.describe(kind, config.labels)
+        title = labelling.describe(kind, config.labels)
         write_spectrogram(png, audio.read(wav), config.sample_rate, title)
         print(f"{wav}  {png}")
     if not config.labels:
@@ -79,11 +82,16 @@ def recognised(data: Path, streams: list[Stream], paths: list[Path], sample_rate
     Knows nothing of the model: the classes are the means over the training clips of the
     first label attribute.
     """
-    training = [clip for clip in find_clips(data).of("train") if clip.labels]
-    attribute = next(iter(training[0].labels))
-    features = np.stack([log_mel_statistics(clip.path, sample_rate) for clip in training])
+    attribute = next(iter(streams[0].labels))
+    statistics, labels = [], []
+    for clip in find_clips(data).of("train"):
+        if attribute in clip.labels:
+            # Training has said which files are damaged.
+            with suppress(AudioFileError):
+                statistics.append(log_mel_statistics(clip.path, sample_rate))
+                labels.append(clip.labels[attribute])
+    features, names = np.stack(statistics), np.array(labels)
     scale = features.std(axis=0) + 1e-6
-    names = np.array([clip.labels[attribute] for clip in training])
     classes = sorted(set(names))
     means = np.stack([features[names == name].mean(axis=0) for name in classes])
     hits = 0
@@ -104,4 +112,7 @@ def log_mel_statistics(path: Path, sample_rate: int) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1] if len(sys.argv) > 1 else None))
+    try:
+        sys.exit(main(sys.argv[1] if len(sys.argv) > 1 else None))
+    except WavegenError as error:
+        sys.exit(f"demo: {error}")

@@ -10,7 +10,7 @@ fi
 # Written last, so an installation that was cut short is begun again.
 stamp=.venv/wavegen-installed
 if ! cmp -s constraints.txt "$stamp"; then
-    [ -x .venv/bin/python ] || "$python" -m venv .venv
+    "$python" -m venv .venv
     echo "installing into .venv (about two minutes the first time)"
     .venv/bin/python -m pip install --quiet --disable-pip-version-check \
         --constraint constraints.txt --editable '.[dev]'

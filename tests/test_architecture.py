@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from wavegen.checkpoint import save_model
+
 PACKAGE = Path(__file__).parents[1] / "wavegen"
 FLOORS = [
     {"errors"},
@@ -72,20 +74,26 @@ def test_only_a_few_modules_know_soundfile_and_lightning() -> None:
             assert "pytorch_lightning" not in roots, module
 
 
+def loaded(*arguments: object) -> set[str]:
+    """Top-level packages that a Python process loads."""
+    command = [sys.executable, "-X", "importtime", *map(str, arguments)]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    lines = [line for line in run.stderr.splitlines() if line.startswith("import time:")]
+    return {line.rsplit("|", 1)[1].strip().split(".")[0] for line in lines}
+
+
 @pytest.mark.parametrize("arguments", [["-c", "import wavegen"], ["-m", "wavegen", "--help"]])
 def test_importing_and_asking_for_help_load_nothing_heavy(arguments: list[str]) -> None:
     """Contract C9."""
-    run = subprocess.run(
-        [sys.executable, "-X", "importtime", *arguments], capture_output=True, text=True, check=True
-    )
-    loaded = {
-        line.rsplit("|", 1)[1].strip().split(".")[0]
-        for line in run.stderr.splitlines()
-        if line.startswith("import time:")
-    }
-    assert "wavegen" in loaded
-    assert not loaded & HEAVY
-    assert "numpy" not in loaded
+    packages = loaded(*arguments)
+    assert "wavegen" in packages
+    assert not packages & (HEAVY | {"numpy"})
+
+
+def test_looking_at_data_or_a_model_loads_no_torch(make_network, tone_folder, tmp_path) -> None:
+    save_model(make_network(), tmp_path / "model")
+    for path in (tone_folder, tmp_path / "model"):
+        assert not loaded("-m", "wavegen", "info", path) & HEAVY
 
 
 def test_help_takes_little_more_than_python_itself() -> None:

@@ -118,7 +118,14 @@ def test_bad_files_among_good_ones_are_said_or_stop_it(tmp_path: Path, capsys) -
         ("--data.label_pattern=(", "label_pattern"),
         ("--data.sample_rate=-5", "sample_rate"),
         ("--ema_decay=1", "decay"),
+        ("--data.seed=-1", "--data.seed is -1"),
         ("--no.such.option=1", "no.such.option"),
+        ("--trainer.max_time=abc", "abc"),
+        ("--trainer.accelerator=tpu", "tpu"),
+        ("--trainer.devices=0", "devices"),
+        ("--trainer.gradient_clip_algorithm=foo", "foo"),
+        ("--model.network.sample_rate=4000", "8000 Hz and the network at 4000"),
+        ("--model.network.labels={kind: [a]}", "unknown label attribute"),
         ("--config=/no/such/file.yaml", "no/such/file.yaml"),
         ("--resume=/no/such/run", "/no/such/run"),
     ],
@@ -128,6 +135,15 @@ def test_an_option_that_makes_no_sense(tone_folder, tmp_path: Path, capsys, opti
     line = mistake(capsys, "train", tone_folder, "--run", tmp_path / "run", *tiny, option)
     assert says in line
     assert not (tmp_path / "run").exists()
+
+
+def test_print_config_shows_what_follows_from_the_data(tone_folder, capsys) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["train", str(tone_folder), "--print_config"])
+    assert stopped.value.code == 0
+    shown = capsys.readouterr().out
+    assert "sample_rate: 8000" in shown
+    assert "- high" in shown
 
 
 def test_train_needs_a_folder(capsys) -> None:

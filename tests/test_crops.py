@@ -1,3 +1,4 @@
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -80,10 +81,16 @@ def test_the_stream_is_a_function_of_seed_and_step(corpus: Corpus) -> None:
 
 
 def test_labels_are_dropped_as_often_as_asked(corpus: Corpus) -> None:
-    for chance in (0.0, 0.3, 1.0):
-        crops = TrainingCrops(corpus, np.arange(12), 100, 16, label_dropout=chance)
-        labels = np.concatenate([crops[0, n]["labels"] for n in range(len(crops))])
-        assert (labels == 0).mean() == pytest.approx(chance, abs=0.12)
+    """Half alone and half all together, so that both can be asked for later."""
+    twice = dataclasses.replace(corpus, label_ids=np.repeat(corpus.label_ids, 2, axis=1))
+    for chance in (0.0, 0.4, 1.0):
+        crops = TrainingCrops(twice, np.arange(12), 100, 16, label_dropout=chance)
+        epochs = [(e, n) for e in range(8) for n in range(len(crops))]
+        dropped = np.concatenate([crops[key]["labels"] for key in epochs]) == 0
+        half = chance / 2
+        assert dropped[:, 0].mean() == pytest.approx(1 - (1 - half) ** 2, abs=0.04)
+        assert dropped.all(axis=1).mean() == pytest.approx(half + (1 - half) * half**2, abs=0.04)
+        assert (dropped[:, 0] & ~dropped[:, 1]).any() == (0 < chance < 2)
 
 
 def test_ranks_share_an_epoch(corpus: Corpus) -> None:
@@ -98,7 +105,7 @@ def test_ranks_share_an_epoch(corpus: Corpus) -> None:
 
 def test_validation_holds_every_sample_once_whatever_the_ranks(corpus: Corpus) -> None:
     clips = np.array([1, 4, 5])
-    for ranks in (1, 2, 3):
+    for ranks in (1, 2, 7):
         batches = [
             batch
             for rank in range(ranks)
@@ -111,11 +118,13 @@ def test_validation_holds_every_sample_once_whatever_the_ranks(corpus: Corpus) -
             assert np.array_equal(np.sort(seen[clip]), np.sort(codes))
 
 
-def test_the_first_epoch_goes_on_where_it_was(corpus: Corpus) -> None:
-    sampler = EpochBatches(4, done=3)
-    assert list(sampler) == [(0, 3)]
-    sampler.set_epoch(1)
-    assert list(sampler) == [(1, 0), (1, 1), (1, 2), (1, 3)]
+def test_an_epoch_goes_on_after_the_batches_that_are_done() -> None:
+    done = 0
+    sampler = EpochBatches(4, lambda: done)
+    drawn = iter(sampler)
+    done = 7
+    assert list(drawn) == [(1, 3), (2, 0), (2, 1), (2, 2)]
+    assert len(sampler) == 4
 
 
 @given(

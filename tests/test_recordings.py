@@ -8,7 +8,7 @@ from small import LABELS
 
 from wavegen import recordings
 from wavegen.checkpoint import save_model
-from wavegen.errors import LabelError, ModelError, OutputError
+from wavegen.errors import ConfigError, LabelError, ModelError, OutputError
 from wavegen.generate import Stream, generate
 from wavegen.recordings import generate_files, read_recipe, repeat_file
 from wavegen.sampling import Sampling
@@ -83,8 +83,42 @@ def test_what_has_changed_since_is_noticed(make_network, model: Path, tmp_path: 
     assert not (tmp_path / "again").exists()
 
 
+GOOD = json.dumps(
+    {
+        "model": "m",
+        "model_sha256": "",
+        "streams": [{"labels": {}, "index": 0}],
+        "position": 0,
+        "samples": 80,
+        "sample_rate": 8000,
+        "seed": 0,
+        "sampling": {"temperature": 1.0},
+        "prompt": None,
+        "prompt_sha256": None,
+        "device": "cpu",
+        "threads": 1,
+        "versions": {},
+    }
+)
+
+
+def test_the_json_that_the_broken_ones_are_made_from_is_sound(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(GOOD)
+    assert read_recipe(tmp_path / "a.json").samples == 80
+
+
 @pytest.mark.parametrize(
-    "text", ["", "{}", "[]", '{"streams": 1}', '{"streams": [], "sampling": {}}']
+    "text",
+    [
+        "",
+        "{}",
+        "[]",
+        '{"streams": 1}',
+        '{"streams": [], "sampling": {}}',
+        GOOD.replace('"samples": 80', '"samples": "80"'),
+        GOOD.replace('"position": 0', '"position": 9'),
+        GOOD.replace('"model": "m"', '"model": 5'),
+    ],
 )
 def test_json_of_another_kind_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.json").write_text(text)
@@ -92,6 +126,22 @@ def test_json_of_another_kind_is_refused(tmp_path: Path, text: str) -> None:
         read_recipe(tmp_path / "a.json")
     with pytest.raises(ModelError, match="cannot be read"):
         read_recipe(tmp_path / "b.json")
+
+
+def test_a_model_that_has_moved_is_named(model: Path, tmp_path: Path) -> None:
+    (path,) = generate_files(model, STREAMS[:1], 0.05, tmp_path / "out", progress=False)
+    moved = model.rename(tmp_path / "moved")
+    recipe = path.with_suffix(".json")
+    with pytest.raises(ModelError, match="no such folder"):
+        repeat_file(recipe, tmp_path / "again", progress=False)
+    again = repeat_file(recipe, tmp_path / "again", moved, progress=False)
+    assert again.read_bytes() == path.read_bytes()
+
+
+def test_two_streams_of_one_name_are_refused(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="one file"):
+        generate_files(model, [Stream(), Stream()], 0.05, tmp_path / "out", progress=False)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_prompt_at_another_rate_is_resampled_and_said(model, tmp_path: Path, capsys) -> None:

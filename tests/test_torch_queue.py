@@ -134,3 +134,19 @@ def test_a_step_never_runs_the_receptive_field_again(make_network) -> None:
         engine.generate(torch.from_numpy(stream_noise(0, [0], 0, 50)))
         rows.append(seen / layers)
     assert rows == [50, 50]
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_it_equals_the_network_too(make_network) -> None:
+    network = make_network(kernel_size=3, labels=LABELS)
+    codes, labels = torch.randint(0, 256, (3, 200)), torch.tensor([[1, 1], [3, 2], [0, 0]])
+    expected = network(codes, labels)
+    network = network.cuda()
+    engine = TorchQueue(network)
+    bias = network.conditioning(labels.cuda())
+    engine.start(bias, Sampling(), prompt=codes[:, :50].cuda())
+    error = (engine.force(codes[:, 50:].cuda()).cpu() - expected[:, 50:]).abs().max()
+    assert error / expected.abs().max() < 1e-4
+    engine.start(bias, Sampling())
+    noise = torch.from_numpy(stream_noise(0, range(3), 0, 100))
+    assert engine.generate(noise).shape == (3, 100)

@@ -3,6 +3,11 @@
 import csv
 import json
 import math
+import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,10 +15,12 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from pytorch_lightning import Callback, Trainer
 
 from wavegen.checkpoint import load_config, load_model
 from wavegen.cli import main
 from wavegen.clips import find_clips
+from wavegen.errors import ModelError
 from wavegen.likelihood import order0_entropy, recording_bits
 from wavegen.runs import WholeCheckpoints, one_of_each_class
 from wavegen.store import open_store
@@ -107,17 +114,90 @@ def test_the_resolved_config_trains_again(trained, tmp_path: Path) -> None:
     assert load_config(again) == load_config(run)
 
 
-def test_resuming_goes_on_from_the_last_step(trained, tmp_path: Path) -> None:
-    import shutil
+def test_resuming_gives_what_never_stopping_gives(trained, tmp_path: Path) -> None:
+    """Stopped at 10 of 30 steps, in mid-epoch: the same batches, weights and average."""
+    tones, _ = trained
+    steps = "--trainer.max_steps=30"
+    # The schedule must not know of the stop.
+    stop = "--trainer.callbacks+=test_training.StopAt"
+    assert train(tones, "--run", tmp_path / "straight", steps) == 0
+    assert train(tones, "--run", tmp_path / "halves", steps, stop) == 0
+    halves = tmp_path / "halves"
+    at = torch.load(halves / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
+    assert at == 10
+    earlier = rows(halves)
+    assert main(["train", "--resume", str(halves), "--trainer.callbacks=null"]) == 0
+    one, other = (
+        torch.load(tmp_path / name / "checkpoints" / "last.ckpt", weights_only=True)
+        for name in ("straight", "halves")
+    )
+    assert one["global_step"] == other["global_step"] == 30
+    for weights in ("state_dict", "current_model_state"):
+        for name, tensor in one[weights].items():
+            torch.testing.assert_close(other[weights][name], tensor, rtol=1e-5, atol=1e-6)
+    with (halves / "metrics-1.csv").open(newline="") as file:
+        assert list(csv.DictReader(file)) == earlier
 
-    _, run = trained
+
+class StopAt(Callback):
+    """Ends training at step 10 as a time limit would."""
+
+    def on_train_batch_end(self, trainer: Trainer, *_: object) -> None:
+        trainer.should_stop = trainer.should_stop or trainer.global_step == 10
+
+
+def test_the_last_checkpoint_is_the_last_even_if_another_was_better(tmp_path: Path) -> None:
+    """Two notes to learn and noise to be held out: validation soon gets worse."""
+    rng = np.random.default_rng(0)
+    for split, amplitude in (("train", 0.0), ("validation", 0.3)):
+        (tmp_path / "data" / split).mkdir(parents=True)
+        for number in range(2):
+            noise = amplitude * rng.standard_normal(800)
+            soundfile.write(tmp_path / "data" / split / f"{number}.wav", noise, 8000)
+    run = tmp_path / "run"
+    limits = ["--trainer.max_steps=40", "--trainer.val_check_interval=10"]
+    assert train(tmp_path / "data", "--run", run, *limits) == 0
+    best = json.loads((run / "best.json").read_text())
+    assert best["step"] < 40
+    last = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    assert last["global_step"] == 40
+    bits = [float(row["val_bits"]) for row in rows(run) if row["val_bits"]]
+    assert best["val_bits"] == pytest.approx(min(bits), rel=1e-5)
+    assert bits[-1] > min(bits)
+
+
+def test_a_resumed_run_can_be_begun_again_elsewhere(trained, tmp_path: Path) -> None:
+    tones, run = trained
     copy = tmp_path / "copy"
     shutil.copytree(run, copy)
-    assert main(["train", "--resume", str(copy), "--trainer.max_steps=164"]) == 0
-    steps = [int(row["step"]) for row in rows(copy)]
-    assert min(steps) >= 160
-    assert torch.load(copy / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 164
-    assert [path.name for path in copy.glob("metrics*.csv")] != ["metrics.csv"]
+    assert main(["train", "--resume", str(copy), "--trainer.max_steps=162"]) == 0
+    other = tmp_path / "other"
+    shutil.copytree(tones, other)
+    again = ["--config", str(copy / "config.yaml"), "--data.folder", str(other)]
+    options = ["--run", str(tmp_path / "again"), "--trainer.max_steps=1"]
+    assert main(["train", *again, *options]) == 0
+    assert str(other) in (tmp_path / "again" / "config.yaml").read_text()
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on(trained, tmp_path: Path) -> None:
+    tones, _ = trained
+    run = tmp_path / "run"
+    options = ["--run", run, "--trainer.max_steps=100000", "--trainer.val_check_interval=50000"]
+    command = [sys.executable, "-m", "wavegen", "train", tones, *options, *TINY]
+    process = subprocess.Popen(
+        list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 100
+    while not any((run / "tensorboard").glob("*")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(2)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=100)
+    assert process.returncode == 130
+    assert "interrupted" in errors
+    assert "Traceback" not in errors
+    step = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
+    assert step > 0
 
 
 def test_a_run_folder_is_never_written_over(trained, capsys) -> None:
@@ -141,19 +221,52 @@ def test_generating_from_the_run_follows_the_label(trained, tmp_path: Path) -> N
     assert centres["low"] < 450 < centres["high"]
 
 
-def test_every_trainer_flag_works(trained, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["max_epochs=2"],
+        ["max_epochs=1", "limit_train_batches=2", "logger=false"],
+        ["max_steps=3", "val_check_interval=0.5"],
+        ["max_steps=30", "check_val_every_n_epoch=2"],
+        ["max_steps=2", "limit_val_batches=0"],
+        ["fast_dev_run=true"],
+        ["max_steps=2", "overfit_batches=1"],
+        ["max_steps=2", "num_sanity_val_steps=1"],
+        ["max_steps=2", "accumulate_grad_batches=2"],
+        ["max_steps=2", "enable_checkpointing=false"],
+        ["max_steps=2", "precision=bf16-mixed"],
+        ["max_steps=2", "precision=bf16-true"],
+        ["max_steps=2", "detect_anomaly=true", "gradient_clip_val=null"],
+    ],
+    ids=" ".join,
+)
+def test_every_trainer_flag_works(trained, tmp_path: Path, flags: list[str]) -> None:
     tones, _ = trained
-    options = [
-        "--trainer.max_epochs=1",
-        "--trainer.limit_train_batches=2",
-        "--trainer.logger=false",
-    ]
-    assert train(tones, "--run", tmp_path / "run", *options) == 0
+    given = [f"--trainer.{flag}" for flag in flags]
+    names = {option.split("=")[0] for option in given}
+    tiny = [option for option in TINY if option.split("=")[0] not in names]
+    assert train(tones, "--run", tmp_path / "run", *given, sizes=tiny) == 0
     assert (tmp_path / "run" / "model" / "config.json").is_file()
-    limited = ["--trainer.max_time=00:00:00:03", "--trainer.val_check_interval=1000"]
-    assert train(tones, "--run", tmp_path / "timed", *limited) == 0
-    values = [float(row["lr-AdamW/pg1"]) for row in rows(tmp_path / "timed") if row["lr-AdamW/pg1"]]
-    assert values[-1] < 0.3 * max(values), "the cosine follows the clock"
+
+
+def test_the_learning_rate_follows_the_clock(trained, tmp_path: Path) -> None:
+    tones, _ = trained
+    limit = ["--trainer.max_time=00:00:00:03", "--trainer.val_check_interval=1000"]
+    assert train(tones, "--run", tmp_path / "run", *limit) == 0
+    rates = [float(row["lr-AdamW/pg1"]) for row in rows(tmp_path / "run") if row["lr-AdamW/pg1"]]
+    assert rates[-1] < 0.3 * max(rates)
+
+
+@pytest.mark.slow
+def test_two_processes_train_together(trained, tmp_path: Path) -> None:
+    tones, _ = trained
+    run = tmp_path / "run"
+    options = ["--run", run, "--trainer.max_steps=4", "--trainer.devices=2"]
+    command = [sys.executable, "-m", "wavegen", "train", tones, *options, *TINY]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert (run / "model" / "config.json").is_file()
+    assert len(list((run / "samples").iterdir())) == 4
 
 
 def test_one_file_is_enough_and_says_what_it_means(tmp_path: Path, capsys) -> None:
@@ -172,7 +285,7 @@ def test_checkpoints_load_no_code(tmp_path: Path) -> None:
             return (Path.touch, (canary,))
 
     torch.save({"state_dict": Evil()}, tmp_path / "evil.ckpt")
-    with pytest.raises(Exception, match=r"[Ww]eights.only"):
+    with pytest.raises(ModelError, match=r"evil.ckpt: damaged, or not a checkpoint of tensors"):
         WholeCheckpoints().load_checkpoint(tmp_path / "evil.ckpt")
     assert not canary.exists()
 
@@ -213,3 +326,14 @@ def test_metrics_are_numbers(trained) -> None:
     for row in rows(run):
         assert all(math.isfinite(float(value)) for value in row.values() if value)
     assert json.loads((run / "model" / "config.json").read_text())["layers"] == 8
+
+
+@pytest.mark.gpu
+def test_a_gpu_trains_in_bf16_and_its_run_goes_on_without_one(trained, tmp_path: Path) -> None:
+    tones, _ = trained
+    run = tmp_path / "run"
+    sizes = [o for o in TINY if not o.startswith(("--trainer.precision", "--trainer.accelerator"))]
+    assert train(tones, "--run", run, "--trainer.max_steps=3", sizes=sizes) == 0
+    assert "precision: bf16-mixed" in (run / "config.yaml").read_text()
+    cpu = ["--trainer.accelerator=cpu", "--trainer.max_steps=5"]
+    assert main(["train", "--resume", str(run), *cpu]) == 0

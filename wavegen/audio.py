@@ -79,7 +79,7 @@ def blocks(path: _Path, sample_rate: int | None = None) -> Iterator[np.ndarray]:
     """
     if sample_rate is not None and not LOWEST_RATE <= sample_rate <= HIGHEST_RATE:
         raise ConfigError(
-            f"a sample rate of {sample_rate} Hz is outside {LOWEST_RATE} to {HIGHEST_RATE}"
+            f"sample_rate is {sample_rate} Hz: it must be {LOWEST_RATE} to {HIGHEST_RATE}"
         )
     with _opened(path) as (file, descriptor):
         if sample_rate is None or sample_rate == file.samplerate:

@@ -1,23 +1,28 @@
 """The model directory: `config.json` and `model.safetensors`, all one needs to generate.
 
 Nothing in it is code: the config is checked field by field, the weights are plain
-tensors, and their shapes must be those of the config.
+tensors, and their shapes must be those of the config. What only looks at a model loads
+no torch.
 """
 
 import hashlib
+import json
 from pathlib import Path
-
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from typing import TYPE_CHECKING
 
 from wavegen.config import WaveNetConfig
 from wavegen.errors import ConfigError, ModelError
 from wavegen.files import appearing_whole, file_sha256, make_folder, write_text
-from wavegen.wavenet import WaveNet
+
+if TYPE_CHECKING:
+    import torch
+
+    from wavegen.wavenet import WaveNet
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
+# Of the run that the model is from.
+BEST = "best.json"
 
 
 def find_model(path: str | Path) -> Path:
@@ -42,8 +47,11 @@ def is_model(path: str | Path) -> bool:
     return _model_folder(Path(path)) is not None
 
 
-def save_model(network: WaveNet, folder: str | Path) -> None:
+def save_model(network: "WaveNet", folder: str | Path) -> None:
     """Write `network` as a model directory; each file appears whole, the config last."""
+    import torch
+    from safetensors.torch import save
+
     folder = make_folder(folder)
     weights = {
         name: tensor.detach().to("cpu", torch.float32).contiguous()
@@ -67,13 +75,18 @@ def load_config(path: str | Path) -> WaveNetConfig:
         raise ModelError(f"{file}: {error}") from error
 
 
-def load_model(path: str | Path, device: str | torch.device = "cpu") -> WaveNet:
+def load_model(path: str | Path, device: "str | torch.device" = "cpu") -> "WaveNet":
     """The network of a model directory or run folder, float32, in evaluation mode.
 
     Raises:
         ModelError: no model there, a damaged file, or weights of other shapes than the
             config's.
     """
+    import torch
+    from safetensors import SafetensorError, safe_open
+
+    from wavegen.wavenet import WaveNet
+
     folder = find_model(path)
     config = load_config(folder)
     file = folder / WEIGHTS
@@ -104,6 +117,14 @@ def fingerprint(path: str | Path) -> str:
     folder = find_model(path)
     parts = "".join(file_sha256(folder / name) for name in (CONFIG, WEIGHTS))
     return hashlib.sha256(parts.encode()).hexdigest()
+
+
+def best_figures(run: str | Path) -> dict[str, float]:
+    """Step and figures of the best validation of a run folder; empty if there was none."""
+    try:
+        return json.loads((Path(run) / BEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
 
 
 def _model_folder(path: Path) -> Path | None:

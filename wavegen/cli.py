@@ -35,6 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"wavegen: {place}{_one_line(error.strerror or str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
+        print("wavegen: interrupted", file=sys.stderr)
         return 130
     return 0
 
@@ -93,7 +94,9 @@ def _parser() -> argparse.ArgumentParser:
     generate.add_argument("--out", default="out", metavar="FOLDER", help="for the files (out)")
     generate.add_argument("--device", help="cpu, cuda, cuda:1, ... (the GPU if there is one)")
     generate.add_argument(
-        "--like", metavar="FILE.json", help="make the WAV that this JSON lies beside again"
+        "--like",
+        metavar="FILE.json",
+        help="make the WAV that this JSON lies beside again; MODEL only if it has moved",
     )
     generate.set_defaults(command=_generate)
 
@@ -101,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
         "info", help="show what is in a folder of recordings or in a model", allow_abbrev=False
     )
     info.add_argument("path", metavar="PATH", help="folder of recordings, run folder or model")
-    info.add_argument("--data.labels", dest="labels", action="append", metavar="COLUMN")
+    info.add_argument("--data.labels", dest="labels", metavar="[COLUMN,...]")
     info.add_argument("--data.label_pattern", dest="label_pattern", metavar="REGEX")
     info.set_defaults(command=_info)
     return parser
@@ -114,9 +117,7 @@ def _generate(options: argparse.Namespace) -> None:
     from wavegen.sampling import Sampling
 
     if options.like is not None:
-        if options.model is not None:
-            raise ConfigError("--like takes model and settings from the JSON: leave MODEL out")
-        print(repeat_file(options.like, options.out))
+        print(repeat_file(options.like, options.out, options.model))
         return
     if options.model is None:
         raise ConfigError("name a MODEL: a run folder or model folder")
@@ -149,16 +150,25 @@ def _generate(options: argparse.Namespace) -> None:
 def _info(options: argparse.Namespace) -> None:
     from pathlib import Path
 
-    from wavegen.checkpoint import is_model, load_config
+    from wavegen.checkpoint import best_figures, is_model, load_config
 
     if is_model(options.path):
         print(load_config(options.path).describe())
+        if figures := best_figures(options.path):
+            print(
+                f"held out  {figures['val_bits']:.3f} bits per sample at step {figures['step']} "
+                f"(uniform {figures['uniform_bits']:.1f}, order-0 {figures['order0_bits']:.2f})"
+            )
         return
     if not Path(options.path).is_dir():
         raise ConfigError(f"{options.path}: no such folder")
     from wavegen.clips import find_clips, summary
 
-    clips = find_clips(options.path, labels=options.labels, label_pattern=options.label_pattern)
+    labels = None
+    if options.labels is not None:
+        # As `wavegen train` takes it: [digit,speaker]
+        labels = [name.strip() for name in options.labels.strip("[]").split(",")]
+    clips = find_clips(options.path, labels=labels, label_pattern=options.label_pattern)
     print(summary(clips, clips.commonest_sample_rate()))
 
 

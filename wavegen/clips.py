@@ -62,6 +62,18 @@ class ClipSet:
         """Return the clips of "train", "validation" or "test"."""
         return tuple(clip for clip in self.clips if clip.split == split)
 
+    def without(self, skipped: Sequence[Skipped]) -> "ClipSet":
+        """Return the set less clips found to be bad; classes left empty go with them."""
+        names = {bad.name for bad in skipped}
+        clips = tuple(clip for clip in self.clips if clip.name not in names)
+        left = _attributes(clips)
+        return replace(
+            self,
+            clips=clips,
+            attributes={key: left[key] for key in self.attributes if key in left},
+            skipped=(*self.skipped, *skipped),
+        )
+
     def commonest_sample_rate(self, limit: int = 16_000) -> int:
         """Return the rate (Hz) that most clips have, the higher of equals; `limit` at most."""
         rates = Counter(clip.info.sample_rate for clip in self.clips)

@@ -1,6 +1,6 @@
 """Batches of codes: crops of the training clips in shuffled order, all of the validation clips."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,7 +75,8 @@ class TrainingCrops(Dataset[Batch]):
         clips: those to train on.
         crop: samples of a row, at most.
         batch_size: rows of that length in a batch; a batch of shorter rows has more.
-        label_dropout: chance that an attribute of a row is left unspecified.
+        label_dropout: chance that an attribute of a row is left unspecified, half of it
+            together with all the others of the row.
         seed: of the order and of label dropout.
         rank: of this process; each of several has batches of its own.
         ranks: how many processes there are.
@@ -107,14 +108,18 @@ class TrainingCrops(Dataset[Batch]):
         # Every epoch has as many: the lengths of the crops alone decide it.
         return max(1, len(self._plan(0)) // self.ranks)
 
-    def __getitem__(self, key: tuple[int, int]) -> Batch:
-        epoch, number = key
+    def __getitem__(self, key: tuple[int, int] | int) -> Batch:
+        # A plain number comes from samplers that Lightning puts in, as to overfit on purpose.
+        epoch, number = key if isinstance(key, tuple) else (0, key)
         if epoch != self._epoch:
             self._epoch, self._batches = epoch, self._plan(epoch)
         time, chosen = self._batches[(number * self.ranks + self.rank) % len(self._batches)]
         batch = self.corpus.batch(self.pieces[chosen], time)
         chance = _generator(self.seed, epoch, number + 1, self.rank)
-        dropped = chance.random(tuple(batch["labels"].shape)) < self.label_dropout
+        rows, attributes = batch["labels"].shape
+        # One attribute alone is left out, and all of them: both are asked for later.
+        dropped = chance.random((rows, attributes + 1)) < self.label_dropout / 2
+        dropped = dropped[:, :attributes] | dropped[:, attributes:]
         batch["labels"][torch.from_numpy(dropped)] = labelling.UNSPECIFIED
         return batch
 
@@ -137,7 +142,8 @@ class ValidationWindows(Dataset[Batch]):
         self.pieces = corpus.pieces(clips, _VALIDATION_WINDOW)
         order = np.arange(len(self.pieces))
         batches = bucket(_lengths(self.pieces), order, _VALIDATION_WINDOW, _VALIDATION_SAMPLES)
-        self.batches = batches[rank::ranks]
+        # A rank without a share has an empty batch, since all must take part.
+        self.batches = batches[rank::ranks] or [(1, order[:0])]
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -148,25 +154,24 @@ class ValidationWindows(Dataset[Batch]):
 
 
 class EpochBatches(Sampler[tuple[int, int]]):
-    """(epoch, batch) of every batch of an epoch; Lightning sets the epoch.
+    """(epoch, batch) of the next epoch's worth of batches, from the count of those done.
+
+    So a resumed run goes on with the batch after the last one it has seen, wherever in an
+    epoch that is.
 
     Args:
         length: batches of an epoch.
-        done: batches of the first epoch that were done before.
+        done: batches that training has taken so far; asked when the next ones are drawn.
     """
 
-    def __init__(self, length: int, done: int = 0) -> None:
+    def __init__(self, length: int, done: Callable[[], int]) -> None:
         self.length = length
         self.done = done
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Go to the order of another epoch."""
-        self.epoch = epoch
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        first, self.done = self.done, 0
-        return iter([(self.epoch, batch) for batch in range(first, self.length)])
+        first = self.done()
+        for number in range(first, first + self.length):
+            yield divmod(number, self.length)
 
     def __len__(self) -> int:
         return self.length

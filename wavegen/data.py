@@ -1,6 +1,5 @@
 """The DataModule: from a folder of recordings to batches of codes."""
 
-from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -9,12 +8,13 @@ from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from wavegen import labels as labelling
+from wavegen import mulaw
 from wavegen.clips import ClipSet, find_clips
-from wavegen.config import WaveNetConfig
 from wavegen.crops import Corpus, EpochBatches, TrainingCrops, ValidationWindows
 from wavegen.errors import ConfigError, DataError
 from wavegen.likelihood import order0_entropy
 from wavegen.store import AudioStore, open_store
+from wavegen.wavenet import WaveNet
 
 
 class AudioDataModule(LightningDataModule):
@@ -34,7 +34,8 @@ class AudioDataModule(LightningDataModule):
         batch_size: rows of that length in a training batch, on each device; a batch of
             shorter rows has more of them.
         num_workers: processes that prepare batches; 0 prepares them in the main one.
-        label_dropout: chance that an attribute of a training clip is left unspecified.
+        label_dropout: chance that an attribute of a training clip is left unspecified, half
+            of it together with all its others.
         seed: of the order of the crops and of label dropout.
     """
 
@@ -60,6 +61,8 @@ class AudioDataModule(LightningDataModule):
                 raise ConfigError(f"--data.{name} is {value}: it must be 1 or more")
         if not 0 <= label_dropout <= 1:
             raise ConfigError(f"--data.label_dropout is {label_dropout}: it must be from 0 to 1")
+        if not 0 <= seed < 2**64:
+            raise ConfigError(f"--data.seed is {seed}: it must be from 0 to 2^64 - 1")
         self.folder = folder
         self.sample_rate = sample_rate
         self.labels = labels
@@ -74,6 +77,7 @@ class AudioDataModule(LightningDataModule):
         self.label_dropout = label_dropout
         self.seed = seed
         self.order0_bits = float("nan")
+        self.clamped = 0
         self._clip_set: ClipSet | None = None
         self._store: AudioStore | None = None
         self._corpus: Corpus | None = None
@@ -91,10 +95,6 @@ class AudioDataModule(LightningDataModule):
             )
         return self._clip_set
 
-    @clip_set.setter
-    def clip_set(self, found: ClipSet) -> None:
-        self._clip_set = found
-
     def decode(self) -> AudioStore:
         """The decoded clips, stored at the first call; `clip_set` loses those that fail."""
         if self._store is None:
@@ -108,23 +108,23 @@ class AudioDataModule(LightningDataModule):
                 )
             except DataError as error:
                 raise DataError(f"{self.folder}: {error}") from error
-            stored = set(self._store.names)
-            self._clip_set = replace(
-                self.clip_set,
-                clips=tuple(clip for clip in self.clip_set.clips if clip.name in stored),
-                skipped=self.clip_set.skipped + self._store.skipped,
-            )
+            self._clip_set = self.clip_set.without(self._store.skipped)
             if not self.clip_set.of("train"):
                 raise DataError(f"{self.folder}: no clips are left to train on")
         return self._store
 
-    def setup(self, stage: str | None = None) -> None:
-        """Decode the clips if that has not been done, and match them with the network."""
-        if self._corpus is not None:
-            return
-        assert self.trainer is not None, "a Trainer calls this"
-        network: Any = self.trainer.lightning_module.network
-        config: WaveNetConfig = network.config
+    def adopt(self, other: "AudioDataModule") -> None:
+        """Take over the clips that another module of the same folder has decoded."""
+        self._store, self._clip_set = other.decode(), other.clip_set
+
+    def match(self, network: WaveNet) -> None:
+        """See the clips as `network` does: its rate, its codes, its labels, its history.
+
+        Raises:
+            ConfigError: the network is for another sample rate.
+            LabelError: a clip has a label that the network does not know.
+        """
+        config = network.config
         store = self.decode()
         if config.sample_rate != store.sample_rate:
             raise ConfigError(
@@ -134,20 +134,34 @@ class AudioDataModule(LightningDataModule):
         clips = self.clip_set.clips
         ids = [labelling.encode(clip.labels, config.labels) for clip in clips]
         label_ids = np.array(ids, dtype=np.int64).reshape(len(clips), len(config.labels))
-        channels = config.quantization_channels
-        self._corpus = Corpus(store, label_ids, network.history, channels)
+        self._corpus = Corpus(store, label_ids, network.history, config.quantization_channels)
 
         splits = np.array([clip.split for clip in clips])
         self.training_clips = np.flatnonzero(splits == "train")
-        self.validation_clips = np.flatnonzero(splits == "validation")
-        if not len(self.validation_clips):
-            print(
+        held_out = np.flatnonzero(splits == "validation")
+        self.validation_clips = held_out if len(held_out) else self.training_clips
+        training = [store.waveform(clip) for clip in self.training_clips.tolist()]
+        self.order0_bits = order0_entropy(training, config.quantization_channels)
+        self.clamped = sum(mulaw.count_clamped(waveform) for waveform in training)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Decode the clips and match them with the network, if that has not been done."""
+        if self._corpus is None:
+            assert self.trainer is not None, "a Trainer calls this"
+            network: Any = self.trainer.lightning_module.network
+            self.match(network)
+
+    def remarks(self) -> list[str]:
+        """What a user should know of the data as it will be used; there after `match`."""
+        remarks = []
+        if not self.clip_set.of("validation"):
+            remarks.append(
                 "no clips are held out: validation repeats the training clips, and its "
                 "figures say nothing of new recordings"
             )
-            self.validation_clips = self.training_clips
-        training = [store.waveform(clip) for clip in self.training_clips.tolist()]
-        self.order0_bits = order0_entropy(training, channels)
+        if self.clamped:
+            remarks.append(f"{self.clamped} samples beyond full scale are clamped")
+        return remarks
 
     @property
     def corpus(self) -> Corpus:
@@ -173,10 +187,8 @@ class AudioDataModule(LightningDataModule):
             self.trainer.global_rank,
             self.trainer.world_size,
         )
-        length = len(crops)
-        # A run resumed in mid-epoch goes on with the batches it has not seen.
-        done = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready % length
-        return self._loader(crops, EpochBatches(length, done))
+        progress = self.trainer.fit_loop.epoch_loop.batch_progress
+        return self._loader(crops, EpochBatches(len(crops), lambda: progress.total.ready))
 
     def val_dataloader(self) -> DataLoader:
         """Windows that together cover every sample of the validation clips once."""

@@ -45,5 +45,7 @@ def suggest(clips: ClipSet, sample_rate: int, gpu: bool, bfloat16: bool) -> dict
         "model.network.skip_channels": 256 if gpu else 128,
         "model.learning_rate": 2e-3 if gpu else 4e-3,
         "trainer.max_steps": max_steps,
+        # Without a choice Lightning would take an Apple GPU, which has no float64.
+        "trainer.accelerator": "cuda" if gpu else "cpu",
         "trainer.precision": "bf16-mixed" if bfloat16 else "32-true",
     }

@@ -23,7 +23,7 @@ def spectrogram_png(waveform: np.ndarray, sample_rate: int, title: str) -> bytes
     # About 32 ms a frame, whatever the rate.
     frame = 2 ** round(np.log2(0.032 * sample_rate))
     padded = np.pad(waveform, (0, max(0, frame - len(waveform))))
-    magnitudes = np.abs(librosa.stft(padded, n_fft=frame, hop_length=frame // 8))
+    magnitudes = np.abs(librosa.stft(padded, n_fft=frame, hop_length=max(1, frame // 8)))
     decibels = librosa.amplitude_to_db(magnitudes, ref=np.max, top_db=80)
     seconds = len(waveform) / sample_rate
 
@@ -32,7 +32,10 @@ def spectrogram_png(waveform: np.ndarray, sample_rate: int, title: str) -> bytes
     canvas = FigureCanvasAgg(figure)
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[1, 2])
     top.plot(np.arange(len(waveform)) / sample_rate, waveform, linewidth=0.5)
-    top.set(title=title, ylim=(-1, 1), xlim=(0, seconds), ylabel="amplitude")
+    top.set_title(title, parse_math=False)
+    # Quiet recordings fill the picture too, silence does not become a wall of noise.
+    peak = max(0.05, float(np.abs(waveform).max(initial=0)))
+    top.set(ylim=(-peak, peak), xlim=(0, seconds), ylabel="amplitude")
     picture = bottom.imshow(
         decibels,
         origin="lower",

@@ -16,7 +16,7 @@ import wavegen
 from wavegen import audio, mulaw
 from wavegen import labels as labelling
 from wavegen.checkpoint import find_model, fingerprint, load_model
-from wavegen.errors import ModelError
+from wavegen.errors import ConfigError, ModelError
 from wavegen.files import file_sha256, make_folder, write_json
 from wavegen.generate import Stream, pick_device, rounds, sample_count, stream_chunks
 from wavegen.sampling import Sampling
@@ -97,6 +97,9 @@ def generate_files(
     for stream in streams:
         labelling.encode(stream.labels, config.labels)
     heard = None if prompt is None else read_prompt(prompt, config.sample_rate)
+    stems = [file_stem(stream, config.labels, seed) for stream in streams]
+    if len(set(stems)) < len(stems):
+        raise ConfigError("two of the streams would be written to one file")
     out = make_folder(out)
     sampling = sampling or Sampling()
     made_from = Recipe(
@@ -118,6 +121,9 @@ def generate_files(
     with _progress(len(streams) * samples, config.sample_rate, progress) as count:
         for part in rounds(streams):
             paths = [out / f"{file_stem(stream, config.labels, seed)}.wav" for stream in part]
+            for path in paths:
+                # Should this stop half-way, no old recipe lies beside a new recording.
+                path.with_suffix(".json").unlink(missing_ok=True)
             with ExitStack() as stack:
                 writers = [
                     stack.enter_context(audio.WavWriter(path, config.sample_rate)) for path in paths
@@ -133,13 +139,27 @@ def generate_files(
     return written
 
 
-def repeat_file(recipe_path: str | Path, out: str | Path, *, progress: bool = True) -> Path:
+def repeat_file(
+    recipe_path: str | Path,
+    out: str | Path,
+    model: str | Path | None = None,
+    *,
+    progress: bool = True,
+) -> Path:
     """Generate a WAV again from the recipe beside it, bit for bit, into the folder `out`.
+
+    Args:
+        recipe_path: the JSON.
+        out: folder for the WAV and its recipe.
+        model: where the model is now, if it has moved.
+        progress: as in `generate_files`.
 
     Raises:
         ModelError: the recipe is damaged, or its model or prompt is no longer what it was.
     """
     recipe = read_recipe(recipe_path)
+    if model is not None:
+        recipe = replace(recipe, model=str(find_model(model).resolve()))
     if fingerprint(recipe.model) != recipe.model_sha256:
         raise ModelError(f"{recipe.model}: not the model it was when {recipe_path} was written")
     if recipe.prompt is not None and file_sha256(recipe.prompt) != recipe.prompt_sha256:
@@ -168,10 +188,18 @@ def read_recipe(path: str | Path) -> Recipe:
     try:
         values: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
         streams = tuple(Stream(**stream) for stream in values.pop("streams"))
-        return Recipe(streams=streams, sampling=Sampling(**values.pop("sampling")), **values)
+        recipe = Recipe(streams=streams, sampling=Sampling(**values.pop("sampling")), **values)
+        numbers = (recipe.samples, recipe.sample_rate, recipe.seed, recipe.threads)
+        texts = (recipe.model, recipe.device, recipe.prompt or "")
+        if not all(isinstance(number, int) for number in numbers):
+            raise TypeError("not whole numbers")
+        if not all(isinstance(text, str) for text in texts):
+            raise TypeError("not texts")
+        recipe.streams[recipe.position]
+        return recipe
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror})") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise ModelError(f"{path}: not the JSON that lies beside a generated WAV") from error
 
 

@@ -1,7 +1,9 @@
 """A run folder: checkpoints that are whole, the model, and what validation leaves behind."""
 
 import io
+import math
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -12,9 +14,9 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from wavegen import audio
 from wavegen import labels as labelling
-from wavegen.checkpoint import load_config, save_model
+from wavegen.checkpoint import BEST, best_figures, save_model
 from wavegen.errors import ModelError
-from wavegen.files import appearing_whole, make_folder
+from wavegen.files import appearing_whole, make_folder, write_json
 from wavegen.generate import generate
 from wavegen.labels import Attributes, Labels
 from wavegen.plots import spectrogram_png
@@ -44,10 +46,13 @@ class WholeCheckpoints(TorchCheckpointIO):
             temporary.write_bytes(buffer.getbuffer())
 
     def load_checkpoint(
-        self, path: Any, map_location: Any = None, weights_only: bool | None = True
+        self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True
     ) -> dict[str, Any]:
-        """Read a checkpoint without running any code that it may hold."""
-        return super().load_checkpoint(path, map_location, weights_only=True)
+        """Read a checkpoint, onto the CPU first, without running any code that it may hold."""
+        try:
+            return super().load_checkpoint(path, map_location, weights_only=True)
+        except (UnpicklingError, RuntimeError, EOFError) as error:
+            raise ModelError(f"{path}: damaged, or not a checkpoint of tensors only") from error
 
 
 class RunFolder(Callback):
@@ -62,35 +67,32 @@ class RunFolder(Callback):
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.best = float("inf")
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the model if it is the best so far, then generate from it."""
         assert isinstance(pl_module, LitWaveNet)
-        bits = pl_module.validation_bits()
+        if trainer.sanity_checking:
+            return
+        figures = pl_module.validation_figures()
         if not trainer.is_global_zero:
             return
-        step = trainer.global_step
+        bits, step = figures["val_bits"], trainer.global_step
         verdict = ""
-        if bits < self.best:
-            self.best = bits
+        if bits < best_figures(self.folder).get("val_bits", math.inf):
             save_model(pl_module.network, self.folder / MODEL)
+            write_json(self.folder / BEST, {"step": step, **figures})
             verdict = f", the best so far: {self.folder / MODEL}"
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
         print(
-            f"\nstep {step}: {bits:.3f} bits per held-out sample "
-            f"(uniform {np.log2(pl_module.network.config.quantization_channels):.1f}, "
-            f"order-0 {data.order0_bits:.2f}){verdict}"
+            f"\nstep {step}: {bits:.3f} bits per held-out sample (uniform "
+            f"{figures['uniform_bits']:.1f}, order-0 {figures['order0_bits']:.2f}){verdict}"
         )
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
         self._write_samples(trainer, pl_module, min(data.typical_seconds(), _LONGEST_SECONDS))
 
     def _write_samples(self, trainer: Trainer, module: LitWaveNet, seconds: float) -> None:
         config = module.network.config
         kinds = one_of_each_class(config.labels)
-        was_training = module.network.training
-        module.network.eval()
         waveforms = generate(module.network, kinds, seconds=seconds, seed=trainer.global_step)
-        module.network.train(was_training)
         folder = make_folder(self.folder / SAMPLES / f"step_{trainer.global_step:07d}")
         for kind, waveform in zip(kinds, waveforms, strict=True):
             name = labelling.describe(kind, config.labels)
@@ -108,13 +110,12 @@ class RunFolder(Callback):
         """Save where training stopped, while the weights are still those being trained."""
         trainer.save_checkpoint(self.folder / LAST_CHECKPOINT)
 
-    def state_dict(self) -> dict[str, Any]:
-        """What a resumed run must know."""
-        return {"best": self.best}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up the best figure of the run so far."""
-        self.best = state_dict["best"]
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Save where the user stopped it; during validation the weights are not those trained."""
+        if isinstance(exception, KeyboardInterrupt) and trainer.training:
+            trainer.save_checkpoint(self.folder / LAST_CHECKPOINT)
 
 
 def one_of_each_class(attributes: Attributes) -> list[Labels]:
@@ -131,7 +132,6 @@ def find_checkpoint(run: Path) -> Path:
     path = run / LAST_CHECKPOINT
     if not path.is_file():
         raise ModelError(f"{run}: no {LAST_CHECKPOINT} to go on from; train without --resume")
-    load_config(run)
     return path
 
 

@@ -110,7 +110,9 @@ def distribution(logits: Tensor, sampling: Sampling) -> Tensor:
 
     Codes as likely as the last one kept are kept too: no order among equals matters.
     """
-    scaled = logits.double() / sampling.temperature
+    logits = logits.double()
+    # With the highest at 0 no temperature, however low, overflows.
+    scaled = (logits - logits.max(dim=-1, keepdim=True).values) / sampling.temperature
     if sampling.top_k is not None and sampling.top_k < scaled.shape[-1]:
         least = scaled.topk(sampling.top_k, dim=-1).values[:, -1:]
         scaled = scaled.masked_fill(scaled < least, -math.inf)

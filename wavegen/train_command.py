@@ -1,7 +1,7 @@
 """`wavegen train`: a LightningCLI whose defaults follow from the data and the device."""
 
 import logging
-import sys
+import os
 import warnings
 from argparse import ArgumentError
 from pathlib import Path
@@ -12,103 +12,32 @@ from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint, Timer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
+from wavegen.checkpoint import is_model, save_model
 from wavegen.clips import summary
 from wavegen.data import AudioDataModule
 from wavegen.defaults import suggest
 from wavegen.errors import ConfigError
 from wavegen.files import make_folder, output_errors, write_text
-from wavegen.runs import LAST_CHECKPOINT, RunFolder, WholeCheckpoints, find_checkpoint
+from wavegen.runs import LAST_CHECKPOINT, MODEL, RunFolder, WholeCheckpoints, find_checkpoint
 from wavegen.training import ExponentialMovingAverage, LitWaveNet
 
 CONFIG = "config.yaml"
-
-
-class TrainCLI(LightningCLI):
-    """Parses twice: once to learn where the data is, then with defaults that follow from it."""
-
-    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Options of the run beside those of model, data and trainer."""
-        parser.add_argument("folder", nargs="?", help="recordings to train on (data.folder)")
-        parser.add_argument(
-            "--run", type=str, help="run folder (default: runs/ and the data's name)"
-        )
-        parser.add_argument("--resume", type=str, metavar="RUN", help="go on with this run")
-        parser.add_argument(
-            "--ema_decay", type=float, default=0.999, help="of the averaged weights"
-        )
-        # Not required where a positional or a config names it.
-        parser.set_defaults({"data.folder": ""})
-
-    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse, look at the data, parse again with defaults for this data and device."""
-        options = sys.argv[1:]
-        given = self._parse(parser, options)
-        self.checkpoint = None
-        if given.resume is not None:
-            self.checkpoint = find_checkpoint(Path(given.resume))
-            # First, so that what is said now overrides what was said then.
-            options = [
-                "--config",
-                str(Path(given.resume) / CONFIG),
-                *options,
-                "--run",
-                given.resume,
-            ]
-        if given.folder is not None:
-            options = [*options, "--data.folder", given.folder]
-        given = self._parse(parser, options)
-        if not given.data.folder:
-            raise ConfigError("name the folder of recordings: wavegen train FOLDER")
-        clips = AudioDataModule(**given.data.as_dict()).clip_set
-        rate = given.data.sample_rate or clips.commonest_sample_rate()
-        gpu = torch.cuda.is_available() and given.trainer.accelerator != "cpu"
-        # Without matrix units for it, a CPU is slower in bfloat16 than in float32.
-        bfloat16 = torch.cuda.is_bf16_supported() if gpu else torch.cpu._is_amx_tile_supported()
-        defaults = suggest(clips, rate, gpu, bfloat16)
-        parser.set_defaults({**defaults, **_limits(given.trainer, defaults["trainer.max_steps"])})
-        self.config = self._parse(parser, options)
-        self.clip_set = clips
-        self.run_folder = _run_folder(self.config.run, self.config.data.folder, given.resume)
-
-    @staticmethod
-    def _parse(parser: LightningArgumentParser, options: list[str]) -> Any:
-        try:
-            return parser.parse_args(options)
-        except ArgumentError as error:
-            raise ConfigError(f"{error} (see 'wavegen train --help')") from error
-
-    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """The trainer with what a run folder needs beside what the user asked for."""
-        # Whatever is wrong with the data or the options shows before anything is written.
-        self.datamodule.clip_set = self.clip_set
-        self.datamodule.decode()
-        asked = self.config_init.trainer
-        kwargs["default_root_dir"] = str(self.run_folder)
-        if asked.logger in (None, True):
-            kwargs["logger"] = [
-                CSVLogger(self.run_folder, name="", version=""),
-                TensorBoardLogger(self.run_folder, name="", version="tensorboard"),
-            ]
-        kwargs["plugins"] = [*(asked.plugins or []), WholeCheckpoints()]
-        asked_callbacks = [] if asked.callbacks is None else asked.callbacks
-        if not isinstance(asked_callbacks, list):
-            asked_callbacks = [asked_callbacks]
-        kwargs["callbacks"] = [
-            *asked_callbacks,
-            *([] if asked.logger is False else [LearningRateMonitor("step")]),
-            RunFolder(self.run_folder),
-            ExponentialMovingAverage(self.config_init.ema_decay),
-            ModelCheckpoint(
-                self.run_folder / LAST_CHECKPOINT.parent,
-                filename="best",
-                monitor="val_bits",
-                save_last=True,
-                enable_version_counter=False,
-            ),
-        ]
-        make_folder(self.run_folder)
-        return super().instantiate_trainer(**kwargs)
+# Where the first of several processes tells the others which run folder it has chosen.
+_RUN_VARIABLE = "WAVEGEN_RUN"
+# Lightning's remarks that do not hold here: the run folder is ours to fill, and the data
+# module does go on in mid-epoch.
+_NOISE = (
+    "Experiment logs directory",
+    "Checkpoint directory",
+    "The dirpath has changed",
+    "You're resuming from a checkpoint that ended before the epoch ended",
+    "The number of training batches",
+    ".*does not have many workers",
+    ".*isinstance.treespec",
+    ".*deprecated in v4",
+)
 
 
 def train(options: list[str]) -> Path:
@@ -123,75 +52,185 @@ def train(options: list[str]) -> Path:
 
     Raises:
         WavegenError: as its message says.
+        KeyboardInterrupt: the user stopped it; the run can be resumed.
     """
-    # Lightning's own remarks, on tips and on devices that are not there, drown ours.
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    for noise in ("Experiment logs directory", ".*does not have many workers", ".*LeafSpec"):
-        warnings.filterwarnings("ignore", message=noise)
-    # LightningCLI warns when it is handed options that are not the process's own.
-    sys.argv = ["wavegen train", *options]
-    cli = TrainCLI(
-        LitWaveNet,
-        AudioDataModule,
-        trainer_defaults={
-            # The data module gives every rank crops of its own.
-            "use_distributed_sampler": False,
-            "num_sanity_val_steps": 0,
-            "gradient_clip_val": 1.0,
-            "log_every_n_steps": 20,
-            "enable_model_summary": False,
-        },
-        save_config_callback=None,
-        seed_everything_default=0,
-        run=False,
-        auto_configure_optimizers=False,
-        parser_kwargs={"prog": "wavegen train", "exit_on_error": False},
-    )
-    _keep_metrics(cli.run_folder)
-    write_text(cli.run_folder / CONFIG, cli.parser.dump(cli.config, skip_none=False))
-    print(summary(cli.datamodule.clip_set, cli.datamodule.sample_rate))
-    print(describe(cli))
-    cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=cli.checkpoint)
-    if cli.trainer.interrupted:
-        return cli.run_folder
-    if cli.model.validated_step != cli.trainer.global_step:
-        # The limit fell between two validations: the last steps count too.
-        cli.trainer.validate(cli.model, cli.datamodule, verbose=False)
+    # Lightning's tips, and its words on devices that are not there, drown ours.
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
+    for message in _NOISE:
+        warnings.filterwarnings("ignore", message=message)
+    try:
+        cli = TrainCLI(
+            LitWaveNet,
+            AudioDataModule,
+            trainer_defaults={
+                # The data module gives every rank crops of its own.
+                "use_distributed_sampler": False,
+                "num_sanity_val_steps": 0,
+                "gradient_clip_val": 1.0,
+                "log_every_n_steps": 20,
+                "enable_model_summary": False,
+            },
+            save_config_callback=None,
+            seed_everything_default=0,
+            run=False,
+            args=options,
+            auto_configure_optimizers=False,
+            parser_kwargs={"prog": "wavegen train", "exit_on_error": False},
+        )
+        if cli.trainer.is_global_zero:
+            _begin(cli)
+        cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=cli.checkpoint)
+        if cli.trainer.enable_validation and cli.model.validated_step != cli.trainer.global_step:
+            # The limit fell between two validations: the last steps count too.
+            cli.trainer.validate(cli.model, cli.datamodule, verbose=False)
+    except (MisconfigurationException, ModuleNotFoundError, ValueError) as error:
+        raise ConfigError(f"{error} (see 'wavegen train --help')") from error
+    except torch.OutOfMemoryError as error:
+        raise ConfigError("out of GPU memory: take a smaller --data.batch_size") from error
+    except SystemExit as stopped:
+        # So Lightning ends a training that is interrupted.
+        if stopped.code != 1:
+            raise
+        raise KeyboardInterrupt from None
+    if cli.trainer.is_global_zero and not is_model(cli.run_folder):
+        # Without a validation no model is the best: the last one it is.
+        save_model(cli.model.network, cli.run_folder / MODEL)
     return cli.run_folder
 
 
-def describe(cli: TrainCLI) -> str:
-    """What will be trained, and where, in a few lines."""
+class TrainCLI(LightningCLI):
+    """Parses in turns: where is the data, then again with defaults that follow from it."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Options of the run beside those of model, data and trainer."""
+        parser.add_argument("folder", nargs="?", help="recordings to train on (data.folder)")
+        parser.add_argument("--run", type=str, help="run folder (runs/DATA)")
+        parser.add_argument("--resume", type=str, metavar="RUN", help="go on with this run")
+        parser.add_argument(
+            "--ema_decay", type=float, default=0.999, help="of averaged weights; 0: none"
+        )
+        # Not required where a positional or a config names it.
+        parser.set_defaults({"data.folder": ""})
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse, look at the data, parse again with defaults for this data and device."""
+        options = list(args)
+        # It prints and exits: only the last turn knows what there is to print.
+        quiet = [option for option in options if not option.startswith("--print_config")]
+        given = _parse(parser, quiet)
+        self.checkpoint = None
+        extra = []
+        if given.resume is not None:
+            self.checkpoint = find_checkpoint(Path(given.resume))
+            # First, so that what is said now overrides what was said then.
+            config = ["--config", str(Path(given.resume) / CONFIG)]
+            options, quiet = [*config, *options], [*config, *quiet]
+            extra += ["--run", given.resume]
+        if given.folder is not None:
+            extra += ["--data.folder", given.folder]
+        given = _parse(parser, [*quiet, *extra])
+        if not given.data.folder:
+            raise ConfigError("name the folder of recordings: wavegen train FOLDER")
+        self.run_folder = _run_folder(given.run, given.data.folder, given.resume)
+
+        self.decoded = AudioDataModule(**given.data.as_dict())
+        rate = self.decoded.decode().sample_rate
+        gpu = torch.cuda.is_available() and given.trainer.accelerator != "cpu"
+        # Without matrix units for it, a CPU is slower in bfloat16 than in float32.
+        bfloat16 = torch.cuda.is_bf16_supported() if gpu else torch.cpu._is_amx_tile_supported()
+        defaults = suggest(self.decoded.clip_set, rate, gpu, bfloat16)
+        parser.set_defaults({**defaults, **_limits(given.trainer, defaults["trainer.max_steps"])})
+        self.config = _parse(parser, [*options, *extra])
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """The trainer with what a run folder needs beside what the user asked for."""
+        # Whatever is wrong with the data or the options shows before anything is written.
+        self.datamodule.adopt(self.decoded)
+        self.datamodule.match(self.model.network)
+        asked = self.config_init.trainer
+        run = self.run_folder
+        callbacks = [*_as_list(asked.callbacks), RunFolder(run)]
+        # Weights held in 16 bits are too coarse for the small steps of an average.
+        if self.config_init.ema_decay and not str(asked.precision).endswith("16-true"):
+            callbacks += [ExponentialMovingAverage(self.config_init.ema_decay)]
+        if asked.logger is not False:
+            callbacks += [LearningRateMonitor("step")]
+        if asked.enable_checkpointing is not False:
+            # The last one at every validation, the best one as far as there is one.
+            folder = run / LAST_CHECKPOINT.parent
+            last, best = LAST_CHECKPOINT.stem, "best"
+            callbacks += [
+                ModelCheckpoint(folder, last, enable_version_counter=False),
+                ModelCheckpoint(folder, best, monitor="val_bits", enable_version_counter=False),
+            ]
+        if asked.logger in (None, True):
+            kwargs["logger"] = [
+                CSVLogger(run, name="", version=""),
+                TensorBoardLogger(run, name="", version="tensorboard"),
+            ]
+        kwargs["plugins"] = [*_as_list(asked.plugins), WholeCheckpoints()]
+        kwargs["callbacks"] = callbacks
+        kwargs["default_root_dir"] = str(run)
+        return super().instantiate_trainer(**kwargs)
+
+
+def _begin(cli: TrainCLI) -> None:
+    """Make the run folder, write the resolved config and say what will happen."""
+    run = make_folder(cli.run_folder)
+    os.environ[_RUN_VARIABLE] = str(run)
+    _keep_metrics(run)
+    # What is said of one run only is not for a config that others may begin from.
+    config = cli.config.clone()
+    config.folder = config.run = config.resume = None
+    write_text(run / CONFIG, cli.parser.dump(config, skip_none=False))
+
     network, data, trainer = cli.model.network, cli.datamodule, cli.trainer
+    print(summary(data.clip_set, data.decode().sample_rate))
+    for remark in data.remarks():
+        print(f"note: {remark}")
     parameters = sum(p.numel() for p in network.parameters())
-    limit = (
-        f"{trainer.max_steps} steps" if trainer.max_steps > 0 else "to its limit of time or epochs"
-    )
-    return (
+    limit = f"{trainer.max_steps} steps" if trainer.max_steps > 0 else "to a time or an epoch"
+    print(
         f"{network.config.describe()}\n"
         f"training  {parameters:,} parameters, {data.batch_size} crops of {data.crop} samples a "
         f"step, {limit}, in {trainer.precision} on {trainer.strategy.root_device}\n"
-        f"run       {cli.run_folder}"
+        f"run       {run}",
+        flush=True,
     )
 
 
+def _parse(parser: LightningArgumentParser, options: list[str]) -> Any:
+    try:
+        return parser.parse_args(options)
+    except ArgumentError as error:
+        raise ConfigError(f"{error} (see 'wavegen train --help')") from error
+
+
+def _as_list(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
 def _limits(asked: Any, steps: int) -> dict[str, Any]:
-    """How long to train, where the user has not said, and how often to validate."""
+    """How long to train and how often to validate, where the user has not said."""
+    limits: dict[str, Any] = {}
+    often: dict[str, Any] = {"trainer.check_val_every_n_epoch": None}
     if asked.max_time is not None:
         seconds = Timer(asked.max_time).time_remaining() or 0.0
-        return {
-            "trainer.max_steps": -1,
-            "trainer.check_val_every_n_epoch": None,
-            "trainer.val_check_interval": _clock(max(1, round(seconds / 8))),
-        }
-    if asked.max_epochs is not None:
-        return {"trainer.max_steps": -1}
-    steps = asked.max_steps if asked.max_steps > 0 else steps
-    return {
-        "trainer.check_val_every_n_epoch": None,
-        "trainer.val_check_interval": max(1, steps // 10),
-    }
+        limits["trainer.max_steps"] = -1
+        often["trainer.val_check_interval"] = _clock(max(1, round(seconds / 8)))
+    elif asked.max_epochs is not None:
+        limits["trainer.max_steps"] = -1
+        often["trainer.check_val_every_n_epoch"] = max(1, asked.max_epochs // 10)
+    else:
+        steps = asked.max_steps if asked.max_steps > 0 else steps
+        often["trainer.val_check_interval"] = max(1, steps // 10)
+    # An interval counted in epochs, or in parts of one, leaves no room for another.
+    by_epoch = asked.check_val_every_n_epoch != 1 or isinstance(asked.val_check_interval, float)
+    return limits if by_epoch else {**limits, **often}
 
 
 def _clock(seconds: int) -> str:
@@ -204,6 +243,8 @@ def _clock(seconds: int) -> str:
 
 def _run_folder(run: str | None, folder: str, resume: str | None) -> Path:
     """Where the run will be; never a folder that holds another run."""
+    if os.environ.get("LOCAL_RANK", "0") != "0" and _RUN_VARIABLE in os.environ:
+        return Path(os.environ[_RUN_VARIABLE])
     if run is None:
         first = path = Path("runs") / (Path(folder).resolve().name or "run")
         number = 2

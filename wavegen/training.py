@@ -71,21 +71,30 @@ class LitWaveNet(LightningModule):
         samples = (batch["targets"] >= 0).sum()
         self.validation_totals += torch.stack([bits.sum(), samples.double()])
 
-    def validation_bits(self) -> float:
-        """Total bits over total samples of the validation split, over all ranks."""
-        bits, samples = self.trainer.strategy.reduce(
-            self.validation_totals.clone(), reduce_op="sum"
-        ).tolist()
-        return bits / samples
+    def validation_figures(self) -> dict[str, float]:
+        """Bits per sample over all samples and ranks, and the two figures beside it.
+
+        Raises:
+            ConfigError: training has diverged.
+        """
+        totals = self.trainer.strategy.reduce(self.validation_totals.clone(), reduce_op="sum")
+        bits, samples = totals.tolist()
+        if not math.isfinite(bits):
+            raise ConfigError("training has diverged: lower --model.learning_rate")
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        return {
+            "val_bits": bits / samples,
+            "uniform_bits": math.log2(self.network.config.quantization_channels),
+            "order0_bits": data.order0_bits,
+        }
 
     def on_validation_epoch_end(self) -> None:
         """Log held-out bits per sample and the figures that say what they mean."""
+        if self.trainer.sanity_checking:
+            return
         self.validated_step = self.trainer.global_step
-        bits = self.validation_bits()
-        self.log("val_bits", bits, prog_bar=True)
-        self.log("uniform_bits", math.log2(self.network.config.quantization_channels))
-        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-        self.log("order0_bits", data.order0_bits)
+        for name, figure in self.validation_figures().items():
+            self.log(name, figure, prog_bar=name == "val_bits")
         self.log("minutes", (time.monotonic() - self._began) / 60)
 
     def configure_optimizers(self) -> Any:
@@ -113,6 +122,9 @@ class LitWaveNet(LightningModule):
 
     def _progress(self, step: int) -> float:
         """Share of the training that is done, by the limit that will be met first."""
+        if step == 0:
+            # Asked for before a resumed run has its place in the data back.
+            return 0.0
         # Without a limit on steps this is infinite, and the share 0.
         progress = step / self.trainer.estimated_stepping_batches
         callbacks: list[Any] = self.trainer.callbacks  # type: ignore[attr-defined]
@@ -120,6 +132,9 @@ class LitWaveNet(LightningModule):
             if isinstance(callback, Timer) and (left := callback.time_remaining()) is not None:
                 elapsed = callback.time_elapsed()
                 progress = max(progress, elapsed / max(elapsed + left, 1e-9))
+        if self.trainer.world_size > 1:
+            # Clocks differ, and learning rates must not.
+            progress = self.trainer.strategy.broadcast(progress)
         return min(progress, 1.0)
 
 

@@ -16,7 +16,7 @@ class Engine(Protocol):
     """Generates B streams of one network side by side.
 
     Shapes: B streams, T time, L layers, G gate channels, Q codes; F conditioning
-    frames, 1 for labels, which hold for the whole stream.
+    frames, which is 1: labels hold for the whole stream.
     """
 
     def start(

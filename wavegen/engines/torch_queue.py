@@ -33,7 +33,8 @@ class TorchQueue:
         prompt: Tensor | None = None,
     ) -> None:
         """See `Engine.start`."""
-        streams = bias.shape[0]
+        streams, frames = bias.shape[:2]
+        assert frames == 1, "labels are one frame that lasts for ever"
         self.sampling = sampling
         if sampling.guided:
             assert unspecified is not None, "guidance needs the gates without labels"
@@ -46,7 +47,8 @@ class TorchQueue:
         # Packed here and not earlier: weights loaded or swapped since are never missed.
         self._kernels = [block.kernel.transpose(1, 2).flatten(0, 1) for block in network.blocks]
 
-        window = bias.new_full((streams, network.history + 1), network.start_symbol).long()
+        shape = (streams, network.history + 1)
+        window = torch.full(shape, network.start_symbol, device=bias.device)
         if prompt is not None:
             window = torch.cat([window, prompt], dim=1)[:, -(network.history + 1) :]
         self._codes = window[:, -1]
