@@ -42,13 +42,9 @@ def plucked(time: np.ndarray, hertz: float, rng: np.random.Generator) -> np.ndar
 
 
 def bell(time: np.ndarray, hertz: float, rng: np.random.Generator) -> np.ndarray:
-    """Partials that are not harmonics, each with a decay of its own."""
-    ratios = np.array([1.0, 2.76, 5.4, 7.1])
-    tones = [
-        np.sin(2 * np.pi * 2 * hertz * ratio * time + rng.uniform(0, 6)) * np.exp(-time * 4 * ratio)
-        for ratio in ratios[2 * hertz * ratios < SAMPLE_RATE / 2]
-    ]
-    return sum(tones)
+    """Two high partials that are not harmonics of one another, dying away."""
+    phase = 2 * np.pi * 3 * hertz * time + rng.uniform(0, 6)
+    return (np.sin(phase) + 0.5 * np.sin(2.76 * phase)) * np.exp(-4 * time)
 
 
 def shaker(time: np.ndarray, hertz: float, rng: np.random.Generator) -> np.ndarray:

