@@ -1,4 +1,4 @@
-"""A labelled data set made on the spot: five instruments, many pitches, 8 kHz."""
+"""A labelled data set made on the spot: four instruments, several pitches, 8 kHz."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,25 +9,26 @@ from wavegen import audio
 
 SAMPLE_RATE = 8000
 SECONDS = 0.6
-# MIDI numbers of A3 to A4 without the black keys of a piano.
-PITCHES = (57, 59, 60, 62, 64, 65, 67, 69)
-VARIATIONS = 6
+# MIDI numbers of A3, C4, E4 and A4.
+PITCHES = (57, 60, 64, 69)
+VARIATIONS = 12
+# Every recording has the noise of a room, and every model the noise of its codes.
+ROOM_NOISE = 0.02
 
 Note = Callable[[np.ndarray, float, np.random.Generator], np.ndarray]
 
 
 def flute(time: np.ndarray, hertz: float, rng: np.random.Generator) -> np.ndarray:
-    """Nearly a sine, with vibrato and some breath."""
+    """Nearly a sine, with vibrato."""
     phase = 2 * np.pi * hertz * time + 0.3 * np.sin(2 * np.pi * 5 * time + rng.uniform(0, 6))
-    tone = np.sin(phase) + 0.1 * np.sin(2 * phase) + 0.01 * rng.standard_normal(len(time))
-    return tone * np.minimum(1, time / 0.08)
+    return np.sin(phase) + 0.1 * np.sin(2 * phase)
 
 
 def reed(time: np.ndarray, hertz: float, rng: np.random.Generator) -> np.ndarray:
     """Odd harmonics, sustained, as of a clarinet in its low register."""
     phase = 2 * np.pi * hertz * time + rng.uniform(0, 6)
     harmonics = [number for number in range(1, 16, 2) if number * hertz < SAMPLE_RATE / 2]
-    return sum(np.sin(n * phase) / n**0.7 for n in harmonics) * np.minimum(1, time / 0.02)
+    return sum(np.sin(n * phase) / n**0.7 for n in harmonics)
 
 
 def plucked(time: np.ndarray, hertz: float, rng: np.random.Generator) -> np.ndarray:
@@ -41,12 +42,6 @@ def plucked(time: np.ndarray, hertz: float, rng: np.random.Generator) -> np.ndar
     return tone
 
 
-def bell(time: np.ndarray, hertz: float, rng: np.random.Generator) -> np.ndarray:
-    """Two high partials that are not harmonics of one another, dying away."""
-    phase = 2 * np.pi * 3 * hertz * time + rng.uniform(0, 6)
-    return (np.sin(phase) + 0.5 * np.sin(2.76 * phase)) * np.exp(-4 * time)
-
-
 def shaker(time: np.ndarray, hertz: float, rng: np.random.Generator) -> np.ndarray:
     """Bright noise in strokes; the pitch sets how fast they come."""
     noise = np.diff(rng.standard_normal(len(time) + 1))
@@ -54,23 +49,20 @@ def shaker(time: np.ndarray, hertz: float, rng: np.random.Generator) -> np.ndarr
     return noise * np.exp(-4 * strokes)
 
 
-INSTRUMENTS: dict[str, Note] = {
-    note.__name__: note for note in (flute, reed, plucked, bell, shaker)
-}
+INSTRUMENTS: dict[str, Note] = {note.__name__: note for note in (flute, reed, plucked, shaker)}
 
 
 def write_instruments(folder: Path) -> None:
     """Write `folder/INSTRUMENT/PITCH_VARIATION.wav`, the same at every call."""
     time = np.arange(round(SECONDS * SAMPLE_RATE)) / SAMPLE_RATE
-    # The ends fade, so that no clip ends in a click.
-    fade = np.minimum(1, (SECONDS - time) / 0.03)
     for number, (name, note) in enumerate(INSTRUMENTS.items()):
         (folder / name).mkdir(parents=True, exist_ok=True)
         for pitch in PITCHES:
             for variation in range(VARIATIONS):
                 rng = np.random.default_rng([number, pitch, variation])
-                hertz = 440 * 2 ** ((pitch - 69 + rng.normal(0, 0.05)) / 12)
-                waveform = note(time, hertz, rng) * fade
+                hertz = 440 * 2 ** ((pitch - 69) / 12)
+                waveform = note(time, hertz, rng)
                 waveform *= rng.uniform(0.4, 0.8) / np.abs(waveform).max()
+                waveform += ROOM_NOISE * rng.standard_normal(len(time))
                 path = folder / name / f"{pitch}_{variation}.wav"
                 audio.write(path, waveform.astype(np.float32), SAMPLE_RATE)

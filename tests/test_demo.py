@@ -33,7 +33,7 @@ def test_the_instruments_are_clearly_different(tmp_path: Path) -> None:
     assert demo.recognised(tmp_path, wrong, paths, 8000) < 1
     noise = tmp_path / "noise.wav"
     soundfile.write(noise, 0.1 * np.random.default_rng(0).normal(size=4800), 8000)
-    assert demo.recognised(tmp_path, streams, [noise] * len(streams), 8000) <= 0.4
+    assert demo.recognised(tmp_path, streams, [noise] * len(streams), 8000) <= 0.5
 
 
 def test_instruments_are_the_same_at_every_call(tmp_path: Path) -> None:
@@ -58,8 +58,8 @@ def test_the_demo_generates_what_it_was_asked_for(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
     assert "bits per held-out sample (uniform 8.0, order-0" in done.stdout
     out = tmp_path / "runs" / "demo" / "1" / "out"
-    assert len(list(out.glob("*.png"))) == 5
-    assert len(list(out.glob("*.wav"))) == 50
+    assert len(list(out.glob("*.png"))) == 4
+    assert len(list(out.glob("*.wav"))) == 40
     assert "of the generated clips are nearest to the class asked for" in done.stdout
 
 
