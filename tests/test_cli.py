@@ -121,7 +121,7 @@ def test_bad_files_among_good_ones_are_said_or_stop_it(tmp_path: Path, capsys) -
         ("--data.seed=-1", "--data.seed is -1"),
         ("--no.such.option=1", "no.such.option"),
         ("--trainer.max_time=abc", "abc"),
-        ("--trainer.accelerator=tpu", "tpu"),
+        ("--trainer.accelerator=tpu", "torch_xla"),
         ("--trainer.devices=0", "devices"),
         ("--trainer.gradient_clip_algorithm=foo", "foo"),
         ("--model.network.sample_rate=4000", "8000 Hz and the network at 4000"),

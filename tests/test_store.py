@@ -181,7 +181,7 @@ def test_no_clip_that_can_be_decoded_is_a_data_error(tmp_path: Path) -> None:
 
 
 def test_settings_out_of_range_are_config_errors(tmp_path: Path, data: Path) -> None:
-    with pytest.raises(ConfigError, match="sample rate"):
+    with pytest.raises(ConfigError, match="sample_rate"):
         open_store(clips(data), 1, folder=tmp_path / "cache")
     with pytest.raises(ConfigError, match="trim"):
         open_store(clips(data), 8000, trim=-1, folder=tmp_path / "cache")
