@@ -79,8 +79,9 @@ def test_it_is_the_textbook_network(make_network) -> None:
         signal, gate = (total + bias[:, layer, :, None]).chunk(2, dim=1)
         z = torch.tanh(signal) * torch.sigmoid(gate)
         skip = skip + F.conv1d(z[..., -50:], skip_weights[layer][..., None])
-        projected = F.conv1d(z, block.projection.weight[..., None], block.projection.bias)
-        stream = stream[..., -z.shape[-1] :] + projected
+        if layer < config.layers - 1:
+            projected = F.conv1d(z, block.projection.weight[..., None], block.projection.bias)
+            stream = stream[..., -z.shape[-1] :] + projected
     hidden = F.relu(network.hidden(F.relu(skip).transpose(1, 2)))
     expected = network.output(hidden)
     torch.testing.assert_close(network(codes, labels), expected, rtol=1e-4, atol=1e-4)
@@ -97,6 +98,12 @@ def test_labels_reach_every_gate_and_can_be_left_unspecified(make_network) -> No
     assert not torch.equal(
         network(codes, torch.tensor([[1, 1]])), network(codes, torch.tensor([[2, 1]]))
     )
+
+
+def test_every_parameter_takes_part(make_network) -> None:
+    network = make_network(labels=LABELS).requires_grad_()
+    network(torch.randint(0, 256, (2, 40)), torch.tensor([[1, 1], [2, 2]])).sum().backward()
+    assert all(p.grad is not None for p in network.parameters())
 
 
 def test_a_fresh_network_needs_log2_q_bits() -> None:

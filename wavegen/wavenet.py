@@ -42,7 +42,8 @@ class WaveNet(nn.Module):
         # Serves all layers at once; its bias is the bias of the gates.
         self.gate_bias = nn.Linear(residual, config.layers * gate)
         self.blocks: Sequence[ResidualBlock] = nn.ModuleList(  # type: ignore[assignment]
-            ResidualBlock(config, dilation) for dilation in config.dilations
+            ResidualBlock(config, dilation, last=layer == config.layers - 1)
+            for layer, dilation in enumerate(config.dilations)
         )
         # One product over the gates of all layers equals the sum of their skip projections.
         self.skip = nn.Linear(config.layers * (gate // 2), config.skip_channels)
@@ -135,12 +136,10 @@ class WaveNet(nn.Module):
             # Else the residual stream stays in float32 and is cast again in every block.
             dtype = torch.get_autocast_dtype(stream.device.type)
             stream, bias = stream.to(dtype), bias.to(dtype)
-        last = len(self.blocks) - 1
         for layer, block in enumerate(self.blocks):
             gate = block.gate(block.taps(stream), bias[:, 0, layer])
             yield stream, gate
-            if layer < last:
-                stream = block.residual(stream[-gate.shape[0] :], gate)
+            stream = block.residual(stream[-gate.shape[0] :], gate)
 
     def head(self, gates: Tensor) -> Tensor:
         """Logits (..., Q) from the concatenated gates of all layers (..., L * G / 2)."""
@@ -153,9 +152,10 @@ class ResidualBlock(nn.Module):
     Args:
         config: the architecture.
         dilation: distance between the taps, in samples.
+        last: whether no block follows, so that there is no one to project for.
     """
 
-    def __init__(self, config: WaveNetConfig, dilation: int) -> None:
+    def __init__(self, config: WaveNetConfig, dilation: int, last: bool) -> None:
         super().__init__()
         self.dilation = dilation
         shape = (config.kernel_size, config.gate_channels, config.residual_channels)
@@ -163,7 +163,9 @@ class ResidualBlock(nn.Module):
         self.kernel = nn.Parameter(torch.empty(shape))
         bound = (config.kernel_size * config.residual_channels) ** -0.5
         nn.init.uniform_(self.kernel, -bound, bound)
-        self.projection = nn.Linear(config.gate_channels // 2, config.residual_channels)
+        self.projection = (
+            None if last else nn.Linear(config.gate_channels // 2, config.residual_channels)
+        )
 
     def taps(self, stream: Tensor) -> list[Tensor]:
         """The block's input (T, B, C) as seen by each tap, oldest first: (T', B, C) each."""
@@ -184,7 +186,7 @@ class ResidualBlock(nn.Module):
 
     def residual(self, stream: Tensor, gate: Tensor) -> Tensor:
         """The next block's input from this one's newest input and gate, (..., B, C)."""
-        return stream + self.projection(gate)
+        return stream if self.projection is None else stream + self.projection(gate)
 
 
 def gated(signal: Tensor, gate: Tensor) -> Tensor:
