@@ -168,7 +168,7 @@ class TrainCLI(LightningCLI):
         if asked.logger in (None, True):
             kwargs["logger"] = [
                 CSVLogger(run, name="", version=""),
-                TensorBoardLogger(run, name="", version="tensorboard"),
+                TensorBoardLogger(run, name="tensorboard", version=""),
             ]
         kwargs["plugins"] = [*_as_list(asked.plugins), WholeCheckpoints()]
         kwargs["callbacks"] = callbacks
