@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from wavegen.config import WaveNetConfig
 from wavegen.errors import ConfigError, ModelError
-from wavegen.files import appearing_whole, file_sha256, make_folder, write_text
+from wavegen.files import file_sha256, make_folder, write_bytes, write_text
 
 if TYPE_CHECKING:
     import torch
@@ -57,8 +57,7 @@ def save_model(network: "WaveNet", folder: str | Path) -> None:
         name: tensor.detach().to("cpu", torch.float32).contiguous()
         for name, tensor in network.state_dict().items()
     }
-    with appearing_whole(folder / WEIGHTS) as temporary:
-        temporary.write_bytes(save(weights, metadata={"format": "pt"}))
+    write_bytes(folder / WEIGHTS, save(weights, metadata={"format": "pt"}))
     write_text(folder / CONFIG, network.config.to_json())
 
 

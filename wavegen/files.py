@@ -50,9 +50,9 @@ def appearing_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         with output_errors(target):
             yield temporary
-            _flush(temporary)
+            flush(temporary)
             temporary.replace(target)
-            _flush(target.parent)
+            flush(target.parent)
     except BaseException:
         # Whatever keeps it from being removed, the first error is the one to tell.
         with suppress(OSError):
@@ -60,7 +60,8 @@ def appearing_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
+    """Have what the system holds of a file, or of a folder's names, on disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -68,10 +69,15 @@ def _flush(path: Path) -> None:
         os.close(descriptor)
 
 
+def write_bytes(path: str | os.PathLike[str], data: bytes | memoryview) -> None:
+    """Write `data` to `path`, whole or not at all."""
+    with appearing_whole(path) as temporary:
+        temporary.write_bytes(data)
+
+
 def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write `text` to `path` as UTF-8, whole or not at all."""
-    with appearing_whole(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_bytes(path, text.encode())
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:

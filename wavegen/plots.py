@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from wavegen.files import appearing_whole
+from wavegen.files import write_bytes
 
 
 def spectrogram_png(waveform: np.ndarray, sample_rate: int, title: str) -> bytes:
@@ -52,6 +52,4 @@ def spectrogram_png(waveform: np.ndarray, sample_rate: int, title: str) -> bytes
 
 def write_spectrogram(path: str | Path, waveform: np.ndarray, sample_rate: int, title: str) -> None:
     """Write `spectrogram_png` to `path`, whole or not at all."""
-    picture = spectrogram_png(waveform, sample_rate, title)
-    with appearing_whole(path) as temporary:
-        temporary.write_bytes(picture)
+    write_bytes(path, spectrogram_png(waveform, sample_rate, title))

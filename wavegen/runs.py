@@ -16,7 +16,7 @@ from wavegen import audio
 from wavegen import labels as labelling
 from wavegen.checkpoint import BEST, best_figures, save_model
 from wavegen.errors import ModelError
-from wavegen.files import appearing_whole, make_folder, write_json
+from wavegen.files import make_folder, write_bytes, write_json
 from wavegen.generate import generate
 from wavegen.labels import Attributes, Labels
 from wavegen.plots import spectrogram_png
@@ -42,8 +42,7 @@ class WholeCheckpoints(TorchCheckpointIO):
         # By way of memory, for torch tells a full disk from a bug only by its message.
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
-        with appearing_whole(path) as temporary:
-            temporary.write_bytes(buffer.getbuffer())
+        write_bytes(path, buffer.getbuffer())
 
     def load_checkpoint(
         self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True
@@ -100,8 +99,7 @@ class RunFolder(Callback):
             title = f"{name}, step {trainer.global_step}"
             picture = spectrogram_png(waveform, config.sample_rate, title)
             audio.write(folder / f"{stem}.wav", waveform, config.sample_rate)
-            with appearing_whole(folder / f"{stem}.png") as temporary:
-                temporary.write_bytes(picture)
+            write_bytes(folder / f"{stem}.png", picture)
             for logger in trainer.loggers:
                 if isinstance(logger, TensorBoardLogger):
                     _show(logger.experiment, name, waveform, picture, trainer.global_step, config)

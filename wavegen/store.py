@@ -23,6 +23,7 @@ from wavegen import audio
 from wavegen.audio import display
 from wavegen.clips import Clip, OnBadFile, Skipped
 from wavegen.errors import AudioFileError, DataError, OutputError
+from wavegen.files import flush
 
 _VERSION = 1
 _SAMPLE = np.dtype("<f4")
@@ -181,7 +182,7 @@ def _make(
             json.dump(index, file)
             file.flush()
             os.fsync(file.fileno())
-        _flush_folder(part)
+        flush(part)
         store = _publish(part, target)
     finally:
         shutil.rmtree(part, ignore_errors=True)
@@ -239,7 +240,7 @@ def _publish(part: Path, target: Path) -> AudioStore:
             return store
         shutil.rmtree(target, ignore_errors=True)
         part.rename(target)
-    _flush_folder(target.parent)
+    flush(target.parent)
     return AudioStore(target)
 
 
@@ -256,11 +257,3 @@ def _older(target: Path, files: dict[str, list[int]]) -> list[AudioStore]:
         if store is not None and folder != target and not files.keys().isdisjoint(store.files):
             older.append(store)
     return older
-
-
-def _flush_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
