@@ -5,6 +5,7 @@ from small import LABELS
 
 from wavegen import generate as generating
 from wavegen import mulaw
+from wavegen.engines.choice import choose
 from wavegen.errors import ConfigError, LabelError
 from wavegen.generate import Stream, generate, rounds, sample_count, stream_chunks
 from wavegen.sampling import Sampling
@@ -28,7 +29,7 @@ def test_seed_and_chunk(make_network) -> None:
     one = generate(network, seconds=0.05, seed=1)
     assert np.array_equal(one, generate(network, seconds=0.05, seed=1))
     assert not np.array_equal(one, generate(network, seconds=0.05, seed=2))
-    parts = list(stream_chunks(network, [Stream()], 400, seed=1, chunk=7))
+    parts = list(stream_chunks(choose(network), [Stream()], 400, seed=1, chunk=7))
     assert [part.shape[1] for part in parts] == [7] * 57 + [1]
     assert np.array_equal(np.concatenate(parts, axis=1), one)
 

@@ -96,6 +96,8 @@ GOOD = json.dumps(
         "prompt": None,
         "prompt_sha256": None,
         "device": "cpu",
+        "engine": "numba",
+        "precision": "float32",
         "threads": 1,
         "versions": {},
     }

@@ -94,6 +94,18 @@ def _parser() -> argparse.ArgumentParser:
     generate.add_argument("--out", default="out", metavar="FOLDER", help="for the files (out)")
     generate.add_argument("--device", help="cpu, cuda, cuda:1, ... (the GPU if there is one)")
     generate.add_argument(
+        "--engine",
+        default="auto",
+        metavar="NAME",
+        help="numba (compiled, CPU), torch (anywhere), or auto, the faster (auto)",
+    )
+    generate.add_argument(
+        "--precision",
+        default="float32",
+        metavar="NAME",
+        help="of the weights: float32, or the faster bfloat16 and int8 on a CPU (float32)",
+    )
+    generate.add_argument(
         "--like",
         metavar="FILE.json",
         help="make the WAV that this JSON lies beside again; MODEL only if it has moved",
@@ -143,6 +155,8 @@ def _generate(options: argparse.Namespace) -> None:
         ),
         prompt=options.prompt,
         device=options.device,
+        engine=options.engine,
+        precision=options.precision,
     )
     print(*paths, sep="\n")
 

@@ -12,7 +12,7 @@ from wavegen import labels as labelling
 from wavegen import mulaw
 from wavegen.checkpoint import load_model
 from wavegen.engines import Engine
-from wavegen.engines.torch_queue import TorchQueue
+from wavegen.engines.choice import choose
 from wavegen.errors import ConfigError
 from wavegen.labels import Labels
 from wavegen.sampling import Sampling, stream_noise
@@ -49,6 +49,8 @@ def generate(
     seed: int = 0,
     prompt: np.ndarray | None = None,
     sampling: Sampling | None = None,
+    engine: str = "auto",
+    precision: str = "float32",
 ) -> np.ndarray:
     """Generate waveforms.
 
@@ -61,6 +63,8 @@ def generate(
         seed: with a stream's number among those of its labels it determines the noise.
         prompt: waveform (time,) at the model's rate to go on from; not part of the result.
         sampling: how codes are drawn; plain sampling if not given.
+        engine: one of `wavegen.engines.choice.ENGINES`.
+        precision: of the weights, one of `wavegen.engines.precision.PRECISIONS`.
 
     Returns:
         float32 (streams, time), `count` of the first labels first.
@@ -72,15 +76,16 @@ def generate(
     kinds = [labels or {}] if labels is None or isinstance(labels, Mapping) else labels
     streams = [Stream(kind, index) for kind in kinds for index in range(count)]
     samples = sample_count(seconds, network.config.sample_rate)
+    chosen = choose(network, engine, precision)
     waveforms = [
-        np.concatenate(list(stream_chunks(network, part, samples, seed, sampling, prompt)), axis=1)
+        np.concatenate(list(stream_chunks(chosen, part, samples, seed, sampling, prompt)), axis=1)
         for part in rounds(streams)
     ]
     return np.concatenate(waveforms) if waveforms else np.empty((0, samples), dtype=np.float32)
 
 
 def stream_chunks(
-    network: WaveNet,
+    engine: Engine,
     streams: Sequence[Stream],
     samples: int,
     seed: int = 0,
@@ -91,7 +96,7 @@ def stream_chunks(
     """Generate streams side by side, a chunk of time after another.
 
     Args:
-        network: in evaluation mode.
+        engine: whose network, in evaluation mode, speaks.
         streams: B of them, of any labels.
         samples: length of each.
         seed: 0 to 2^64 - 1.
@@ -103,7 +108,7 @@ def stream_chunks(
         float32 (B, chunk), the last one shorter where `chunk` does not divide `samples`.
     """
     sampling = sampling or Sampling()
-    config = network.config
+    network, config = engine.network, engine.network.config
     if not 0 <= seed < 2**64:
         raise ConfigError(f"seed is {seed}: it must be from 0 to 2^64 - 1")
     device = network.output.weight.device
@@ -119,7 +124,6 @@ def stream_chunks(
     with torch.inference_mode():
         bias = network.conditioning(ids)
         unspecified = network.conditioning(None, len(streams))
-    engine: Engine = TorchQueue(network)
     engine.start(bias, sampling, unspecified=unspecified, prompt=codes)
     indices = [stream.index for stream in streams]
     for start in range(0, samples, chunk):

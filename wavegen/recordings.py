@@ -1,11 +1,13 @@
 """Generated WAV files, each with its recipe: all it takes to make the same file again."""
 
 import json
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import numpy as np
@@ -16,10 +18,13 @@ import wavegen
 from wavegen import audio, mulaw
 from wavegen import labels as labelling
 from wavegen.checkpoint import find_model, fingerprint, load_model
+from wavegen.engines import Engine
+from wavegen.engines.choice import choose
 from wavegen.errors import ConfigError, ModelError
 from wavegen.files import file_sha256, make_folder, write_json
 from wavegen.generate import Stream, pick_device, rounds, sample_count, stream_chunks
 from wavegen.sampling import Sampling
+from wavegen.wavenet import WaveNet
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,8 @@ class Recipe:
         prompt: path of the recording gone on from.
         prompt_sha256: of that file.
         device: the network ran on.
+        engine: that generated.
+        precision: of its weights.
         threads: of torch.
         versions: of wavegen and torch.
     """
@@ -53,6 +60,8 @@ class Recipe:
     prompt: str | None
     prompt_sha256: str | None
     device: str
+    engine: str
+    precision: str
     threads: int
     versions: dict[str, str]
 
@@ -67,6 +76,8 @@ def generate_files(
     sampling: Sampling | None = None,
     prompt: str | Path | None = None,
     device: str | None = None,
+    engine: str = "auto",
+    precision: str = "float32",
     progress: bool = True,
 ) -> list[Path]:
     """Generate `LABEL_SEED_INDEX.wav` for every stream, and its recipe as JSON beside it.
@@ -82,6 +93,8 @@ def generate_files(
         sampling: how codes are drawn.
         prompt: recording to go on from, at any rate; it is not repeated in the files.
         device: torch device; the GPU if there is one, if not given.
+        engine: one of `wavegen.engines.choice.ENGINES`.
+        precision: of the weights, one of `wavegen.engines.precision.PRECISIONS`.
         progress: show samples per second and times real time on standard error.
 
     Returns:
@@ -100,6 +113,7 @@ def generate_files(
     stems = [file_stem(stream, config.labels, seed) for stream in streams]
     if len(set(stems)) < len(stems):
         raise ConfigError("two of the streams would be written to one file")
+    chosen = _ready(network, engine, precision, progress)
     out = make_folder(out)
     sampling = sampling or Sampling()
     made_from = Recipe(
@@ -114,6 +128,8 @@ def generate_files(
         prompt=None if prompt is None else str(Path(prompt).resolve()),
         prompt_sha256=None if prompt is None else file_sha256(prompt),
         device=str(network.output.weight.device),
+        engine=chosen.name,
+        precision=precision,
         threads=torch.get_num_threads(),
         versions={"wavegen": wavegen.__version__, "torch": torch.__version__},
     )
@@ -128,7 +144,7 @@ def generate_files(
                 writers = [
                     stack.enter_context(audio.WavWriter(path, config.sample_rate)) for path in paths
                 ]
-                for chunk in stream_chunks(network, part, samples, seed, sampling, heard):
+                for chunk in stream_chunks(chosen, part, samples, seed, sampling, heard):
                     for writer, waveform in zip(writers, chunk, strict=True):
                         writer.append(waveform)
                     count(chunk.size)
@@ -168,6 +184,7 @@ def repeat_file(
     # The number of threads decides in what order sums are rounded.
     torch.set_num_threads(recipe.threads)
     heard = None if recipe.prompt is None else read_prompt(recipe.prompt, recipe.sample_rate)
+    engine = _ready(network, recipe.engine, recipe.precision, progress)
     target = make_folder(out) / Path(recipe_path).with_suffix(".wav").name
     total = len(recipe.streams) * recipe.samples
     with (
@@ -175,7 +192,7 @@ def repeat_file(
         audio.WavWriter(target, recipe.sample_rate) as writer,
     ):
         for chunk in stream_chunks(
-            network, recipe.streams, recipe.samples, recipe.seed, recipe.sampling, heard
+            engine, recipe.streams, recipe.samples, recipe.seed, recipe.sampling, heard
         ):
             writer.append(chunk[recipe.position])
             count(chunk.size)
@@ -190,7 +207,9 @@ def read_recipe(path: str | Path) -> Recipe:
         streams = tuple(Stream(**stream) for stream in values.pop("streams"))
         recipe = Recipe(streams=streams, sampling=Sampling(**values.pop("sampling")), **values)
         numbers = (recipe.samples, recipe.sample_rate, recipe.seed, recipe.threads)
-        texts = (recipe.model, recipe.device, recipe.prompt or "")
+        texts = (
+            recipe.model, recipe.device, recipe.engine, recipe.precision, recipe.prompt or ""
+        )  # fmt: skip
         if not all(isinstance(number, int) for number in numbers):
             raise TypeError("not whole numbers")
         if not all(isinstance(text, str) for text in texts):
@@ -218,6 +237,21 @@ def file_stem(stream: Stream, attributes: labelling.Attributes, seed: int) -> st
     """`LABEL_SEED_INDEX`; characters that a file name cannot hold become %XX."""
     described = labelling.describe(stream.labels, attributes)
     return f"{labelling.file_name(described)}_{seed}_{stream.index}"
+
+
+def _ready(network: WaveNet, name: str, precision: str, shown: bool) -> Engine:
+    """The engine, compiled; says so and how long it took where one has to wait for that."""
+    began = time.monotonic()
+    message = "compiling the engine, once on this machine ..."
+    waited = Timer(1.0, lambda: print(message, end="", file=sys.stderr, flush=True))
+    if shown:
+        waited.start()
+    try:
+        return choose(network, name, precision)
+    finally:
+        waited.cancel()
+        if shown and waited.finished.is_set() and time.monotonic() - began > 1:
+            print(f" {time.monotonic() - began:.0f} s", file=sys.stderr)
 
 
 @contextmanager

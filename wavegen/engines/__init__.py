@@ -1,7 +1,7 @@
 """Engines generate sample by sample with constant work per sample.
 
-`Engine` is what every implementation offers; `wavegen.engines.torch_queue` is the
-reference that the others are tested against.
+`Engine` is what every implementation offers. `torch_queue` is the reference that the
+others are tested against, `numba_cpu` the fast one on CPUs; `choice` picks.
 """
 
 from typing import TYPE_CHECKING, Protocol
@@ -10,14 +10,22 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from wavegen.sampling import Sampling
+    from wavegen.wavenet import WaveNet
 
 
 class Engine(Protocol):
     """Generates B streams of one network side by side.
 
+    Args:
+        name: as in `wavegen.engines.choice.ENGINES`.
+        network: whose weights are read at every `start`.
+
     Shapes: B streams, T time, L layers, G gate channels, Q codes; F conditioning
     frames, which is 1: labels hold for the whole stream.
     """
+
+    name: str
+    network: "WaveNet"
 
     def start(
         self,

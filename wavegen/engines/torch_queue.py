@@ -9,6 +9,7 @@ Source: Le Paine et al. 2016, "Fast Wavenet Generation Algorithm".
 import torch
 from torch import Tensor
 
+from wavegen.engines.prefill import fill_queues
 from wavegen.sampling import Sampling, draw, guide
 from wavegen.wavenet import WaveNet, gated
 
@@ -19,6 +20,8 @@ class TorchQueue:
     Args:
         network: its weights are read at every `start`.
     """
+
+    name = "torch"
 
     def __init__(self, network: WaveNet) -> None:
         self.network = network
@@ -47,19 +50,16 @@ class TorchQueue:
         # Packed here and not earlier: weights loaded or swapped since are never missed.
         self._kernels = [block.kernel.transpose(1, 2).flatten(0, 1) for block in network.blocks]
 
-        shape = (streams, network.history + 1)
-        window = torch.full(shape, network.start_symbol, device=bias.device)
-        if prompt is not None:
-            window = torch.cat([window, prompt], dim=1)[:, -(network.history + 1) :]
-        self._codes = window[:, -1]
+        if prompt is None or prompt.shape[1] == 0:
+            prompt = None
+            self._codes = torch.full((streams,), network.start_symbol, device=bias.device)
+        else:
+            self._codes = prompt[:, -1]
+            prompt = prompt.repeat(self._rows, 1)
         self._time = 0
-        past = network.activations(window[:, :-1].repeat(self._rows, 1), bias)
         # A ring is a list, so that a step stores and fetches tensors without copying them.
         # The oldest input is at place 0, where step 0 will look for it.
-        self._queues = [
-            list(stream[-(network.config.kernel_size - 1) * block.dilation :].clone())
-            for block, (stream, _) in zip(network.blocks, past, strict=True)
-        ]
+        self._queues = [list(ring.clone()) for ring in fill_queues(network, bias, prompt)]
 
     @torch.inference_mode()
     def generate(self, noise: Tensor) -> Tensor:

@@ -1,0 +1,73 @@
+"""Weights in fewer bits: bfloat16, or int8 with a scale for every output of a product."""
+
+import copy
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wavegen.wavenet import WaveNet
+
+PRECISIONS = ("float32", "bfloat16", "int8")
+
+
+def products(network: WaveNet) -> Iterator[tuple[Tensor, int]]:
+    """The weights of every product of a step, as views in the order of their use.
+
+    First block by block the taps but the newest, the oldest first. Then block by block the
+    newest tap, the projection (the last block has none) and the block's part of the skip
+    layer; then the hidden and the output layer.
+
+    Yields:
+        Weights (outputs, inputs), and 2 where the outputs are a signal and its gate, else 1.
+    """
+    gate = network.config.gate_channels // 2
+    for block in network.blocks:
+        yield from ((tap, 2) for tap in block.kernel[:-1])
+    for layer, block in enumerate(network.blocks):
+        yield block.kernel[-1], 2
+        if block.projection is not None:
+            yield block.projection.weight, 1
+        yield network.skip.weight[:, layer * gate : (layer + 1) * gate], 1
+    yield network.hidden.weight, 1
+    yield network.output.weight, 1
+
+
+def quantise(weight: Tensor, precision: str) -> tuple[np.ndarray, np.ndarray]:
+    """Weights as they are stored, and the scale of each output.
+
+    Args:
+        weight: float (outputs, inputs).
+        precision: one of PRECISIONS.
+
+    Returns:
+        float32, uint16 (the upper halves of float32) or int8 (outputs, inputs); float32
+        (outputs,), 1 but for int8. Both round to nearest, ties to even.
+    """
+    weight = weight.detach().to("cpu", torch.float32)
+    scale = torch.ones(weight.shape[0])
+    if precision == "bfloat16":
+        return weight.bfloat16().view(torch.int16).numpy().view(np.uint16), scale.numpy()
+    if precision == "int8":
+        peak = weight.abs().amax(dim=1)
+        scale = torch.where(peak > 0, peak / 127, scale)
+        return (weight / scale[:, None]).round().to(torch.int8).numpy(), scale.numpy()
+    return weight.numpy(), scale.numpy()
+
+
+@torch.no_grad()
+def rounded(network: WaveNet, precision: str) -> WaveNet:
+    """A network with the weights that an engine of this precision computes with.
+
+    Its bits per sample are those of the engine. Embeddings and biases stay as they are.
+    """
+    if precision == "float32":
+        return network
+    network = copy.deepcopy(network)
+    for weight, _ in products(network):
+        stored, scale = quantise(weight, precision)
+        if precision == "bfloat16":
+            stored = (stored.astype(np.uint32) << 16).view(np.float32)
+        weight.copy_(torch.from_numpy(stored * scale[:, None]))
+    return network
