@@ -1,12 +1,24 @@
-"""Contracts C4 and C5: the engine equals the network, and a stream its neighbours or none."""
+"""Contracts C4 and C5: every engine equals the network, and a stream its neighbours or none."""
 
 import numpy as np
 import pytest
 import torch
 from small import LABELS
 
+from wavegen.engines.numba_cpu import NumbaCPU
+from wavegen.engines.precision import rounded
 from wavegen.engines.torch_queue import TorchQueue
 from wavegen.sampling import Sampling, guide, stream_noise
+
+ENGINES = ["torch", "float32", "bfloat16", "int8"]
+
+
+def engine_of(kind: str, network):
+    """The engine, and the network with the weights that it computes with."""
+    if kind == "torch":
+        return TorchQueue(network), network
+    return NumbaCPU(network, kind), rounded(network, kind)
+
 
 STACKS = [{"layers": 6, "stacks": 2}, {"layers": 5, "stacks": 1}, {"layers": 4, "stacks": 4}]
 
@@ -16,16 +28,17 @@ STACKS = [{"layers": 6, "stacks": 2}, {"layers": 5, "stacks": 1}, {"layers": 4, 
 @pytest.mark.parametrize("batch", [1, 5])
 @pytest.mark.parametrize("stacks", STACKS)
 @pytest.mark.parametrize("kernel_size", [2, 3])
+@pytest.mark.parametrize("kind", ENGINES)
 def test_forced_codes_give_the_logits_of_the_parallel_pass(
-    make_network, kernel_size, stacks, batch, labelled, prompt
+    make_network, kind, kernel_size, stacks, batch, labelled, prompt
 ) -> None:
     network = make_network(kernel_size=kernel_size, labels=LABELS if labelled else {}, **stacks)
+    engine, network = engine_of(kind, network)
     torch.manual_seed(0)
     codes = torch.randint(0, 256, (batch, prompt + 140))
     labels = torch.stack([torch.arange(batch) % 4, torch.arange(batch) % 3], 1)
     labels = labels if labelled else labels[:, :0]
     expected = network(codes, labels)
-    engine = TorchQueue(network)
     engine.start(network.conditioning(labels), Sampling(), prompt=codes[:, :prompt])
     got = torch.cat(
         [engine.force(codes[:, prompt : prompt + 60]), engine.force(codes[:, prompt + 60 :])], 1
@@ -34,20 +47,56 @@ def test_forced_codes_give_the_logits_of_the_parallel_pass(
     assert error < 1e-4
 
 
-def test_a_change_of_weights_is_seen_at_the_next_start(make_network) -> None:
+@pytest.mark.parametrize(
+    "channels",
+    [
+        {"residual_channels": 33, "gate_channels": 90, "skip_channels": 130},
+        {"residual_channels": 1, "gate_channels": 2, "skip_channels": 1, "layers": 1, "stacks": 1},
+        {"residual_channels": 72, "gate_channels": 264, "skip_channels": 20, "kernel_size": 4},
+    ],
+)
+@pytest.mark.parametrize("codes", [2, 100, 300])
+@pytest.mark.parametrize("kind", ENGINES)
+def test_channels_need_not_fit_the_machine(make_network, kind, codes, channels) -> None:
+    network = make_network(quantization_channels=codes, **channels)
+    engine, network = engine_of(kind, network)
+    torch.manual_seed(0)
+    given = torch.randint(0, codes, (4, 90))
+    engine.start(network.conditioning(None, 4), Sampling(), prompt=given[:, :20])
+    expected = network(given)
+    error = (engine.force(given[:, 20:]) - expected[:, 20:]).abs().max() / expected.abs().max()
+    assert error < 1e-4
+
+
+@pytest.mark.parametrize("change", ["load", "optimiser", "swap"])
+@pytest.mark.parametrize("kind", ENGINES)
+def test_a_change_of_weights_is_seen_at_the_next_start(make_network, kind, change) -> None:
+    """Loaded, trained on, or swapped for their moving average."""
     network, other = make_network(seed=1), make_network(seed=2)
-    engine = TorchQueue(network)
+    engine, _ = engine_of(kind, network)
     codes = torch.randint(0, 256, (2, 50))
     engine.start(network.conditioning(None, 2), Sampling())
-    engine.force(codes)
-    network.load_state_dict(other.state_dict())
+    before = engine.force(codes)
+    if change == "load":
+        network.load_state_dict(other.state_dict())
+    elif change == "optimiser":
+        network.requires_grad_(True)
+        network(codes).square().mean().backward()
+        torch.optim.AdamW(network.parameters(), lr=0.05).step()
+        network.requires_grad_(False)
+    else:
+        for old, new in zip(network.parameters(), other.parameters(), strict=True):
+            old.data = new.data
+    _, expected = engine_of(kind, network)
     engine.start(network.conditioning(None, 2), Sampling())
-    torch.testing.assert_close(engine.force(codes), other(codes), rtol=1e-4, atol=1e-4)
+    after = engine.force(codes)
+    torch.testing.assert_close(after, expected(codes), rtol=1e-4, atol=1e-4)
+    assert (after - before).abs().max() > 0.1
 
 
-def generated(network, labels, streams, chunks, sampling=None) -> np.ndarray:
+def generated(network, labels, streams, chunks, sampling=None, kind="torch") -> np.ndarray:
     sampling = sampling or Sampling()
-    engine = TorchQueue(network)
+    engine, _ = engine_of(kind, network)
     batch = labels.shape[0]
     engine.start(
         network.conditioning(labels), sampling, unspecified=network.conditioning(None, batch)
@@ -59,14 +108,19 @@ def generated(network, labels, streams, chunks, sampling=None) -> np.ndarray:
     return torch.cat(parts, 1).numpy()
 
 
-def test_a_stream_is_the_same_alone_or_in_a_batch_in_one_chunk_or_in_many(make_network) -> None:
+@pytest.mark.parametrize("kind", ENGINES)
+def test_a_stream_is_the_same_alone_or_in_a_batch_in_one_chunk_or_in_many(
+    make_network, kind
+) -> None:
     network = make_network(labels=LABELS)
+    _, exact = engine_of(kind, network)
     labels = torch.tensor([[1, 1], [3, 2], [0, 0]])
-    together = generated(network, labels, [0, 1, 2], [400])
-    assert np.array_equal(generated(network, labels, [0, 1, 2], [1, 99, 300]), together)
+    together = generated(network, labels, [0, 1, 2], [400], kind=kind)
+    again = generated(network, labels, [0, 1, 2], [1, 99, 300], kind=kind)
+    assert np.array_equal(again, together)
     for row in range(3):
-        alone = generated(network, labels[row : row + 1], [row], [200, 200])[0]
-        assert flips(network, labels[row : row + 1], alone, together[row], row) == 0
+        alone = generated(network, labels[row : row + 1], [row], [200, 200], kind=kind)[0]
+        assert flips(exact, labels[row : row + 1], alone, together[row], row) == 0
     assert not np.array_equal(together[0], together[2])
 
 
@@ -87,12 +141,14 @@ def flips(network, labels, one, other, stream) -> int:
     return int(abs(edge - noise) > 1e-5)
 
 
-def test_codes_follow_the_probabilities_of_the_parallel_pass(make_network) -> None:
+@pytest.mark.parametrize("kind", ENGINES)
+def test_codes_follow_the_probabilities_of_the_parallel_pass(make_network, kind) -> None:
     """Drawing again from the network's own logits gives the codes that the engine drew."""
     network = make_network(labels=LABELS)
     labels = torch.tensor([[2, 1]])
-    codes = generated(network, labels, [7], [300])
-    edges = network(torch.from_numpy(codes), labels)[0].double().softmax(-1).cumsum(-1)
+    codes = generated(network, labels, [7], [300], kind=kind)
+    _, exact = engine_of(kind, network)
+    edges = exact(torch.from_numpy(codes), labels)[0].double().softmax(-1).cumsum(-1)
     noise = torch.from_numpy(stream_noise(5, [7], 0, 300)[0])
     again = torch.searchsorted(edges, noise[:, None])[:, 0].numpy()
     near_an_edge = ((edges - noise[:, None]).abs() < 1e-5).any(dim=1).numpy()
@@ -100,11 +156,12 @@ def test_codes_follow_the_probabilities_of_the_parallel_pass(make_network) -> No
     assert near_an_edge.mean() < 0.02
 
 
-def test_guidance_mixes_logits_with_and_without_labels(make_network) -> None:
+@pytest.mark.parametrize("kind", ENGINES)
+def test_guidance_mixes_logits_with_and_without_labels(make_network, kind) -> None:
     network = make_network(labels=LABELS)
+    engine, network = engine_of(kind, network)
     labels = torch.tensor([[1, 2], [2, 0]])
     codes = torch.randint(0, 256, (2, 100))
-    engine = TorchQueue(network)
     engine.start(
         network.conditioning(labels),
         Sampling(guidance=2.5),
@@ -113,10 +170,11 @@ def test_guidance_mixes_logits_with_and_without_labels(make_network) -> None:
     )
     expected = guide(network(codes, labels), network(codes), 2.5)[:, 40:]
     torch.testing.assert_close(engine.force(codes[:, 40:]), expected, rtol=1e-4, atol=1e-4)
-    assert generated(network, labels, [0, 1], [20], Sampling(guidance=2.5)).shape == (2, 20)
+    guided = Sampling(guidance=2.5)
+    assert generated(network, labels, [0, 1], [20], guided, kind).shape == (2, 20)
 
 
-def test_a_step_never_runs_the_receptive_field_again(make_network) -> None:
+def test_a_torch_step_never_runs_the_receptive_field_again(make_network) -> None:
     """Counts the rows that go through the layers: one a sample, however far they hear."""
     rows = []
     for layers in (4, 9):

@@ -1,0 +1,120 @@
+"""Which engine is taken, what is said when it cannot be, and where compiled code is kept."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from wavegen.engines import choice, numba_cpu
+from wavegen.engines.choice import choose
+from wavegen.engines.numba_cpu import NumbaCPU
+from wavegen.engines.torch_queue import TorchQueue
+from wavegen.errors import ConfigError
+
+
+def test_a_cpu_gets_the_compiled_engine(make_network) -> None:
+    network = make_network()
+    assert isinstance(choose(network), NumbaCPU)
+    assert isinstance(choose(network, "torch"), TorchQueue)
+    assert choose(network, "numba", "int8").network is network
+
+
+@pytest.mark.parametrize(
+    ("name", "precision", "message"),
+    [
+        ("fast", "float32", "--engine fast: it is one of auto, torch, numba"),
+        ("auto", "float16", "--precision float16: it is one of float32, bfloat16, int8"),
+        ("torch", "int8", "--precision int8: only with --engine numba"),
+    ],
+)
+def test_what_there_is_not_is_named(make_network, name, precision, message) -> None:
+    with pytest.raises(ConfigError, match=message):
+        choose(make_network(), name, precision)
+
+
+@pytest.fixture
+def _no_numba(monkeypatch):
+    def fail(precision: str) -> None:
+        raise ImportError("Numba needs\nan older NumPy")
+
+    monkeypatch.setattr(numba_cpu, "compile_kernel", fail)
+    choice._numba_failure.cache_clear()
+    yield
+    choice._numba_failure.cache_clear()
+
+
+@pytest.mark.usefixtures("_no_numba")
+def test_without_numba_the_torch_queue_is_taken_and_said_once(make_network, capsys) -> None:
+    for _ in range(3):
+        assert isinstance(choose(make_network()), TorchQueue)
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "Numba needs an older NumPy" in said
+    with pytest.raises(ConfigError, match="take --engine torch"):
+        choose(make_network(), "numba")
+    with pytest.raises(ConfigError, match="older NumPy"):
+        choose(make_network(), precision="int8")
+
+
+COMPILE = """
+import sys, time
+sys.path.insert(0, {package!r})
+from wavegen.engines.numba_cpu import compile_kernel
+from wavegen.engines.numba_kernel import run
+compile_kernel("float32")
+print("kept" if sum(run.stats.cache_hits.values()) else "compiled")
+"""
+
+
+@pytest.fixture
+def sealed_package(tmp_path: Path) -> Path:
+    """A copy of the package beside which nothing can be written, and a home likewise."""
+    package = tmp_path / "package"
+    package.mkdir()
+    source = Path(numba_cpu.__file__).parents[1]
+    subprocess.run(["cp", "-r", source, package / "wavegen"], check=True)
+    for cache in (package / "wavegen").rglob("__pycache__"):
+        subprocess.run(["rm", "-r", cache], check=True)
+        # A file where a folder should be: not even root can write into it.
+        cache.write_text("")
+    (tmp_path / "home").write_text("")
+    (tmp_path / "temporary").mkdir()
+    return package
+
+
+@pytest.mark.slow
+def test_compiled_code_is_kept_where_the_home_is_read_only(sealed_package, tmp_path) -> None:
+    def compile_again(temporary: Path) -> str:
+        environment = {k: v for k, v in os.environ.items() if k not in ("NUMBA_CACHE_DIR",)}
+        environment |= {
+            "HOME": str(tmp_path / "home"),
+            "XDG_CACHE_HOME": str(tmp_path / "home" / "cache"),
+            "TMPDIR": str(temporary),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+        return subprocess.run(
+            [sys.executable, "-c", COMPILE.format(package=str(sealed_package))],
+            env=environment,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+
+    temporary = tmp_path / "temporary"
+    assert compile_again(temporary) == "compiled"
+    assert compile_again(temporary) == "kept"
+    (folder,) = temporary.glob("wavegen-numba-*")
+    assert folder.stat().st_mode & 0o077 == 0
+    # What others could have written into is not run.
+    folder.chmod(0o777)
+    assert compile_again(temporary) == "compiled"
+    folder.chmod(0o700)
+    # A change of any of its files renews it.
+    for changed in ("numba_vectors.py", "numba_draw.py", "numba_kernel.py"):
+        with (sealed_package / "wavegen" / "engines" / changed).open("a") as file:
+            file.write("# changed\n")
+        assert compile_again(temporary) == "compiled"
+        assert compile_again(temporary) == "kept"

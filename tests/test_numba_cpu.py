@@ -1,0 +1,165 @@
+"""The compiled engine: its draw, its rounding, its threads and its memory."""
+
+import math
+import resource
+
+import numba
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from small import LABELS
+from small import network as small_network
+
+from wavegen.engines.numba_cpu import NumbaCPU
+from wavegen.engines.numba_draw import How, draw
+from wavegen.engines.numba_vectors import exp32, exp64
+from wavegen.engines.torch_queue import TorchQueue
+from wavegen.sampling import Sampling, distribution, stream_noise
+from wavegen.sampling import draw as reference_draw
+
+
+@pytest.mark.parametrize(
+    ("function", "dtype", "low", "high"),
+    [(exp32, np.float32, -80, 80), (exp64, np.float64, -708, 0)],
+)
+def test_exponentials_are_exact_to_two_units_in_the_last_place(function, dtype, low, high) -> None:
+    @numba.njit
+    def each(numbers):
+        return np.array([function(number) for number in numbers])
+
+    numbers = np.random.default_rng(0).uniform(low, high, 100_000).astype(dtype)
+    expected = np.exp(numbers.astype(np.longdouble))
+    error = np.abs(each(numbers) - expected) / np.spacing(expected.astype(dtype))
+    assert error.max() < 2
+    assert each(np.zeros(1, dtype))[0] == 1
+    if dtype == np.float64:
+        assert np.array_equal(each(np.array([-1e4, -np.inf, -709.0])), np.zeros(3))
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    seed=st.integers(0, 2**32),
+    codes=st.integers(2, 300),
+    spread=st.sampled_from([0.0, 0.3, 3.0, 30.0]),
+    steps=st.sampled_from([1.0, 8.0, 1024.0]),
+    temperature=st.sampled_from([0.0, 1e-6, 0.5, 1.0, 3.0]),
+    top_k=st.one_of(st.none(), st.integers(1, 320)),
+    top_p=st.one_of(st.none(), st.floats(1e-9, 1)),
+    noise=st.floats(1e-12, 1 - 1e-12),
+)
+def test_codes_are_drawn_as_the_reference_draws_them(
+    seed, codes, spread, steps, temperature, top_k, top_p, noise
+) -> None:
+    """Equal logits among them: `steps` says how coarse they are."""
+    rng = np.random.default_rng(seed)
+    logits = np.round(spread * rng.standard_normal(codes) * steps).astype(np.float32) / np.float32(
+        steps
+    )
+    sampling = Sampling(temperature, top_k, top_p)
+    how = How(temperature, float(top_k or math.inf), float(top_p or 1), 1.0)
+    drawn = draw(logits, noise, how, np.empty(codes), np.empty(codes))
+    rows = torch.from_numpy(logits)[None]
+    expected = int(reference_draw(rows, torch.tensor([noise], dtype=torch.float64), sampling))
+    if drawn != expected:
+        assert temperature > 0
+        # Only where the noise or top-p lies on an edge, within rounding.
+        probabilities = distribution(rows, sampling)[0]
+        edges = torch.cat([torch.zeros(1), probabilities.cumsum(0)])
+        on_an_edge = (edges - noise).abs().min() < 1e-12
+        plain = distribution(rows, Sampling(temperature, top_k))[0]
+        reached = plain.sort(descending=True).values.cumsum(0)
+        assert on_an_edge or (top_p is not None and (reached - top_p).abs().min() < 1e-12)
+
+
+def test_numbers_that_are_none_give_a_code_all_the_same() -> None:
+    """A broken network must not lead the kernel out of its arrays."""
+    for logits in (np.full(9, np.nan, np.float32), np.full(9, -np.inf, np.float32)):
+        for how in (How(1.0, 3.0, 0.5, 1.0), How(1.0, math.inf, 1.0, 1.0), How(0.0, 2.0, 1.0, 1.0)):
+            assert 0 <= draw(logits, 0.999, how, np.empty(9), np.empty(9)) < 9
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "int8"])
+@pytest.mark.parametrize("guidance", [1.0, 2.0])
+def test_threads_and_batch_change_nothing(precision, guidance) -> None:
+    """Not within rounding: bit for bit, since sums are rounded in one order."""
+    network = small_network(labels=LABELS, residual_channels=24, gate_channels=70, kernel_size=3)
+    sampling = Sampling(guidance=guidance)
+    bias = network.conditioning(torch.tensor([[1, 2]])).expand(7, -1, -1, -1)
+    noise = torch.from_numpy(stream_noise(0, range(7), 0, 300))
+
+    def codes(streams: slice, threads: int) -> torch.Tensor:
+        engine = NumbaCPU(network, precision, threads)
+        engine.start(bias[streams], sampling, unspecified=0.5 * bias[streams])
+        return engine.generate(noise[streams])
+
+    together = codes(slice(None), 1)
+    assert torch.equal(codes(slice(None), 2), together)
+    assert torch.equal(codes(slice(None), 5), together)
+    assert torch.equal(codes(slice(2, 3), 1), together[2:3])
+    assert torch.equal(codes(slice(1, 6), 2), together[1:6])
+    assert len({tuple(row) for row in together.tolist()}) == 7
+
+
+def test_codes_beyond_the_alphabet_are_refused() -> None:
+    network = small_network()
+    engine = NumbaCPU(network)
+    for wrong in (-1, 256):
+        with pytest.raises(IndexError, match="from 0 to 255"):
+            engine.start(network.conditioning(None), Sampling(), prompt=torch.tensor([[wrong]]))
+        engine.start(network.conditioning(None), Sampling())
+        with pytest.raises(IndexError, match="from 0 to 255"):
+            engine.force(torch.tensor([[wrong]]))
+
+
+def differences(network, labels, codes, noise) -> tuple[int, float]:
+    """Codes that the reference would not have drawn, and how far from an edge the worst lies.
+
+    The reference is forced along the codes, so that one difference does not bring others.
+    """
+    engine = TorchQueue(network)
+    engine.start(network.conditioning(labels), Sampling())
+    worst, count = 0.0, 0
+    for begin in range(0, codes.shape[1], 1000):
+        part = slice(begin, begin + 1000)
+        probabilities = engine.force(codes[:, part]).double().softmax(-1)
+        edges = probabilities.cumsum(-1)
+        drawn = torch.searchsorted(edges, noise[:, part, None].contiguous()).squeeze(-1)
+        for row, time in (drawn != codes[:, part]).nonzero().tolist():
+            count += 1
+            between = edges[row, time, min(drawn[row, time], codes[row, begin + time])]
+            worst = max(worst, abs(float(between - noise[row, begin + time])))
+    return count, worst
+
+
+def test_codes_are_those_of_the_reference_over_a_long_time() -> None:
+    network = small_network(labels=LABELS)
+    labels = torch.tensor([[1, 1], [0, 2]])
+    noise = torch.from_numpy(stream_noise(3, [0, 1], 0, 5000))
+    engine = NumbaCPU(network)
+    engine.start(network.conditioning(labels), Sampling())
+    count, worst = differences(network, labels, engine.generate(noise), noise)
+    assert count <= 1
+    assert worst < 1e-5
+
+
+def test_a_thousand_short_requests_do_not_grow() -> None:
+    network = small_network(labels=LABELS)
+    noise = torch.full((2, 5), 0.5, dtype=torch.float64)
+
+    def request(engine: NumbaCPU) -> None:
+        engine.start(network.conditioning(None, 2), Sampling(top_k=5))
+        engine.generate(noise)
+
+    def peak() -> int:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+    engine = NumbaCPU(network, threads=2)
+    for _ in range(100):
+        request(engine)
+    before = peak()
+    for number in range(1000):
+        request(engine if number % 2 else NumbaCPU(network, threads=2))
+    # Kilobytes; packed weights alone are over a hundred, so a leak would be 100 MB.
+    assert peak() - before < 20_000
