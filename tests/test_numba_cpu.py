@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from small import LABELS
 from small import network as small_network
 
-from wavegen.engines.numba_cpu import NumbaCPU
+from wavegen.engines.numba_cpu import NumbaCPU, compile_kernel
 from wavegen.engines.numba_draw import How, draw
+from wavegen.engines.numba_kernel import run
 from wavegen.engines.numba_vectors import exp32, exp64
 from wavegen.engines.torch_queue import TorchQueue
 from wavegen.sampling import Sampling, distribution, stream_noise
@@ -100,6 +101,20 @@ def test_threads_and_batch_change_nothing(precision, guidance) -> None:
     assert torch.equal(codes(slice(2, 3), 1), together[2:3])
     assert torch.equal(codes(slice(1, 6), 2), together[1:6])
     assert len({tuple(row) for row in together.tolist()}) == 7
+
+
+def test_nothing_is_compiled_after_the_step_that_says_so(make_network) -> None:
+    compile_kernel("float32")
+    before = len(run.signatures)
+    network = make_network(labels=LABELS, kernel_size=3)
+    engine = NumbaCPU(network, threads=2)
+    bias = network.conditioning(None, 3)
+    for sampling in (Sampling(), Sampling(0, 5, 0.5, 2)):
+        engine.start(bias, sampling, unspecified=bias, prompt=torch.zeros(3, 9, dtype=torch.int64))
+        engine.generate(torch.from_numpy(stream_noise(0, range(3), 3, 10)))
+        engine.generate(torch.full((10, 3), 0.5, dtype=torch.float64).t())
+        engine.force(torch.zeros(10, 3, dtype=torch.int64).t())
+    assert len(run.signatures) == before
 
 
 def test_codes_beyond_the_alphabet_are_refused() -> None:

@@ -88,7 +88,9 @@ class NumbaCPU:
     def generate(self, noise: Tensor) -> Tensor:
         """See `Engine.generate`."""
         codes = np.empty(noise.shape, np.int64)
-        self._run(noise.cpu().numpy(), codes, np.empty((len(codes), 0, 0), np.float32))
+        # Contiguous: other strides would be another type, and compiled anew.
+        numbers = np.ascontiguousarray(noise.cpu().numpy())
+        self._run(numbers, codes, np.empty((len(codes), 0, 0), np.float32))
         return torch.from_numpy(codes)
 
     def force(self, codes: Tensor) -> Tensor:
@@ -150,7 +152,7 @@ def _pack(network: WaveNet, precision: str) -> Packed:
     past = (config.kernel_size - 1) * 2 * gate * np.array([residual, precision == "int8"])
     rings = [(config.kernel_size - 1) * dilation for dilation in config.dilations]
     return Packed(
-        weights=_in_huge_pages(weights),
+        weights=in_huge_pages(weights),
         scales=np.concatenate(scales or [np.empty(0, np.float32)]),
         embedding=_padded(_array(network.embedding.weight)),
         residual_bias=_padded(np.stack(residual_biases)),
@@ -185,7 +187,7 @@ def _tiles(matrix: np.ndarray) -> list[np.ndarray]:
     return tiles
 
 
-def _in_huge_pages(parts: list[np.ndarray]) -> np.ndarray:
+def in_huge_pages(parts: list[np.ndarray]) -> np.ndarray:
     """The parts one after another, in huge pages where the system has them.
 
     All weights are read for every sample: in ordinary pages most of the time that an L2

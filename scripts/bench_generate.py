@@ -1,0 +1,254 @@
+"""How fast every engine generates, beside what the machine could do at best.
+
+python scripts/bench_generate.py [--quick] [--json FILE]
+
+All figures are samples a second of all streams together, the best of a few short runs.
+The ceiling of a row is the smaller of two rates measured in the same run: that of
+multiplying float32 matrices, and that of reading as much memory as the weights take, once
+for every step. A step of the engines needs a little less than that (see
+`numba_kernel.AHEAD`), so a fraction above 1 is possible.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numba
+import numpy as np
+import torch
+from machine import machine
+
+from wavegen.config import WaveNetConfig
+from wavegen.engines import Engine
+from wavegen.engines.numba_cpu import NumbaCPU, compile_kernel, in_huge_pages
+from wavegen.engines.precision import PRECISIONS, products
+from wavegen.engines.torch_queue import TorchQueue
+from wavegen.errors import WavegenError
+from wavegen.files import write_json
+from wavegen.sampling import Sampling, draw, stream_noise
+from wavegen.wavenet import WaveNet
+
+SAMPLE_RATE = 16_000
+NETWORKS = {
+    f"L{layers} R{residual} S{skip}": WaveNetConfig(
+        layers=layers,
+        stacks=layers // 10,
+        residual_channels=residual,
+        gate_channels=2 * residual,
+        skip_channels=skip,
+    )
+    for layers, residual, skip in ((20, 64, 256), (20, 32, 128), (30, 128, 256))
+}
+# The same layers and channels, hearing from 15 to 16,384 samples.
+STACKS = (14, 7, 2, 1)
+BYTES = {"float32": 4, "bfloat16": 2, "int8": 1}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measurement, as it is written to JSON."""
+
+    engine: str
+    precision: str
+    network: str
+    streams: int
+    threads: int
+    samples_per_second: float
+    ratio_to_torch_queue: float
+    ceiling_fraction: float
+
+
+class Bench:
+    """Measures the rows and prints each as it comes.
+
+    Args:
+        seconds: that a measurement takes, about.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.rows: list[Row] = []
+        self.torch_queue: dict[str, float] = {}
+
+    def best(self, work: Callable[[], object]) -> float:
+        """The least seconds that the work takes, of at least three times."""
+        began, least, times = time.perf_counter(), float("inf"), 0
+        while times < 3 or time.perf_counter() - began < self.seconds:
+            start = time.perf_counter()
+            work()
+            least = min(least, time.perf_counter() - start)
+            times += 1
+        return least
+
+    def ceiling(self, network: WaveNet, precision: str, streams: int, threads: int) -> float:
+        """Samples a second that the rates of the machine allow."""
+        weights = sum(weight.numel() for weight, _ in products(network))
+        reading = weights * BYTES[precision] / self.read_rate(weights * BYTES[precision], threads)
+        multiplying = -(-streams // threads) * weights / (self.matrix_rate(threads) / threads)
+        return streams / max(reading, multiplying)
+
+    @staticmethod
+    def together(work: Callable[[int], object], threads: int) -> Callable[[], object]:
+        """The work on every thread at once."""
+        if threads == 1:
+            return lambda: work(0)
+        pool = ThreadPoolExecutor(threads)
+        return lambda: list(pool.map(work, range(threads)))
+
+    def matrix_rate(self, threads: int) -> float:
+        """Multiply-adds a second of torch in float32, all threads together."""
+        return self._once(("matrix", threads), lambda: self._matrix_rate(threads))
+
+    def _matrix_rate(self, threads: int) -> float:
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        a, b = torch.randn(1024, 1024), torch.randn(1024, 1024)
+        rate = 1024**3 / self.best(lambda: a @ b)
+        torch.set_num_threads(before)
+        return rate
+
+    def read_rate(self, size: int, threads: int) -> float:
+        """Bytes a second that each thread reads of an array of this many bytes."""
+        return self._once(("read", size, threads), lambda: self._read_rate(size, threads))
+
+    def _read_rate(self, size: int, threads: int) -> float:
+        arrays = [in_huge_pages([np.ones(size // 4, np.float32)]) for _ in range(threads)]
+        repeats = max(1, 50_000_000 // size)
+        work = self.together(lambda thread: _sum(arrays[thread], repeats), threads)
+        return size * repeats / self.best(work)
+
+    def _once(self, key: tuple[object, ...], measure: Callable[[], float]) -> float:
+        self.ceilings = getattr(self, "ceilings", {})
+        if key not in self.ceilings:
+            self.ceilings[key] = measure()
+        return self.ceilings[key]
+
+    def add(
+        self, name: str, engine: Engine, precision: str, network: str, streams: int, threads: int
+    ) -> None:
+        """Measure an engine and print its row."""
+        bias = engine.network.conditioning(None, streams)
+        engine.start(bias, Sampling())
+        noise = torch.from_numpy(stream_noise(0, range(streams), 0, 4096))
+        # As many steps as take a tenth of the time, found by trying.
+        steps, spent = 1, 0.0
+        while spent < self.seconds / 10 and steps < 4096:
+            steps *= 2
+            start = time.perf_counter()
+            engine.generate(noise[:, :steps])
+            spent = time.perf_counter() - start
+        rate = streams * steps / self.best(lambda: engine.generate(noise[:, :steps]))
+        self.torch_queue.setdefault(network, rate)  # it comes first, with one stream
+        ratio = rate / self.torch_queue[network]
+        fraction = rate / self.ceiling(engine.network, precision, streams, threads)
+        row = Row(name, precision, network, streams, threads, rate, ratio, fraction)
+        self.rows.append(row)
+        print(
+            f"{name:<8}{precision:<10}{streams:>4} streams {threads:>2} threads"
+            f"{rate:>12,.0f} samples/s {rate / SAMPLE_RATE:>8.2f} x real time"
+            f"{ratio:>8.2f} x torch{fraction:>7.2f} of the ceiling",
+            flush=True,
+        )
+
+
+@numba.njit(nogil=True, fastmath=True)
+def _sum(array: np.ndarray, repeats: int) -> float:
+    total = np.float32(0)
+    for _ in range(repeats):
+        for place in range(array.size):
+            total += array[place]
+        array[0] = total * np.float32(1e-9)  # so that no repetition is left out
+    return total
+
+
+class NaiveRecompute:
+    """Runs the whole receptive field again for every sample, as a plain implementation does."""
+
+    name = "naive"
+
+    def __init__(self, network: WaveNet) -> None:
+        self.network = network
+
+    def start(self, bias: torch.Tensor, sampling: Sampling) -> None:
+        """Begin with a window of start symbols."""
+        self._bias, self._sampling = bias, sampling
+        shape = (bias.shape[0], self.network.history + 1)
+        self._window = torch.full(shape, self.network.start_symbol)
+
+    @torch.inference_mode()
+    def generate(self, noise: torch.Tensor) -> torch.Tensor:
+        """See `Engine.generate`."""
+        for column in noise.t():
+            logits = self.network.predict(self._window, self._bias)[:, -1]
+            code = draw(logits, column, self._sampling)
+            self._window = torch.cat([self._window[:, 1:], code[:, None]], dim=1)
+        return self._window[:, -noise.shape[1] :]
+
+
+def engines(network: WaveNet, quick: bool) -> Iterator[tuple[str, object, str, int, int]]:
+    """What is measured of one network: name, engine, precision, streams and threads."""
+    most = torch.get_num_threads()
+    yield "torch", TorchQueue(network), "float32", 1, 1
+    yield "naive", NaiveRecompute(network), "float32", 1, 1
+    for streams in (16,) if quick else (16, 64):
+        yield "torch", TorchQueue(network), "float32", streams, 1
+    for precision in PRECISIONS:
+        for streams in (1, 32) if quick else (1, 2, 4, 8, 16, 32, 64):
+            yield "numba", NumbaCPU(network, precision, 1), precision, streams, 1
+        if most > 1:
+            yield "numba", NumbaCPU(network, precision, most), precision, 32, most
+
+
+def main() -> int:
+    """Measure, print and write the rows."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser.add_argument("--quick", action="store_true", help="one network, within a minute")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there")
+    options = parser.parse_args()
+    torch.manual_seed(0)
+    most = torch.get_num_threads()
+    bench = Bench(0.3 if options.quick else 1.0)
+    about = machine()
+    print(*(f"{name}: {value}" for name, value in about.items()), sep="\n")
+    for precision in PRECISIONS:
+        compile_kernel(precision)
+    for name, config in list(NETWORKS.items())[: 1 if options.quick else None]:
+        network = WaveNet(config).requires_grad_(False).eval()
+        print(f"\n{name}: {sum(weight.numel() for weight, _ in products(network)):,} weights")
+        for kind, engine, precision, streams, threads in engines(network, options.quick):
+            torch.set_num_threads(threads)
+            bench.add(kind, engine, precision, name, streams, threads)
+    torch.set_num_threads(1)
+    print("\nreceptive field, at 14 layers of R64 S256, float32, one stream")
+    costs = {}
+    for stacks in STACKS[:: 3 if options.quick else 1]:
+        config = WaveNetConfig(14, stacks, 2, 64, 128, 256)
+        network = WaveNet(config).requires_grad_(False).eval()
+        name = f"L14 R64 S256, hears {config.receptive_field}"
+        bench.add("torch", TorchQueue(network), "float32", name, 1, 1)
+        bench.add("numba", NumbaCPU(network), "float32", name, 1, 1)
+        costs[config.receptive_field] = 1 / bench.rows[-1].samples_per_second
+    low, high = min(costs), max(costs)
+    print(f"cost of hearing {high:,} over {low:,} samples: {costs[high] / costs[low]:.2f}")
+    torch.set_num_threads(most)
+    about["float32_multiply_adds_per_second"] = bench.matrix_rate(1)
+    for name, config in NETWORKS.items():
+        for precision, size in BYTES.items():
+            weights = sum(weight.numel() for weight, _ in products(WaveNet(config)))
+            rate = bench.ceilings.get(("read", weights * size, 1))
+            if rate:
+                about[f"read_bytes_per_second {name} {precision}"] = rate
+    if options.json:
+        write_json(options.json, {"machine": about, "rows": [asdict(row) for row in bench.rows]})
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except WavegenError as error:
+        sys.exit(f"bench_generate: {error}")

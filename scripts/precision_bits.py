@@ -1,0 +1,56 @@
+"""What weights in fewer bits cost in bits per sample, on recordings held out in training.
+
+python scripts/precision_bits.py MODEL FOLDER [--json FILE]
+
+FOLDER is what MODEL was trained on: what it holds out is found again by the same rule.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from machine import machine
+
+from wavegen import audio
+from wavegen.checkpoint import fingerprint, load_model
+from wavegen.clips import find_clips
+from wavegen.engines.precision import PRECISIONS, rounded
+from wavegen.errors import ConfigError, WavegenError
+from wavegen.files import write_json
+from wavegen.likelihood import recording_bits
+
+
+def main() -> int:
+    """Score all held-out clips in every precision."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser.add_argument("model")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    options = parser.parse_args()
+    network = load_model(options.model)
+    config = network.config
+    clips = find_clips(options.folder, labels=list(config.labels) or None).of("validation")
+    if not clips:
+        raise ConfigError(f"{options.folder}: nothing is held out")
+    networks = {precision: rounded(network, precision) for precision in PRECISIONS}
+    totals, samples = dict.fromkeys(PRECISIONS, 0.0), 0
+    for clip in clips:
+        waveform = audio.read(clip.path, config.sample_rate)
+        samples += len(waveform)
+        for precision, each in networks.items():
+            totals[precision] += recording_bits(each, waveform, clip.labels)
+    bits = {precision: total / samples for precision, total in totals.items()}
+    for precision, figure in bits.items():
+        print(f"{precision:<10}{figure:.5f} bits per sample {figure - bits['float32']:+.5f}")
+    print(f"{len(clips)} held-out clips, {samples:,} samples")
+    if options.json:
+        about = {"model_sha256": fingerprint(options.model), "clips": len(clips)}
+        write_json(options.json, {"machine": machine(), **about, "samples": samples, "bits": bits})
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except WavegenError as error:
+        sys.exit(f"precision_bits: {error}")
