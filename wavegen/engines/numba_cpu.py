@@ -177,7 +177,7 @@ def _tiles(matrix: np.ndarray) -> list[np.ndarray]:
     tiles, begin = [], 0
     while vectors := (matrix.shape[1] - begin) // LANES:
         # The most that fit, a power of two.
-        vectors = min(CHAINS, 1 << (vectors.bit_length() - 1))
+        vectors = min(4, 1 << (vectors.bit_length() - 1))
         tile = matrix[:, begin : begin + vectors * LANES]
         if matrix.dtype == np.uint16 and vectors > 1:
             # One vector in the lower and the next in the upper halves of 32-bit words.

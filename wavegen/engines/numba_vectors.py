@@ -23,7 +23,9 @@ _FEATURES = llvm.get_host_cpu_features()
 LANES = 16 if _FEATURES.get("avx512f") else 8 if _FEATURES.get("avx2") else 4
 _MOST_ROWS = 1 if LANES == 8 else 3
 # Sums that run side by side, to hide the latency of the multiply-add.
-CHAINS = 8
+CHAINS = 2
+# Vectors of outputs that are summed side by side, at most.
+MOST_VECTORS = 4
 # All channels are padded to multiples of this.
 UNIT = max(LANES, CHAINS)
 # Inputs of a product between two visits to its sums: 64 times 128 weights stay in L1
@@ -55,7 +57,7 @@ def _product(
         scales, types.intp, types.intp, V,
     )  # fmt: skip
     vectors, dtype = V.literal_value, w.dtype
-    unrolled = CHAINS // vectors
+    unrolled = CHAINS
 
     def generate(context, builder, signature, arguments):
         def pointer(array: int, offset: Any) -> Any:
@@ -113,7 +115,7 @@ def _product(
         def some_rows(first: Any, count: int) -> None:
             zero = ir.Constant(vector, None)
             sums = [
-                [cgutils.alloca_once(builder, vector) for _ in range(CHAINS)] for _ in range(count)
+                [cgutils.alloca_once(builder, vector) for _ in range(CHAINS * vectors)] for _ in range(count)
             ]
             for total in (total for row in sums for total in row):
                 builder.store(zero, total)
@@ -165,16 +167,12 @@ def multiply(packed, cursor, out, out_stride, x, x_at, x_stride, rows, inputs, o
     done, vectors = 0, outputs // LANES
     while done < vectors:
         left = vectors - done
-        tile = 8 if left >= 8 else 4 if left >= 4 else 2 if left >= 2 else 1
+        tile = 4 if left >= 4 else 2 if left >= 2 else 1
         at = done * LANES
         for first in range(0, inputs, _BLOCK):
             part = min(_BLOCK, inputs - first)
             begin = x_at + first
-            if tile == 8:
-                _product(
-                    out, at, out_stride, x, begin, x_stride, rows, w, place, scales, scale, part, 8
-                )
-            elif tile == 4:
+            if tile == 4:
                 _product(
                     out, at, out_stride, x, begin, x_stride, rows, w, place, scales, scale, part, 4
                 )
