@@ -45,7 +45,6 @@ NETWORKS = {
 }
 # The same layers and channels, hearing from 15 to 16,384 samples.
 STACKS = (14, 7, 2, 1)
-BYTES = {"float32": 4, "bfloat16": 2, "int8": 1}
 
 
 @dataclass(frozen=True)
@@ -73,6 +72,7 @@ class Bench:
         self.seconds = seconds
         self.rows: list[Row] = []
         self.torch_queue: dict[str, float] = {}
+        self.ceilings: dict[tuple[object, ...], float] = {}
 
     def best(self, work: Callable[[], object]) -> float:
         """The least seconds that the work takes, of at least three times."""
@@ -87,8 +87,10 @@ class Bench:
     def ceiling(self, network: WaveNet, precision: str, streams: int, threads: int) -> float:
         """Samples a second that the rates of the machine allow."""
         weights = sum(weight.numel() for weight, _ in products(network))
-        reading = weights * BYTES[precision] / self.read_rate(weights * BYTES[precision], threads)
-        multiplying = -(-streams // threads) * weights / (self.matrix_rate(threads) / threads)
+        # A thread reads all weights, or with more threads than streams its share of them.
+        size = weights * PRECISIONS[precision] // max(1, threads // streams)
+        reading = size / self.read_rate(size, threads)
+        multiplying = streams * weights / self.matrix_rate(threads)
         return streams / max(reading, multiplying)
 
     @staticmethod
@@ -101,7 +103,7 @@ class Bench:
 
     def matrix_rate(self, threads: int) -> float:
         """Multiply-adds a second of torch in float32, all threads together."""
-        return self._once(("matrix", threads), lambda: self._matrix_rate(threads))
+        return self._once(("multiply-adds, threads", threads), lambda: self._matrix_rate(threads))
 
     def _matrix_rate(self, threads: int) -> float:
         before = torch.get_num_threads()
@@ -113,7 +115,10 @@ class Bench:
 
     def read_rate(self, size: int, threads: int) -> float:
         """Bytes a second that each thread reads of an array of this many bytes."""
-        return self._once(("read", size, threads), lambda: self._read_rate(size, threads))
+        return self._once(
+            ("bytes read of", size, "by each of threads", threads),
+            lambda: self._read_rate(size, threads),
+        )
 
     def _read_rate(self, size: int, threads: int) -> float:
         arrays = [in_huge_pages([np.ones(size // 4, np.float32)]) for _ in range(threads)]
@@ -122,7 +127,6 @@ class Bench:
         return size * repeats / self.best(work)
 
     def _once(self, key: tuple[object, ...], measure: Callable[[], float]) -> float:
-        self.ceilings = getattr(self, "ceilings", {})
         if key not in self.ceilings:
             self.ceilings[key] = measure()
         return self.ceilings[key]
@@ -200,7 +204,8 @@ def engines(network: WaveNet, quick: bool) -> Iterator[tuple[str, object, str, i
         for streams in (1, 32) if quick else (1, 2, 4, 8, 16, 32, 64):
             yield "numba", NumbaCPU(network, precision, 1), precision, streams, 1
         if most > 1:
-            yield "numba", NumbaCPU(network, precision, most), precision, 32, most
+            for streams in (1, 32):
+                yield "numba", NumbaCPU(network, precision, most), precision, streams, most
 
 
 def main() -> int:
@@ -230,18 +235,16 @@ def main() -> int:
         network = WaveNet(config).requires_grad_(False).eval()
         name = f"L14 R64 S256, hears {config.receptive_field}"
         bench.add("torch", TorchQueue(network), "float32", name, 1, 1)
-        bench.add("numba", NumbaCPU(network), "float32", name, 1, 1)
+        bench.add("numba", NumbaCPU(network, threads=1), "float32", name, 1, 1)
         costs[config.receptive_field] = 1 / bench.rows[-1].samples_per_second
     low, high = min(costs), max(costs)
     print(f"cost of hearing {high:,} over {low:,} samples: {costs[high] / costs[low]:.2f}")
     torch.set_num_threads(most)
-    about["float32_multiply_adds_per_second"] = bench.matrix_rate(1)
-    for name, config in NETWORKS.items():
-        for precision, size in BYTES.items():
-            weights = sum(weight.numel() for weight, _ in products(WaveNet(config)))
-            rate = bench.ceilings.get(("read", weights * size, 1))
-            if rate:
-                about[f"read_bytes_per_second {name} {precision}"] = rate
+    print("\nceilings")
+    for key, rate in bench.ceilings.items():
+        what = " ".join(map(str, key))
+        print(f"{what:<48}{rate / 1e9:8.1f} G/s")
+        about[what] = rate
     if options.json:
         write_json(options.json, {"machine": about, "rows": [asdict(row) for row in bench.rows]})
     return 0

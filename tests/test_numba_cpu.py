@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 from small import LABELS
 from small import network as small_network
 
+from wavegen.engines import numba_cpu
 from wavegen.engines.numba_cpu import NumbaCPU, compile_kernel
 from wavegen.engines.numba_draw import How, draw
 from wavegen.engines.numba_kernel import run
 from wavegen.engines.numba_vectors import exp32, exp64
+from wavegen.engines.precision import rounded
 from wavegen.engines.torch_queue import TorchQueue
 from wavegen.sampling import Sampling, distribution, stream_noise
 from wavegen.sampling import draw as reference_draw
@@ -83,7 +85,7 @@ def test_numbers_that_are_none_give_a_code_all_the_same() -> None:
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "int8"])
 @pytest.mark.parametrize("guidance", [1.0, 2.0])
-def test_threads_and_batch_change_nothing(precision, guidance) -> None:
+def test_threads_and_batch_change_nothing(monkeypatch, precision, guidance) -> None:
     """Not within rounding: bit for bit, since sums are rounded in one order."""
     network = small_network(labels=LABELS, residual_channels=24, gate_channels=70, kernel_size=3)
     sampling = Sampling(guidance=guidance)
@@ -101,6 +103,39 @@ def test_threads_and_batch_change_nothing(precision, guidance) -> None:
     assert torch.equal(codes(slice(2, 3), 1), together[2:3])
     assert torch.equal(codes(slice(1, 6), 2), together[1:6])
     assert len({tuple(row) for row in together.tolist()}) == 7
+    monkeypatch.setattr(numba_cpu, "_WORTH_SHARING", 0)
+    assert torch.equal(codes(slice(2, 3), 2), together[2:3])
+    assert torch.equal(codes(slice(1, 3), 4), together[1:3])
+    assert torch.equal(codes(slice(1, 3), 3), together[1:3])
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "int8"])
+@pytest.mark.parametrize("channels", [1, 20, 100])
+def test_two_threads_on_one_stream_give_the_logits_of_the_parallel_pass(
+    monkeypatch, precision, channels
+) -> None:
+    """Also where there are too few channels for both to have any."""
+    monkeypatch.setattr(numba_cpu, "_WORTH_SHARING", 0)
+    network = small_network(
+        residual_channels=channels, gate_channels=2 * channels, skip_channels=3 * channels
+    )
+    torch.manual_seed(0)
+    codes = torch.randint(0, 256, (1, 400))
+    engine = NumbaCPU(network, precision, 2)
+    engine.start(network.conditioning(None), Sampling(), prompt=codes[:, :100])
+    got = torch.cat([engine.force(codes[:, 100:101]), engine.force(codes[:, 101:])], 1)
+    expected = rounded(network, precision)(codes)[:, 100:]
+    assert (got - expected).abs().max() / expected.abs().max() < 1e-4
+
+
+def test_only_weights_beyond_a_cache_are_worth_two_threads() -> None:
+    small, large = small_network(), small_network(skip_channels=1200)
+    noise = torch.full((1, 3), 0.5, dtype=torch.float64)
+    for network, threads, expected in ((small, 2, 1), (large, 1, 1), (large, 2, 2), (large, 9, 2)):
+        engine = NumbaCPU(network, threads=threads)
+        engine.start(network.conditioning(None), Sampling())
+        engine.generate(noise)
+        assert len(engine._work) == expected
 
 
 def test_nothing_is_compiled_after_the_step_that_says_so(make_network) -> None:

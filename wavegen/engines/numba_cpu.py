@@ -3,7 +3,8 @@
 import math
 import mmap
 from concurrent.futures import ThreadPoolExecutor
-from itertools import accumulate
+from itertools import accumulate, pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,14 +12,20 @@ from torch import Tensor
 
 from wavegen.config import WaveNetConfig
 from wavegen.engines.numba_draw import How
-from wavegen.engines.numba_kernel import AHEAD, Packed, Streams, run
-from wavegen.engines.numba_vectors import CHAINS, LANES, UNIT
-from wavegen.engines.precision import products, quantise, rounded
+from wavegen.engines.numba_kernel import AHEAD, Member, Packed, Team, run
+from wavegen.engines.numba_vectors import LANES, MOST_VECTORS, UNIT
+from wavegen.engines.precision import PRECISIONS, products, quantise, rounded
 from wavegen.engines.prefill import fill_queues
 from wavegen.sampling import Sampling
 from wavegen.wavenet import WaveNet
 
 _HUGE_PAGE = 1 << 21
+# Threads that share the work of one stream, where there are more threads than streams:
+# beyond two nothing has been measured.
+_MOST_MEMBERS = 2
+# Bytes of weights from which that pays: what no longer fits the L2 cache of one core.
+# Below it the forty meetings of a sample cost as much as is saved.
+_WORTH_SHARING = 2 << 20
 
 
 class NumbaCPU:
@@ -51,9 +58,6 @@ class NumbaCPU:
         """See `Engine.start`."""
         count, frames = bias.shape[:2]
         assert frames == 1, "labels are one frame that lasts for ever"
-        # Packed here and not earlier: weights loaded or swapped since are never missed.
-        self._packed = _pack(self.network, self._precision)
-        network = rounded(self.network, self._precision)
         self._how = How(
             float(sampling.temperature),
             float(np.inf if sampling.top_k is None else sampling.top_k),
@@ -65,25 +69,27 @@ class NumbaCPU:
             assert unspecified is not None, "guidance needs the gates without labels"
             # Every stream runs twice, with its labels and without, on the same codes.
             sets.append(unspecified)
+        network = rounded(self.network, self._precision)
         newest = np.full(count, network.start_symbol)
         if prompt is not None and prompt.shape[1]:
             newest = _checked(prompt, network)[:, -1].copy()
         filled = [list(fill_queues(network, each, prompt)) for each in sets]
-        threads = min(self._threads or torch.get_num_threads(), count)
-        self._parts = [slice(p[0], p[-1] + 1) for p in np.array_split(np.arange(count), threads)]
-        biases = [
-            _bias_of([each[part] for each in sets], self._packed.gate) for part in self._parts
-        ]
-        self._streams = [
-            Streams(
-                bias=bias,
-                queues=_queues_of([[ring[:, part] for ring in rings] for rings in filled]),
-                ahead=np.empty((self._packed.aheads[-1], *bias.shape[1:]), np.float32),
-                newest=newest[part].copy(),
-                time=np.zeros(1, np.int64),
-            )
-            for part, bias in zip(self._parts, biases, strict=True)
-        ]
+
+        threads = self._threads or torch.get_num_threads()
+        members = _members(network, self._precision, threads // count)
+        # Packed here and not earlier: weights loaded or swapped since are never missed.
+        shares = _pack(self.network, self._precision, members)
+        teams = min(threads // members, count)
+        self._work = []
+        for streams in np.array_split(np.arange(count), teams):
+            part = slice(streams[0], streams[-1] + 1)
+            queues = _queues_of([[ring[:, part] for ring in rings] for rings in filled])
+            team = _team(shares, newest[part], queues)
+            biases = _bias_of([each[part] for each in sets])
+            self._work += [
+                (packed, team, _member(packed, biases, number), part)
+                for number, packed in enumerate(shares)
+            ]
 
     def generate(self, noise: Tensor) -> Tensor:
         """See `Engine.generate`."""
@@ -96,19 +102,20 @@ class NumbaCPU:
     def force(self, codes: Tensor) -> Tensor:
         """See `Engine.force`."""
         given = _checked(codes, self.network)
-        logits = np.empty((*given.shape, self._packed.codes), np.float32)
+        logits = np.empty((*given.shape, self.network.start_symbol), np.float32)
         self._run(np.empty((len(given), 0)), given, logits)
         return torch.from_numpy(logits)
 
     def _run(self, noise: np.ndarray, codes: np.ndarray, logits: np.ndarray) -> None:
-        def share(streams: Streams, part: slice) -> None:
-            run(self._packed, streams, self._how, noise[part], codes[part], logits[part])
+        def work(packed: Packed, team: Team, member: Member, part: slice) -> None:
+            run(packed, team, member, self._how, noise[part], codes[part], logits[part])
 
-        if len(self._parts) == 1:
-            share(self._streams[0], self._parts[0])
+        if len(self._work) == 1:
+            work(*self._work[0])
             return
-        with ThreadPoolExecutor(len(self._parts)) as pool:
-            list(pool.map(share, self._streams, self._parts))
+        # As many threads as there is work: the members of a team wait for one another.
+        with ThreadPoolExecutor(len(self._work)) as pool:
+            list(pool.map(work, *zip(*self._work, strict=True)))
 
 
 def compile_kernel(precision: str) -> None:
@@ -128,48 +135,97 @@ def _checked(codes: Tensor, network: WaveNet) -> np.ndarray:
     return array
 
 
-def _pack(network: WaveNet, precision: str) -> Packed:
-    """The network as the kernel reads it, from what its weights are now."""
+def _members(network: WaveNet, precision: str, threads: int) -> int:
+    """Threads that share the work of a stream, of so many that it could have."""
+    size = sum(weight.numel() for weight, _ in products(network)) * PRECISIONS[precision]
+    return max(1, min(threads, _MOST_MEMBERS)) if size >= _WORTH_SHARING else 1
+
+
+def _pack(network: WaveNet, precision: str, members: int) -> list[Packed]:
+    """The network as each member of a team reads it, from what its weights are now."""
     config = network.config
-    residual, skip = _whole(config.residual_channels), _whole(config.skip_channels)
-    weights, scales = [], []
+    widths = {
+        "residual": _whole(config.residual_channels),
+        "gate": _whole(config.gate_channels // 2),
+        "skip": _whole(config.skip_channels),
+        "output": _whole(config.quantization_channels),
+    }
+    columns = {
+        kind: UNIT * (np.arange(members + 1) * (width // UNIT) // members)
+        for kind, width in widths.items()
+    }
+    weights: list[list[np.ndarray]] = [[] for _ in range(members)]
+    scales: list[list[np.ndarray]] = [[np.empty(0, np.float32)] for _ in range(members)]
+    for weight, kind in products(network):
+        stored, scale = quantise(weight, precision)
+        halves = 2 if kind == "gate" else 1
+        half, inputs = stored.shape[0] // halves, stored.shape[1]
+        matrix = np.zeros((_whole(inputs), halves, widths[kind]), stored.dtype)
+        matrix[:inputs, :, :half] = stored.T.reshape(inputs, halves, half)
+        scale = _padded(scale.reshape(halves, half))
+        for member, (begin, end) in enumerate(pairwise(columns[kind])):
+            weights[member] += _tiles(matrix[:, :, begin:end].reshape(len(matrix), -1))
+            if precision == "int8":
+                scales[member].append(scale[:, begin:end].ravel())
     # The last block has none; without it a single block would leave nothing to stack.
     none = torch.zeros(config.residual_channels)
     residual_biases = [
         _array(none if block.projection is None else block.projection.bias)
         for block in network.blocks
     ]
-    for weight, halves in products(network):
-        stored, scale = quantise(weight, precision)
-        outputs, inputs = stored.shape
-        half = outputs // halves
-        matrix = np.zeros((_whole(inputs), halves, _whole(half)), stored.dtype)
-        matrix[:inputs, :, :half] = stored.T.reshape(inputs, halves, half)
-        weights += _tiles(matrix.reshape(len(matrix), -1))
-        if precision == "int8":
-            scales.append(_padded(scale.reshape(halves, half)).ravel())
-    gate = _whole(config.gate_channels // 2)
-    past = (config.kernel_size - 1) * 2 * gate * np.array([residual, precision == "int8"])
     rings = [(config.kernel_size - 1) * dilation for dilation in config.dilations]
-    return Packed(
-        weights=in_huge_pages(weights),
-        scales=np.concatenate(scales or [np.empty(0, np.float32)]),
-        embedding=_padded(_array(network.embedding.weight)),
-        residual_bias=_padded(np.stack(residual_biases)),
-        head_bias=np.concatenate(
-            [
-                _padded(_array(layer.bias))
-                for layer in (network.skip, network.hidden, network.output)
-            ]
-        ),
-        dilations=np.array(config.dilations),
-        rings=np.array([0, *accumulate(rings)]),
-        aheads=np.array([0, *accumulate(math.gcd(AHEAD, each) for each in config.dilations)]),
-        past=np.arange(config.layers + 1)[:, None] * past,
-        gate=gate,
-        skip=skip,
-        codes=config.quantization_channels,
+    common: dict[str, Any] = {
+        "embedding": _padded(_array(network.embedding.weight)),
+        "residual_bias": _padded(np.stack(residual_biases)),
+        "skip_bias": _padded(_array(network.skip.bias)),
+        "hidden_bias": _padded(_array(network.hidden.bias)),
+        "output_bias": _padded(_array(network.output.bias)),
+        "dilations": np.array(config.dilations),
+        "rings": np.array([0, *accumulate(rings)]),
+        "aheads": np.array([0, *accumulate(math.gcd(AHEAD, each) for each in config.dilations)]),
+        "codes": config.quantization_channels,
+    }
+    packed = []
+    for member in range(members):
+        own = np.array([columns[kind][member : member + 2] for kind in widths])
+        gates = 2 * (own[1, 1] - own[1, 0])
+        past = (
+            (config.kernel_size - 1) * gates * np.array([widths["residual"], precision == "int8"])
+        )
+        packed.append(
+            Packed(
+                weights=in_huge_pages(weights[member]),
+                scales=np.concatenate(scales[member]),
+                past=np.arange(config.layers + 1)[:, None] * past,
+                columns=own,
+                **common,
+            )
+        )
+    return packed
+
+
+def _team(shares: list[Packed], newest: np.ndarray, queues: np.ndarray) -> Team:
+    packed, gate = shares[-1], shares[-1].columns[1, 1]
+    rows, residual = queues.shape[1:]
+    skip, output = len(packed.skip_bias), len(packed.output_bias)
+    return Team(
+        newest=newest.copy(),
+        queues=queues,
+        stream=np.empty((rows, residual), np.float32),
+        gates=np.empty((2, rows, gate), np.float32),
+        sums=np.empty((rows, skip), np.float32),
+        hidden=np.empty((rows, skip), np.float32),
+        out=np.empty((rows, output), np.float32),
+        arrived=np.zeros((len(shares), 8), np.int64),
     )
+
+
+def _member(packed: Packed, bias: np.ndarray, number: int) -> Member:
+    """Its part of biases (L, rows, 2, gate)."""
+    begin, end = packed.columns[1]
+    own = bias[..., begin:end].reshape(*bias.shape[:2], -1)
+    ahead = np.empty((packed.aheads[-1], *own.shape[1:]), np.float32)
+    return Member(number, np.ascontiguousarray(own), ahead, np.zeros(1, np.int64))
 
 
 def _tiles(matrix: np.ndarray) -> list[np.ndarray]:
@@ -177,7 +233,7 @@ def _tiles(matrix: np.ndarray) -> list[np.ndarray]:
     tiles, begin = [], 0
     while vectors := (matrix.shape[1] - begin) // LANES:
         # The most that fit, a power of two.
-        vectors = min(4, 1 << (vectors.bit_length() - 1))
+        vectors = min(MOST_VECTORS, 1 << (vectors.bit_length() - 1))
         tile = matrix[:, begin : begin + vectors * LANES]
         if matrix.dtype == np.uint16 and vectors > 1:
             # One vector in the lower and the next in the upper halves of 32-bit words.
@@ -209,10 +265,10 @@ def _queues_of(filled: list[list[Tensor]]) -> np.ndarray:
     return _padded(_array(torch.cat(sets, dim=1)))
 
 
-def _bias_of(sets: list[Tensor], gate: int) -> np.ndarray:
-    """Biases (B, 1, L, G) of each set of rows as one (L, rows, 2 * gate)."""
+def _bias_of(sets: list[Tensor]) -> np.ndarray:
+    """Biases (B, 1, L, G) of each set of rows as one (L, rows, 2, gate)."""
     bias = _array(torch.cat(sets)[:, 0].transpose(0, 1))
-    return _padded(bias.reshape(*bias.shape[:2], 2, -1)).reshape(*bias.shape[:2], 2 * gate)
+    return _padded(bias.reshape(*bias.shape[:2], 2, -1))
 
 
 def _array(tensor: Tensor) -> np.ndarray:

@@ -8,6 +8,7 @@ A sum is always rounded in the same order, however many rows share a pass over t
 weights.
 """
 
+import os
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -115,7 +116,8 @@ def _product(
         def some_rows(first: Any, count: int) -> None:
             zero = ir.Constant(vector, None)
             sums = [
-                [cgutils.alloca_once(builder, vector) for _ in range(CHAINS * vectors)] for _ in range(count)
+                [cgutils.alloca_once(builder, vector) for _ in range(CHAINS * vectors)]
+                for _ in range(count)
             ]
             for total in (total for row in sums for total in row):
                 builder.store(zero, total)
@@ -160,33 +162,42 @@ def _product(
 
 
 @helper
-def multiply(packed, cursor, out, out_stride, x, x_at, x_stride, rows, inputs, outputs):
-    """out[row] += x[row] @ the next product of `packed`; moves `cursor` behind it."""
+def multiply(packed, cursor, out, out_at, out_stride, outputs, x, x_at, inputs, rows):
+    """out[row] += x[row] @ the next product of `packed`; moves `cursor` behind it.
+
+    Args:
+        packed: has `weights` and `scales`.
+        cursor: int64 (2,): how far each is read.
+        out: contiguous float32; row 0 begins at `out_at` in it, the next after `out_stride`.
+        outputs: channels of a row, a multiple of UNIT.
+        x: contiguous float32; row 0 begins at `x_at` in it, the next after `inputs`.
+        inputs: channels of a row, a multiple of UNIT.
+        rows: how many.
+    """
     place, scale = cursor[0], cursor[1]
     w, scales = packed.weights, packed.scales
-    done, vectors = 0, outputs // LANES
-    while done < vectors:
-        left = vectors - done
+    end = out_at + outputs
+    while out_at < end:
+        left = (end - out_at) // LANES
         tile = 4 if left >= 4 else 2 if left >= 2 else 1
-        at = done * LANES
         for first in range(0, inputs, _BLOCK):
             part = min(_BLOCK, inputs - first)
-            begin = x_at + first
+            at = x_at + first
             if tile == 4:
                 _product(
-                    out, at, out_stride, x, begin, x_stride, rows, w, place, scales, scale, part, 4
+                    out, out_at, out_stride, x, at, inputs, rows, w, place, scales, scale, part, 4
                 )
             elif tile == 2:
                 _product(
-                    out, at, out_stride, x, begin, x_stride, rows, w, place, scales, scale, part, 2
+                    out, out_at, out_stride, x, at, inputs, rows, w, place, scales, scale, part, 2
                 )
             else:
                 _product(
-                    out, at, out_stride, x, begin, x_stride, rows, w, place, scales, scale, part, 1
+                    out, out_at, out_stride, x, at, inputs, rows, w, place, scales, scale, part, 1
                 )
             place += part * tile * LANES
         scale += tile * LANES
-        done += tile
+        out_at += tile * LANES
     cursor[0] = place
     cursor[1] = scale
 
@@ -252,3 +263,41 @@ def _as_float64(typing, bits):
         return builder.bitcast(arguments[0], ir.DoubleType())
 
     return types.float64(types.int64), generate
+
+
+@intrinsic
+def publish(typing, array, row, value):
+    """array[row, 0] = value, after all that was written before; contiguous int64."""
+
+    def generate(context, builder, signature, arguments):
+        place = _first_of_row(context, builder, signature, arguments)
+        builder.store_atomic(arguments[2], place, "release", 8)
+        return context.get_dummy_value()
+
+    return types.none(array, types.intp, types.int64), generate
+
+
+@intrinsic
+def published(typing, array, row):
+    """array[row, 0], before all that is read after; contiguous int64."""
+
+    def generate(context, builder, signature, arguments):
+        place = _first_of_row(context, builder, signature, arguments)
+        return builder.load_atomic(place, "acquire", 8)
+
+    return types.int64(array, types.intp), generate
+
+
+def _first_of_row(context, builder, signature, arguments):
+    array = context.make_array(signature.args[0])(context, builder, arguments[0])
+    stride = builder.extract_value(array.shape, 1)
+    return builder.gep(array.data, [builder.mul(arguments[1], stride)])
+
+
+if hasattr(os, "sched_yield"):
+    yield_core = types.ExternalFunction("sched_yield", types.int32())
+else:
+
+    @helper
+    def yield_core():
+        """Keep the core: nothing else is known here."""

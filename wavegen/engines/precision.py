@@ -9,10 +9,11 @@ from torch import Tensor
 
 from wavegen.wavenet import WaveNet
 
-PRECISIONS = ("float32", "bfloat16", "int8")
+# Bytes of a weight.
+PRECISIONS = {"float32": 4, "bfloat16": 2, "int8": 1}
 
 
-def products(network: WaveNet) -> Iterator[tuple[Tensor, int]]:
+def products(network: WaveNet) -> Iterator[tuple[Tensor, str]]:
     """The weights of every product of a step, as views in the order of their use.
 
     First block by block the taps but the newest, the oldest first. Then block by block the
@@ -20,18 +21,19 @@ def products(network: WaveNet) -> Iterator[tuple[Tensor, int]]:
     layer; then the hidden and the output layer.
 
     Yields:
-        Weights (outputs, inputs), and 2 where the outputs are a signal and its gate, else 1.
+        Weights (outputs, inputs), and what the outputs are: "gate" (both halves),
+        "residual", "skip" or "output" channels.
     """
     gate = network.config.gate_channels // 2
     for block in network.blocks:
-        yield from ((tap, 2) for tap in block.kernel[:-1])
+        yield from ((tap, "gate") for tap in block.kernel[:-1])
     for layer, block in enumerate(network.blocks):
-        yield block.kernel[-1], 2
+        yield block.kernel[-1], "gate"
         if block.projection is not None:
-            yield block.projection.weight, 1
-        yield network.skip.weight[:, layer * gate : (layer + 1) * gate], 1
-    yield network.hidden.weight, 1
-    yield network.output.weight, 1
+            yield block.projection.weight, "residual"
+        yield network.skip.weight[:, layer * gate : (layer + 1) * gate], "skip"
+    yield network.hidden.weight, "skip"
+    yield network.output.weight, "output"
 
 
 def quantise(weight: Tensor, precision: str) -> tuple[np.ndarray, np.ndarray]:
