@@ -254,4 +254,5 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except WavegenError as error:
-        sys.exit(f"bench_generate: {error}")
+        print(f"bench_generate: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -53,4 +53,5 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except WavegenError as error:
-        sys.exit(f"precision_bits: {error}")
+        print(f"precision_bits: {error}", file=sys.stderr)
+        sys.exit(2)

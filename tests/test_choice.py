@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,15 @@ def test_without_numba_the_torch_queue_is_taken_and_said_once(make_network, caps
         choose(make_network(), "numba")
     with pytest.raises(ConfigError, match="older NumPy"):
         choose(make_network(), precision="int8")
+
+
+def test_waiting_is_said_only_where_it_is_long(capsys) -> None:
+    with choice._waiting("thinking"):
+        pass
+    assert capsys.readouterr().err == ""
+    with choice._waiting("thinking"):
+        time.sleep(1.2)
+    assert capsys.readouterr().err == "thinking ... 1 s\n"
 
 
 COMPILE = """

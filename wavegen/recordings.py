@@ -1,13 +1,11 @@
 """Generated WAV files, each with its recipe: all it takes to make the same file again."""
 
 import json
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from threading import Timer
 from typing import Any
 
 import numpy as np
@@ -18,13 +16,11 @@ import wavegen
 from wavegen import audio, mulaw
 from wavegen import labels as labelling
 from wavegen.checkpoint import find_model, fingerprint, load_model
-from wavegen.engines import Engine
 from wavegen.engines.choice import choose
 from wavegen.errors import ConfigError, ModelError
 from wavegen.files import file_sha256, make_folder, write_json
 from wavegen.generate import Stream, pick_device, rounds, sample_count, stream_chunks
 from wavegen.sampling import Sampling
-from wavegen.wavenet import WaveNet
 
 
 @dataclass(frozen=True)
@@ -113,7 +109,7 @@ def generate_files(
     stems = [file_stem(stream, config.labels, seed) for stream in streams]
     if len(set(stems)) < len(stems):
         raise ConfigError("two of the streams would be written to one file")
-    chosen = _ready(network, engine, precision, progress)
+    chosen = choose(network, engine, precision)
     out = make_folder(out)
     sampling = sampling or Sampling()
     made_from = Recipe(
@@ -184,7 +180,7 @@ def repeat_file(
     # The number of threads decides in what order sums are rounded.
     torch.set_num_threads(recipe.threads)
     heard = None if recipe.prompt is None else read_prompt(recipe.prompt, recipe.sample_rate)
-    engine = _ready(network, recipe.engine, recipe.precision, progress)
+    engine = choose(network, recipe.engine, recipe.precision)
     target = make_folder(out) / Path(recipe_path).with_suffix(".wav").name
     total = len(recipe.streams) * recipe.samples
     with (
@@ -237,21 +233,6 @@ def file_stem(stream: Stream, attributes: labelling.Attributes, seed: int) -> st
     """`LABEL_SEED_INDEX`; characters that a file name cannot hold become %XX."""
     described = labelling.describe(stream.labels, attributes)
     return f"{labelling.file_name(described)}_{seed}_{stream.index}"
-
-
-def _ready(network: WaveNet, name: str, precision: str, shown: bool) -> Engine:
-    """The engine, compiled; says so and how long it took where one has to wait for that."""
-    began = time.monotonic()
-    message = "compiling the engine, once on this machine ..."
-    waited = Timer(1.0, lambda: print(message, end="", file=sys.stderr, flush=True))
-    if shown:
-        waited.start()
-    try:
-        return choose(network, name, precision)
-    finally:
-        waited.cancel()
-        if shown and waited.finished.is_set() and time.monotonic() - began > 1:
-            print(f" {time.monotonic() - began:.0f} s", file=sys.stderr)
 
 
 @contextmanager

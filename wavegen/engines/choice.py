@@ -1,7 +1,11 @@
 """Which engine generates: the fastest that runs here."""
 
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
+from threading import Timer
 
 from wavegen.engines import Engine
 from wavegen.engines.precision import PRECISIONS
@@ -50,12 +54,28 @@ def choose(network: WaveNet, name: str = "auto", precision: str = "float32") -> 
 def _numba_failure(precision: str) -> str | None:
     """Why the engine of the CPU cannot run, said once on standard error; None if it can."""
     try:
-        from wavegen.engines.numba_cpu import compile_kernel
+        with _waiting("compiling the engine, once on this machine"):
+            from wavegen.engines.numba_cpu import compile_kernel
 
-        compile_kernel(precision)
+            compile_kernel(precision)
     except Exception as error:  # whatever it is, the other engine still runs
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         message = f"wavegen: generating with the slower torch engine: numba cannot run ({reason})"
         print(message, file=sys.stderr)
         return reason
     return None
+
+
+@contextmanager
+def _waiting(what: str) -> Iterator[None]:
+    """Says on standard error what takes more than a second, and then how long it took."""
+    began = time.monotonic()
+    say = Timer(1.0, lambda: print(f"{what} ...", end="", file=sys.stderr, flush=True))
+    say.start()
+    try:
+        yield
+    finally:
+        say.cancel()
+        say.join()
+        if (seconds := time.monotonic() - began) > 1:
+            print(f" {seconds:.0f} s", file=sys.stderr)

@@ -1,0 +1,60 @@
+"""The benchmark scripts run, and what they measure keeps its order."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from small import network as small_network
+
+from wavegen.checkpoint import save_model
+
+SCRIPTS = Path(__file__).parents[1] / "scripts"
+
+
+def run(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(SCRIPTS / script), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.slow
+def test_generation(tmp_path: Path) -> None:
+    done = run("bench_generate.py", "--quick", "--json", tmp_path / "rows.json")
+    assert done.returncode == 0, done.stderr
+    written = json.loads((tmp_path / "rows.json").read_text())
+    assert written["machine"]["torch"]
+    rows = {
+        (row["engine"], row["precision"], row["network"], row["streams"], row["threads"]): row
+        for row in written["rows"]
+    }
+    large = "L20 R64 S256"
+
+    def rate(engine: str, precision: str = "float32", streams: int = 1) -> float:
+        return rows[engine, precision, large, streams, 1]["samples_per_second"]
+
+    assert rate("naive") < 0.5 * rate("torch")
+    assert rows["torch", "float32", large, 1, 1]["ratio_to_torch_queue"] == 1
+    # Far below what a quiet machine shows: benchmarks/generate_two_cores.json.
+    assert rate("numba") > 2 * rate("torch")
+    assert rate("numba", "bfloat16") > 5 * rate("torch")
+    assert rate("numba", "float32", 32) > 2 * rate("numba")
+    far, near = (
+        next(r for r in written["rows"] if r["engine"] == "numba" and r["network"].endswith(hears))
+        for hears in ("hears 16384", "hears 15")
+    )
+    assert near["samples_per_second"] / far["samples_per_second"] < 1.5
+    assert all(0 < row["ceiling_fraction"] < 3 for row in written["rows"])
+
+
+def test_precision_bits(tone_folder: Path, tmp_path: Path) -> None:
+    network = small_network(labels={"label": ("low", "high")})
+    save_model(network, tmp_path / "model")
+    done = run("precision_bits.py", tmp_path / "model", tone_folder, "--json", tmp_path / "b.json")
+    assert done.returncode == 0, done.stderr
+    bits = json.loads((tmp_path / "b.json").read_text())["bits"]
+    assert bits["float32"] != bits["bfloat16"] != bits["int8"]
+    assert bits["int8"] == pytest.approx(bits["float32"], abs=0.5)
+    refused = run("precision_bits.py", tmp_path / "no", tone_folder)
+    assert refused.returncode == 2
+    assert refused.stderr.count("\n") == 1
