@@ -24,7 +24,12 @@ from machine import machine
 
 from wavegen.config import WaveNetConfig
 from wavegen.engines import Engine
-from wavegen.engines.numba_cpu import NumbaCPU, compile_kernel, in_huge_pages
+from wavegen.engines.numba_cpu import (
+    NumbaCPU,
+    compile_kernel,
+    in_huge_pages,
+    members_of_a_team,
+)
 from wavegen.engines.precision import PRECISIONS, products
 from wavegen.engines.torch_queue import TorchQueue
 from wavegen.errors import WavegenError
@@ -87,8 +92,9 @@ class Bench:
     def ceiling(self, network: WaveNet, precision: str, streams: int, threads: int) -> float:
         """Samples a second that the rates of the machine allow."""
         weights = sum(weight.numel() for weight, _ in products(network))
-        # A thread reads all weights, or with more threads than streams its share of them.
-        size = weights * PRECISIONS[precision] // max(1, threads // streams)
+        # A thread reads all weights, or its share of them where two work on one stream.
+        members = members_of_a_team(network, precision, threads // streams)
+        size = weights * PRECISIONS[precision] // members
         reading = size / self.read_rate(size, threads)
         multiplying = streams * weights / self.matrix_rate(threads)
         return streams / max(reading, multiplying)

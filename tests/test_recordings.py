@@ -107,6 +107,9 @@ GOOD = json.dumps(
 def test_the_json_that_the_broken_ones_are_made_from_is_sound(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text(GOOD)
     assert read_recipe(tmp_path / "a.json").samples == 80
+    older = {k: v for k, v in json.loads(GOOD).items() if k not in ("engine", "precision")}
+    (tmp_path / "a.json").write_text(json.dumps(older))
+    assert read_recipe(tmp_path / "a.json").engine == "torch"
 
 
 @pytest.mark.parametrize(
@@ -170,6 +173,8 @@ def test_nothing_half_written_is_left(model: Path, tmp_path: Path, monkeypatch) 
 def test_a_wrong_request_writes_nothing(model: Path, tmp_path: Path) -> None:
     with pytest.raises(LabelError):
         generate_files(model, [Stream({"digit": "8"})], 1.0, tmp_path / "out", progress=False)
+    with pytest.raises(ConfigError, match="seed"):
+        generate_files(model, STREAMS, 1.0, tmp_path / "out", seed=-1, progress=False)
     assert not (tmp_path / "out").exists()
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="file"):

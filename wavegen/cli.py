@@ -103,7 +103,8 @@ def _parser() -> argparse.ArgumentParser:
         "--precision",
         default="float32",
         metavar="NAME",
-        help="of the weights: float32, or the faster bfloat16 and int8 on a CPU (float32)",
+        help="of the weights on a CPU: float32, or bfloat16 or int8, which make one stream of a "
+        "large network faster (float32)",
     )
     generate.add_argument(
         "--like",

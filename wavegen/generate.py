@@ -109,8 +109,7 @@ def stream_chunks(
     """
     sampling = sampling or Sampling()
     network, config = engine.network, engine.network.config
-    if not 0 <= seed < 2**64:
-        raise ConfigError(f"seed is {seed}: it must be from 0 to 2^64 - 1")
+    check_seed(seed)
     device = network.output.weight.device
     ids = torch.tensor(
         [labelling.encode(stream.labels, config.labels) for stream in streams],
@@ -140,6 +139,12 @@ def sample_count(seconds: float, sample_rate: int) -> int:
         most = _MOST_SAMPLES // sample_rate
         raise ConfigError(f"seconds is {seconds}: a WAV file at {sample_rate} Hz holds {most}")
     return max(1, round(seconds * sample_rate))
+
+
+def check_seed(seed: int) -> None:
+    """`ConfigError` where noise cannot be made from the seed."""
+    if not 0 <= seed < 2**64:
+        raise ConfigError(f"seed is {seed}: it must be from 0 to 2^64 - 1")
 
 
 def pick_device(name: str | None = None) -> torch.device:

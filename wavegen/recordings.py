@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,14 @@ from wavegen.checkpoint import find_model, fingerprint, load_model
 from wavegen.engines.choice import choose
 from wavegen.errors import ConfigError, ModelError
 from wavegen.files import file_sha256, make_folder, write_json
-from wavegen.generate import Stream, pick_device, rounds, sample_count, stream_chunks
+from wavegen.generate import (
+    Stream,
+    check_seed,
+    pick_device,
+    rounds,
+    sample_count,
+    stream_chunks,
+)
 from wavegen.sampling import Sampling
 
 
@@ -39,10 +47,10 @@ class Recipe:
         prompt: path of the recording gone on from.
         prompt_sha256: of that file.
         device: the network ran on.
-        engine: that generated.
-        precision: of its weights.
         threads: of torch.
-        versions: of wavegen and torch.
+        versions: of wavegen, torch and numba.
+        engine: that generated; wavegen 0.1.0 had but one at first, and did not say.
+        precision: of its weights.
     """
 
     model: str
@@ -56,10 +64,10 @@ class Recipe:
     prompt: str | None
     prompt_sha256: str | None
     device: str
-    engine: str
-    precision: str
     threads: int
     versions: dict[str, str]
+    engine: str = "torch"
+    precision: str = "float32"
 
 
 def generate_files(
@@ -103,6 +111,7 @@ def generate_files(
     network = load_model(folder, pick_device(device))
     config = network.config
     samples = sample_count(seconds, config.sample_rate)
+    check_seed(seed)
     for stream in streams:
         labelling.encode(stream.labels, config.labels)
     heard = None if prompt is None else read_prompt(prompt, config.sample_rate)
@@ -127,7 +136,10 @@ def generate_files(
         engine=chosen.name,
         precision=precision,
         threads=torch.get_num_threads(),
-        versions={"wavegen": wavegen.__version__, "torch": torch.__version__},
+        versions={
+            "wavegen": wavegen.__version__,
+            **{package: version(package) for package in ("torch", "numba")},
+        },
     )
     written = []
     with _progress(len(streams) * samples, config.sample_rate, progress) as count:

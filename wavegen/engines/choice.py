@@ -47,23 +47,26 @@ def choose(network: WaveNet, name: str = "auto", precision: str = "float32") -> 
         return NumbaCPU(network, precision)
     if name == "numba" or precision != "float32":
         raise ConfigError(f"numba cannot run here ({failure}): take --engine torch, in float32")
+    _say_once(f"wavegen: generating with the slower torch engine: numba cannot run ({failure})")
     return TorchQueue(network)
 
 
 @cache
 def _numba_failure(precision: str) -> str | None:
-    """Why the engine of the CPU cannot run, said once on standard error; None if it can."""
+    """Why the engine of the CPU cannot run; None if it can."""
     try:
-        with _waiting("compiling the engine, once on this machine"):
+        with _waiting("preparing the compiled engine"):
             from wavegen.engines.numba_cpu import compile_kernel
 
             compile_kernel(precision)
     except Exception as error:  # whatever it is, the other engine still runs
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        message = f"wavegen: generating with the slower torch engine: numba cannot run ({reason})"
-        print(message, file=sys.stderr)
-        return reason
+        return " ".join(f"{type(error).__name__}: {error}".split())[:200]
     return None
+
+
+@cache
+def _say_once(message: str) -> None:
+    print(message, file=sys.stderr)
 
 
 @contextmanager

@@ -2,8 +2,11 @@
 
 import math
 import mmap
+import pickle
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from itertools import accumulate, pairwise
+from threading import Barrier
 from typing import Any
 
 import numpy as np
@@ -11,9 +14,10 @@ import torch
 from torch import Tensor
 
 from wavegen.config import WaveNetConfig
+from wavegen.engines import numba_kernel
 from wavegen.engines.numba_draw import How
-from wavegen.engines.numba_kernel import AHEAD, Member, Packed, Team, run
-from wavegen.engines.numba_vectors import LANES, MOST_VECTORS, UNIT
+from wavegen.engines.numba_kernel import AHEAD, Member, Packed, Team
+from wavegen.engines.numba_vectors import LANES, TILES, UNIT
 from wavegen.engines.precision import PRECISIONS, products, quantise, rounded
 from wavegen.engines.prefill import fill_queues
 from wavegen.sampling import Sampling
@@ -29,7 +33,10 @@ _WORTH_SHARING = 2 << 20
 
 
 class NumbaCPU:
-    """`wavegen.engines.Engine` on the CPU; its codes depend on neither batch nor threads.
+    """`wavegen.engines.Engine` on the CPU; its codes depend on neither chunks nor threads.
+
+    Nor do they on the batch, but for what torch rounds by it before the first sample: the
+    conditioning and what a prompt leaves in the queues.
 
     Args:
         network: its weights are read at every `start`.
@@ -44,6 +51,8 @@ class NumbaCPU:
     ) -> None:
         self.network = network
         self._precision = precision
+        if threads is not None and threads < 1:
+            raise ValueError(f"threads is {threads}: it must be 1 or more")
         self._threads = threads
 
     @torch.inference_mode()
@@ -68,6 +77,8 @@ class NumbaCPU:
         if sampling.guided:
             assert unspecified is not None, "guidance needs the gates without labels"
             # Every stream runs twice, with its labels and without, on the same codes.
+            if unspecified.shape != bias.shape:
+                raise ValueError(f"unspecified is {unspecified.shape}, but bias is {bias.shape}")
             sets.append(unspecified)
         network = rounded(self.network, self._precision)
         newest = np.full(count, network.start_symbol)
@@ -75,8 +86,9 @@ class NumbaCPU:
             newest = _checked(prompt, network)[:, -1].copy()
         filled = [list(fill_queues(network, each, prompt)) for each in sets]
 
+        self._count = count
         threads = self._threads or torch.get_num_threads()
-        members = _members(network, self._precision, threads // count)
+        members = members_of_a_team(network, self._precision, threads // count)
         # Packed here and not earlier: weights loaded or swapped since are never missed.
         shares = _pack(self.network, self._precision, members)
         teams = min(threads // members, count)
@@ -107,15 +119,28 @@ class NumbaCPU:
         return torch.from_numpy(logits)
 
     def _run(self, noise: np.ndarray, codes: np.ndarray, logits: np.ndarray) -> None:
+        if len(codes) != self._count:
+            raise ValueError(f"{len(codes)} rows for {self._count} streams")
+        # The members of a team wait for one another: none begins before all have a thread.
+        ready = Barrier(len(self._work))
+
         def work(packed: Packed, team: Team, member: Member, part: slice) -> None:
-            run(packed, team, member, self._how, noise[part], codes[part], logits[part])
+            ready.wait()
+            numba_kernel.run(
+                packed, team, member, self._how, noise[part], codes[part], logits[part]
+            )
 
         if len(self._work) == 1:
             work(*self._work[0])
             return
-        # As many threads as there is work: the members of a team wait for one another.
         with ThreadPoolExecutor(len(self._work)) as pool:
-            list(pool.map(work, *zip(*self._work, strict=True)))
+            try:
+                done = [pool.submit(work, *each) for each in self._work]
+            except BaseException:
+                ready.abort()
+                raise
+            for each in done:
+                each.result()
 
 
 def compile_kernel(precision: str) -> None:
@@ -124,7 +149,13 @@ def compile_kernel(precision: str) -> None:
     network = WaveNet(small).requires_grad_(False)
     engine = NumbaCPU(network, precision)
     engine.start(network.conditioning(None), Sampling())
-    engine.generate(torch.full((1, 1), 0.5, dtype=torch.float64))
+    noise = torch.full((1, 1), 0.5, dtype=torch.float64)
+    try:
+        engine.generate(noise)
+    except (OSError, EOFError, pickle.UnpicklingError):
+        # The disk is full, or what was kept is damaged.
+        numba_kernel.keep_nothing()
+        engine.generate(noise)
 
 
 def _checked(codes: Tensor, network: WaveNet) -> np.ndarray:
@@ -135,8 +166,12 @@ def _checked(codes: Tensor, network: WaveNet) -> np.ndarray:
     return array
 
 
-def _members(network: WaveNet, precision: str, threads: int) -> int:
+def members_of_a_team(network: WaveNet, precision: str, threads: int) -> int:
     """Threads that share the work of a stream, of so many that it could have."""
+    config = network.config
+    channels = (config.residual_channels, config.gate_channels // 2, config.skip_channels)
+    if max(channels) <= UNIT:
+        return 1  # there is nothing to share
     size = sum(weight.numel() for weight, _ in products(network)) * PRECISIONS[precision]
     return max(1, min(threads, _MOST_MEMBERS)) if size >= _WORTH_SHARING else 1
 
@@ -232,8 +267,7 @@ def _tiles(matrix: np.ndarray) -> list[np.ndarray]:
     """A matrix (inputs, outputs) as the tiles that `numba_kernel` reads one after another."""
     tiles, begin = [], 0
     while vectors := (matrix.shape[1] - begin) // LANES:
-        # The most that fit, a power of two.
-        vectors = min(MOST_VECTORS, 1 << (vectors.bit_length() - 1))
+        vectors = next(each for each in TILES if each <= vectors)
         tile = matrix[:, begin : begin + vectors * LANES]
         if matrix.dtype == np.uint16 and vectors > 1:
             # One vector in the lower and the next in the upper halves of 32-bit words.
@@ -253,7 +287,8 @@ def in_huge_pages(parts: list[np.ndarray]) -> np.ndarray:
     size = -(-count * dtype.itemsize // _HUGE_PAGE) * _HUGE_PAGE
     memory = mmap.mmap(-1, size + _HUGE_PAGE)
     if hasattr(mmap, "MADV_HUGEPAGE"):
-        memory.madvise(mmap.MADV_HUGEPAGE)
+        with suppress(OSError):  # a kernel without them
+            memory.madvise(mmap.MADV_HUGEPAGE)
     whole = np.frombuffer(memory, np.uint8)
     begin = -whole.ctypes.data % _HUGE_PAGE
     return np.concatenate(parts, out=whole[begin : begin + size].view(dtype)[:count])

@@ -81,4 +81,4 @@ def draw(logits, noise, how, probabilities, scratch):
     reach, drawn = noise * total, 0
     for code in range(logits.size):
         drawn += probabilities[code] < reach
-    return drawn
+    return min(drawn, logits.size - 1)

@@ -208,22 +208,29 @@ def _kept(function: Callable[..., Any]) -> Any:
     try:
         return numba.njit(function, cache=True, **OPTIONS)
     except RuntimeError:  # neither beside the code nor in the home can anything be written
-        return numba.njit(function, cache=_keep_in_temporary_folder(), **OPTIONS)
+        before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, _temporary_folder()
+        try:
+            return numba.njit(function, cache=bool(numba.config.CACHE_DIR), **OPTIONS)
+        finally:
+            numba.config.CACHE_DIR = before
 
 
-def _keep_in_temporary_folder() -> bool:
-    """Point Numba to a folder that is ours alone, for what lies in it is run; False if none."""
-    folder = Path(tempfile.gettempdir()) / f"wavegen-numba-{os.getuid()}"
+def _temporary_folder() -> str:
+    """A folder that is ours alone, for what lies in it is run; "" if there is none."""
     try:
+        folder = Path(tempfile.gettempdir()) / f"wavegen-numba-{os.getuid()}"
         folder.mkdir(mode=0o700, exist_ok=True)
         found = folder.lstat()
-    except OSError:
-        return False
+    except (OSError, AttributeError):  # no such folder, or a system without user numbers
+        return ""
     ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
-    if not ours or found.st_mode & 0o077:
-        return False
-    numba.config.CACHE_DIR = str(folder)
-    return True
+    return str(folder) if ours and not found.st_mode & 0o077 else ""
+
+
+def keep_nothing() -> None:
+    """Compile for this process only."""
+    global run
+    run = numba.njit(run.py_func, **OPTIONS)
 
 
 def _entry() -> Any:

@@ -25,10 +25,10 @@ LANES = 16 if _FEATURES.get("avx512f") else 8 if _FEATURES.get("avx2") else 4
 _MOST_ROWS = 1 if LANES == 8 else 3
 # Sums that run side by side, to hide the latency of the multiply-add.
 CHAINS = 2
-# Vectors of outputs that are summed side by side, at most.
-MOST_VECTORS = 4
+# Vectors of outputs that are summed side by side: the most that the rest of a row fills.
+TILES = (4, 2, 1)
 # All channels are padded to multiples of this.
-UNIT = max(LANES, CHAINS)
+UNIT = LANES
 # Inputs of a product between two visits to its sums: 64 times 128 weights stay in L1
 # while all rows use them.
 _BLOCK = 64
@@ -51,14 +51,13 @@ def _product(
             pairs, one in the lower and one in the upper halves of 32-bit words.
         scales, scales_at: of each output, for int8.
         inputs: a multiple of CHAINS.
-        V: a literal power of two up to CHAINS.
+        V: a literal of TILES.
     """
     signature = types.none(
         out, types.intp, types.intp, x, types.intp, types.intp, types.intp, w, types.intp,
         scales, types.intp, types.intp, V,
     )  # fmt: skip
     vectors, dtype = V.literal_value, w.dtype
-    unrolled = CHAINS
 
     def generate(context, builder, signature, arguments):
         def pointer(array: int, offset: Any) -> Any:
@@ -122,8 +121,8 @@ def _product(
             for total in (total for row in sums for total in row):
                 builder.store(zero, total)
             places = [builder.add(first, index(row)) for row in range(count)]
-            with cgutils.for_range_slice(builder, index(0), inputs, index(unrolled)) as (begin, _):
-                for step in range(unrolled):
+            with cgutils.for_range_slice(builder, index(0), inputs, index(CHAINS)) as (begin, _):
+                for step in range(CHAINS):
                     entry = builder.add(begin, index(step))
                     loaded = weights(entry)
                     for row, place in enumerate(places):
@@ -179,6 +178,7 @@ def multiply(packed, cursor, out, out_at, out_stride, outputs, x, x_at, inputs, 
     end = out_at + outputs
     while out_at < end:
         left = (end - out_at) // LANES
+        # As `TILES` says; the product needs it as a literal.
         tile = 4 if left >= 4 else 2 if left >= 2 else 1
         for first in range(0, inputs, _BLOCK):
             part = min(_BLOCK, inputs - first)
