@@ -7,12 +7,13 @@ no torch.
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wavegen.config import WaveNetConfig
 from wavegen.errors import ConfigError, ModelError
-from wavegen.files import file_sha256, make_folder, write_bytes, write_text
+from wavegen.files import file_sha256, make_folder, write_bytes, write_json, write_text
 
 if TYPE_CHECKING:
     import torch
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
+# What scoring may want to know of the training data; not needed to load the model.
+TRAINING = "training.json"
 # Of the run that the model is from.
 BEST = "best.json"
 
@@ -116,6 +119,30 @@ def fingerprint(path: str | Path) -> str:
     folder = find_model(path)
     parts = "".join(file_sha256(folder / name) for name in (CONFIG, WEIGHTS))
     return hashlib.sha256(parts.encode()).hexdigest()
+
+
+def save_class_counts(counts: Mapping[str, Mapping[str, int]], folder: str | Path) -> None:
+    """Write beside a model how many clips of each class it was trained on."""
+    write_json(Path(folder) / TRAINING, {"clips": counts})
+
+
+def class_counts(path: str | Path) -> dict[str, dict[str, int]]:
+    """Attribute -> class -> clips that a model was trained on.
+
+    Raises:
+        ModelError: no model there, or it does not say.
+    """
+    file = find_model(path) / TRAINING
+    try:
+        counts = json.loads(file.read_text(encoding="utf-8"))["clips"]
+        return {
+            attribute: {str(name): int(count) for name, count in classes.items()}
+            for attribute, classes in counts.items()
+        }
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise ModelError(
+            f"{file}: does not say how many clips of each class there were in training"
+        ) from error
 
 
 def best_figures(run: str | Path) -> dict[str, float]:

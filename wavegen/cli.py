@@ -113,6 +113,39 @@ def _parser() -> argparse.ArgumentParser:
     )
     generate.set_defaults(command=_generate)
 
+    score = commands.add_parser(
+        "score",
+        help="exact bits per sample of recordings",
+        allow_abbrev=False,
+        description="Score recordings exactly: bits of every file, and of all together.",
+    )
+    _add_scoring(score)
+    score.add_argument(
+        "--per-sample", metavar="FOLDER", help="write the bits of every sample, an npz a file"
+    )
+    score.add_argument(
+        "--plot", metavar="FOLDER", help="draw waveform, surprisal and spectrogram, a PNG a file"
+    )
+    score.set_defaults(command=_score)
+
+    classify = commands.add_parser(
+        "classify",
+        help="classes of recordings by their likelihood",
+        allow_abbrev=False,
+        description="The posterior over the classes of each attribute, by Bayes' rule.",
+    )
+    _add_scoring(classify)
+    classify.add_argument(
+        "--prior",
+        choices=("uniform", "training"),
+        default="uniform",
+        help="of the classes: all alike, or as often as in training (uniform)",
+    )
+    classify.add_argument(
+        "--check", action="store_true", help="compare with the labels that the folder gives"
+    )
+    classify.set_defaults(command=_classify)
+
     info = commands.add_parser(
         "info", help="show what is in a folder of recordings or in a model", allow_abbrev=False
     )
@@ -121,6 +154,43 @@ def _parser() -> argparse.ArgumentParser:
     info.add_argument("--data.label_pattern", dest="label_pattern", metavar="REGEX")
     info.set_defaults(command=_info)
     return parser
+
+
+def _add_scoring(command: argparse.ArgumentParser) -> None:
+    command.add_argument("model", metavar="MODEL", help="run folder or model folder")
+    command.add_argument("paths", nargs="+", metavar="PATH", help="files and folders of audio")
+    command.add_argument(
+        "--label",
+        action="append",
+        default=[],
+        metavar="[ATTRIBUTE=]CLASS",
+        help="what is known of the recordings; left out means unspecified",
+    )
+    command.add_argument(
+        "--split",
+        choices=("train", "validation", "test"),
+        help="of folders, only the clips of this split, as training splits them",
+    )
+    command.add_argument("--data.label_pattern", dest="label_pattern", metavar="REGEX")
+    command.add_argument(
+        "--format",
+        choices=("table", "csv", "jsonl"),
+        default="table",
+        help="of what is printed (table)",
+    )
+    command.add_argument("--device", help="cpu, cuda, cuda:1, ... (the GPU if there is one)")
+
+
+def _score(options: argparse.Namespace) -> None:
+    from wavegen.score_command import score_command
+
+    score_command(options)
+
+
+def _classify(options: argparse.Namespace) -> None:
+    from wavegen.score_command import classify_command
+
+    classify_command(options)
 
 
 def _generate(options: argparse.Namespace) -> None:

@@ -1,20 +1,16 @@
 """Finds the clips of a folder, with their labels and splits, and says what was left out."""
 
 import os
-import posixpath
 import re
-import stat
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
-from wavegen.audio import AUDIO_SUFFIXES, AudioInfo, display, probe
-from wavegen.errors import AudioFileError, ConfigError, DataError, LabelError, WavegenError
-from wavegen.splits import METADATA, SPLITS, Description, choose_validation, describe
-
-OnBadFile = Literal["skip", "fail"]
+from wavegen.audio import AudioInfo, display, probe
+from wavegen.errors import AudioFileError, ConfigError, DataError, LabelError
+from wavegen.folders import LeftOut, OnBadFile, Skipped, count, walk
+from wavegen.splits import SPLITS, Description, choose_validation, describe
 
 
 @dataclass(frozen=True)
@@ -36,14 +32,6 @@ class Clip:
 
 
 @dataclass(frozen=True)
-class Skipped:
-    """A file left out; `reason` reads on from the name: "is cut short (...)"."""
-
-    name: str
-    reason: str
-
-
-@dataclass(frozen=True)
 class ClipSet:
     """The clips of a folder, sorted by name.
 
@@ -62,6 +50,14 @@ class ClipSet:
         """Return the clips of "train", "validation" or "test"."""
         return tuple(clip for clip in self.clips if clip.split == split)
 
+    def class_counts(self, split: str) -> dict[str, dict[str, int]]:
+        """Return attribute -> class -> clips of a split, of every class that is anywhere."""
+        counts = {key: dict.fromkeys(names, 0) for key, names in self.attributes.items()}
+        for clip in self.of(split):
+            for key in counts.keys() & clip.labels.keys():
+                counts[key][clip.labels[key]] += 1
+        return counts
+
     def without(self, skipped: Sequence[Skipped]) -> "ClipSet":
         """Return the set less clips found to be bad; classes left empty go with them."""
         names = {bad.name for bad in skipped}
@@ -78,20 +74,6 @@ class ClipSet:
         """Return the rate (Hz) that most clips have, the higher of equals; `limit` at most."""
         rates = Counter(clip.info.sample_rate for clip in self.clips)
         return min(limit, max(rates, key=lambda rate: (rates[rate], rate)))
-
-
-class _LeftOut:
-    """Collects the files left out, or raises at the first one."""
-
-    def __init__(self, root: Path, on_bad_file: OnBadFile) -> None:
-        self._root = root
-        self._fail = on_bad_file == "fail"
-        self.skipped: list[Skipped] = []
-
-    def add(self, name: str, reason: str, kind: type[WavegenError] = DataError) -> None:
-        if self._fail:
-            raise kind(f"{display(self._root / name)}: {reason}")
-        self.skipped.append(Skipped(display(name), reason))
 
 
 def find_clips(
@@ -130,8 +112,8 @@ def find_clips(
             f"--data.validation_fraction is {validation_fraction}; give one between 0 and 1"
         )
     root = Path(folder)
-    left_out = _LeftOut(root, on_bad_file)
-    names, notes = _audio_files(root, left_out)
+    left_out = LeftOut(root, on_bad_file)
+    names, notes = walk(root, left_out)
     try:
         described = describe(root, names, labels, label_pattern)
     except (DataError, LabelError) as error:
@@ -160,59 +142,7 @@ def find_clips(
     )
 
 
-def _audio_files(root: Path, left_out: _LeftOut) -> tuple[list[str], list[str]]:
-    """Return the audio files below `root` as sorted relative paths with `/`, and remarks."""
-    try:
-        status = root.stat()
-    except OSError as error:
-        raise DataError(
-            f"{display(root)}: cannot be opened ({error.strerror}); check the path"
-        ) from error
-    if not stat.S_ISDIR(status.st_mode):
-        raise DataError(f"{display(root)}: is not a folder; give the folder that holds the clips")
-    found: list[str] = []
-    notes: list[str] = []
-    others: Counter[str] = Counter()
-    seen: set[tuple[int, int]] = set()
-    waiting = [""]
-    while waiting:
-        prefix = waiting.pop()
-        try:
-            status = (root / prefix).stat()
-            if (status.st_dev, status.st_ino) in seen:
-                notes.append(f"{display(prefix)} leads to a folder already read: not read again")
-                continue
-            seen.add((status.st_dev, status.st_ino))
-            with os.scandir(root / prefix) as scan:
-                entries = sorted(scan, key=lambda entry: entry.name, reverse=True)
-        except OSError as error:
-            left_out.add(prefix or ".", f"cannot be opened ({error.strerror}); allow reading it")
-            continue
-        for entry in entries:
-            name = posixpath.join(prefix, entry.name)
-            suffix = posixpath.splitext(entry.name)[1].lower()
-            if entry.name.startswith("."):
-                continue
-            # Of a link that leads to itself, the entry would raise and the path says no.
-            if Path(entry.path).is_dir() if entry.is_symlink() else entry.is_dir():
-                waiting.append(name)
-            elif suffix in AUDIO_SUFFIXES:
-                found.append(name)
-            elif entry.name not in METADATA:
-                others[display(suffix) or "without suffix"] += 1
-    kinds = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common(5))
-    if not found:
-        closed = [f"{one.name} {one.reason}" for one in left_out.skipped]
-        raise DataError(
-            f"{display(root)}: no audio in it ({', '.join(closed[:1]) or kinds or 'no files'});"
-            f" give a folder with {' '.join(AUDIO_SUFFIXES)} files"
-        )
-    if others:
-        notes.append(f"{_count(others.total(), 'file')} of other kinds left alone: {kinds}")
-    return sorted(found), notes
-
-
-def _probed(root: Path, files: Mapping[str, Description], left_out: _LeftOut) -> list[Clip]:
+def _probed(root: Path, files: Mapping[str, Description], left_out: LeftOut) -> list[Clip]:
     clips = []
     for name, description in files.items():
         path = root / name
@@ -270,7 +200,7 @@ def _remarks(clips: Sequence[Clip], attributes: Mapping[str, Sequence[str]]) -> 
     notes = []
     several = sum(clip.info.channels > 1 for clip in clips)
     if several:
-        notes.append(f"{_count(several, 'file')} of more than one channel: mixed to mono by mean")
+        notes.append(f"{count(several, 'file')} of more than one channel: mixed to mono by mean")
     trained, validated = (
         [clip.labels for clip in clips if clip.split == split] for split in ("train", "validation")
     )
@@ -279,7 +209,7 @@ def _remarks(clips: Sequence[Clip], attributes: Mapping[str, Sequence[str]]) -> 
     for attribute, names in attributes.items():
         unspecified = sum(attribute not in clip.labels for clip in clips)
         if unspecified:
-            notes.append(f"{_count(unspecified, 'clip')} without {attribute}: left unspecified")
+            notes.append(f"{count(unspecified, 'clip')} without {attribute}: left unspecified")
         missing = set(names) - {labels.get(attribute) for labels in trained}
         if missing:
             notes.append(f"{attribute} not in train, so never learned: {_some(missing)}")
@@ -318,7 +248,7 @@ def summary(clip_set: ClipSet, sample_rate: int) -> str:
         more = f", and {len(names) - 12} more" if len(names) > 12 else ""
         lines.append(f"{attribute}: {listed}{more}")
     if clip_set.skipped:
-        lines.append(f"left out: {_count(len(clip_set.skipped), 'file')}")
+        lines.append(f"left out: {count(len(clip_set.skipped), 'file')}")
         by_reason: defaultdict[str, list[str]] = defaultdict(list)
         for skipped in clip_set.skipped:
             # Figures stand in brackets; without them equal reasons meet.
@@ -326,10 +256,6 @@ def summary(clip_set: ClipSet, sample_rate: int) -> str:
         lines += [f"  {len(found)}: {why}: {_some(found)}" for why, found in by_reason.items()]
     lines += [f"note: {note}" for note in clip_set.notes]
     return "\n".join(lines)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _some(names: Iterable[str]) -> str:

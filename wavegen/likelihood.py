@@ -100,10 +100,10 @@ def surprisals(
     Raises:
         LabelError: an unknown attribute or class.
     """
-    ids = [labelling.encode(kind, network.config.labels) for kind in kinds]
+    ids = label_ids(network, kinds)
     # The longest first, so that those still going on are the first rows.
     order = sorted(range(len(recordings)), key=lambda number: -len(recordings[number]))
-    scorer = Scorer(network, torch.tensor(ids).repeat(len(order), 1))
+    scorer = Scorer(network, ids.repeat(len(order), 1))
     bits = [np.empty((len(ids), len(recording))) for recording in recordings]
     start, longest = 0, len(recordings[order[0]])
     while start < longest:
@@ -121,6 +121,12 @@ def surprisals(
     return bits
 
 
+def label_ids(network: WaveNet, kinds: Sequence[Labels]) -> Tensor:
+    """Ids int64 (K, A) of K times attribute -> class; `LabelError` for an unknown one."""
+    rows = [labelling.encode(kind, network.config.labels) for kind in kinds]
+    return torch.tensor(rows, dtype=torch.int64)
+
+
 def recording_bits(
     network: WaveNet, waveform: np.ndarray, labels: Labels | None = None, chunk: int = _CHUNK
 ) -> float:
@@ -136,7 +142,7 @@ def recording_bits(
         LabelError: an unknown attribute or class.
     """
     config = network.config
-    scorer = Scorer(network, torch.tensor([labelling.encode(labels or {}, config.labels)]))
+    scorer = Scorer(network, label_ids(network, [labels or {}]))
     total = 0.0
     for start in range(0, len(waveform), chunk):
         part = np.asarray(waveform[start : start + chunk])
@@ -153,5 +159,10 @@ def order0_entropy(waveforms: Sequence[np.ndarray], quantization_channels: int) 
         for start in range(0, len(waveform), 2**20):
             codes = mulaw.encode(np.asarray(waveform[start : start + 2**20]), quantization_channels)
             counts += np.bincount(codes, minlength=quantization_channels)
-    share = counts[counts > 0] / counts.sum()
+    return entropy(counts)
+
+
+def entropy(counts: np.ndarray) -> float:
+    """Entropy in bits of a histogram, int64 (Q,); 0 of an empty one."""
+    share = counts[counts > 0] / max(1, counts.sum())
     return float(-(share * np.log2(share)).sum())

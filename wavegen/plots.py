@@ -16,6 +16,12 @@ def spectrogram_png(waveform: np.ndarray, sample_rate: int, title: str) -> bytes
         sample_rate: in Hz.
         title: stands above.
     """
+    return _png(waveform, sample_rate, title)
+
+
+def _png(
+    waveform: np.ndarray, sample_rate: int, title: str, surprisal: np.ndarray | None = None
+) -> bytes:
     import librosa
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -27,15 +33,25 @@ def spectrogram_png(waveform: np.ndarray, sample_rate: int, title: str) -> bytes
     decibels = librosa.amplitude_to_db(magnitudes, ref=np.max, top_db=80)
     seconds = len(waveform) / sample_rate
 
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    panels = 2 if surprisal is None else 3
+    figure = Figure(figsize=(7, 2.5 + panels), layout="constrained")
     # Without pyplot no window system is asked for, and no state outlives the call.
     canvas = FigureCanvasAgg(figure)
-    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[1, 2])
-    top.plot(np.arange(len(waveform)) / sample_rate, waveform, linewidth=0.5)
+    ratios = [1] * (panels - 1) + [2]
+    top, *middle, bottom = figure.subplots(panels, 1, sharex=True, height_ratios=ratios)
+    times = np.arange(len(waveform)) / sample_rate
+    top.plot(times, waveform, linewidth=0.5)
     top.set_title(title, parse_math=False)
     # Quiet recordings fill the picture too, silence does not become a wall of noise.
     peak = max(0.05, float(np.abs(waveform).max(initial=0)))
     top.set(ylim=(-peak, peak), xlim=(0, seconds), ylabel="amplitude")
+    if surprisal is not None:
+        # Single samples are noise; the mean of a window is what stands out.
+        window = min(len(surprisal), max(1, round(0.01 * sample_rate)))
+        mean = np.convolve(surprisal, np.ones(window) / window, mode="same")
+        middle[0].plot(times, surprisal, linewidth=0.3, alpha=0.4)
+        middle[0].plot(times, mean, linewidth=1)
+        middle[0].set(ylabel="bits", ylim=(0, None))
     picture = bottom.imshow(
         decibels,
         origin="lower",
@@ -48,6 +64,20 @@ def spectrogram_png(waveform: np.ndarray, sample_rate: int, title: str) -> bytes
     buffer = io.BytesIO()
     canvas.print_png(buffer)
     return buffer.getvalue()
+
+
+def surprisal_png(
+    waveform: np.ndarray, surprisal: np.ndarray, sample_rate: int, title: str
+) -> bytes:
+    """A PNG of a waveform, its surprisal in bits per sample, and its spectrogram.
+
+    Args:
+        waveform: float (time,).
+        surprisal: float (time,), bits of every sample.
+        sample_rate: in Hz.
+        title: stands above.
+    """
+    return _png(waveform, sample_rate, title, surprisal)
 
 
 def write_spectrogram(path: str | Path, waveform: np.ndarray, sample_rate: int, title: str) -> None:

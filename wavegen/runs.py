@@ -14,7 +14,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from wavegen import audio
 from wavegen import labels as labelling
-from wavegen.checkpoint import BEST, best_figures, save_model
+from wavegen.checkpoint import BEST, best_figures, save_class_counts, save_model
 from wavegen.errors import ModelError
 from wavegen.files import make_folder, write_bytes, write_json
 from wavegen.generate import generate
@@ -79,13 +79,15 @@ class RunFolder(Callback):
         verdict = ""
         if bits < best_figures(self.folder).get("val_bits", math.inf):
             save_model(pl_module.network, self.folder / MODEL)
+            data: Any = trainer.datamodule  # type: ignore[attr-defined]
+            save_class_counts(data.clip_set.class_counts("train"), self.folder / MODEL)
             write_json(self.folder / BEST, {"step": step, **figures})
             verdict = f", the best so far: {self.folder / MODEL}"
         print(
             f"\nstep {step}: {bits:.3f} bits per held-out sample (uniform "
             f"{figures['uniform_bits']:.1f}, order-0 {figures['order0_bits']:.2f}){verdict}"
         )
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        data = trainer.datamodule  # type: ignore[attr-defined]
         self._write_samples(trainer, pl_module, min(data.typical_seconds(), _LONGEST_SECONDS))
 
     def _write_samples(self, trainer: Trainer, module: LitWaveNet, seconds: float) -> None:

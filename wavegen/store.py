@@ -21,9 +21,10 @@ from tqdm import tqdm
 
 from wavegen import audio
 from wavegen.audio import display
-from wavegen.clips import Clip, OnBadFile, Skipped
+from wavegen.clips import Clip
 from wavegen.errors import AudioFileError, DataError, OutputError
 from wavegen.files import flush
+from wavegen.folders import OnBadFile, Skipped
 
 _VERSION = 1
 _SAMPLE = np.dtype("<f4")

@@ -1,0 +1,265 @@
+"""Files in, bits and posteriors out; one likelihood whatever is read and scored together."""
+
+import json
+import math
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from small import LABELS
+from small import network as small_network
+
+from wavegen import audio, mulaw, scoring
+from wavegen.checkpoint import class_counts, save_class_counts, save_model
+from wavegen.cli import main
+from wavegen.errors import ConfigError, DataError, LabelError, ModelError
+from wavegen.likelihood import Scorer, label_ids, recording_bits, surprisals
+from wavegen.scoring import class_kinds, find_sources, posterior, score
+
+KINDS = [{"digit": "1"}, {}, {"digit": "0", "speaker": "bob"}]
+
+
+def whole(network, codes: np.ndarray, kind) -> np.ndarray:
+    """Bits of every sample from one parallel pass."""
+    ids = label_ids(network, [kind])
+    logits = network(torch.from_numpy(codes)[None], ids).double().log_softmax(-1)
+    return -logits[0, np.arange(len(codes)), codes].numpy() / math.log(2)
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    cuts=st.lists(st.integers(0, 200), max_size=6),
+    seed=st.integers(0, 99),
+    kernel_size=st.sampled_from([2, 3]),
+)
+def test_bits_do_not_depend_on_where_a_recording_is_cut(cuts, seed, kernel_size) -> None:
+    network = small_network(labels=LABELS, kernel_size=kernel_size)
+    codes = np.random.default_rng(seed).integers(0, 256, (2, 200))
+    scorer = Scorer(network, label_ids(network, [KINDS[0], KINDS[1]]))
+    places = [0, *sorted(set(cuts) - {0, 200}), 200]
+    parts = [scorer.surprisal(codes[:, a:b]) for a, b in pairwise(places)]
+    got = np.concatenate(parts, axis=1)
+    for row, kind in enumerate(KINDS[:2]):
+        expected = whole(network, codes[row], kind)
+        assert np.abs(got[row] - expected).max() < 1e-4
+        assert got[row].sum() == pytest.approx(expected.sum(), rel=1e-6)
+
+
+@settings(deadline=None, max_examples=20)
+@given(lengths=st.lists(st.integers(1, 150), min_size=1, max_size=5), chunk=st.integers(1, 2000))
+def test_bits_do_not_depend_on_what_is_scored_together(lengths, chunk) -> None:
+    network = small_network(labels=LABELS)
+    rng = np.random.default_rng(0)
+    recordings = [rng.integers(0, 256, length) for length in lengths]
+    for codes, bits in zip(recordings, surprisals(network, recordings, KINDS, chunk), strict=True):
+        assert bits.shape == (3, len(codes))
+        for row, kind in enumerate(KINDS):
+            assert np.abs(bits[row] - whole(network, codes, kind)).max() < 1e-4
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Five recordings of several lengths, one at another rate, and two that are none."""
+    rng = np.random.default_rng(0)
+    (tmp_path / "audio" / "deep").mkdir(parents=True)
+    for number, length in enumerate((50, 700, 3, 320)):
+        wave = 0.3 * rng.standard_normal(length)
+        soundfile.write(tmp_path / "audio" / f"{number}.wav", wave, 8000, subtype="FLOAT")
+    soundfile.write(tmp_path / "audio" / "deep" / "4.wav", 0.3 * rng.standard_normal(900), 16000)
+    (tmp_path / "audio" / "2b.wav").write_text("no audio")
+    (tmp_path / "audio" / "z.wav").write_bytes(b"")
+    return tmp_path / "audio"
+
+
+@pytest.mark.parametrize("long", [1 << 18, 200, 0])
+def test_files_are_scored_in_their_order_and_bad_ones_named(folder, monkeypatch, long) -> None:
+    """Read ahead together, or alone block by block: it makes no difference."""
+    monkeypatch.setattr(scoring, "_LONG", long)
+    monkeypatch.setattr(scoring, "_AHEAD", 1000)
+    monkeypatch.setattr(scoring, "_CHUNK", 100)
+    network = small_network(labels=LABELS)
+    sources = find_sources([folder / "3.wav", folder])
+    seen = []
+    results = list(score(network, sources, KINDS, keep=True, progress=seen.append))
+    assert [each.source for each in results] == sources
+    names = ["3.wav", "0.wav", "1.wav", "2.wav", "2b.wav", "3.wav", "4.wav", "z.wav"]
+    assert [source.path.name for source in sources] == names
+    assert [bool(each.error) for each in results] == [name in ("2b.wav", "z.wav") for name in names]
+    for each in results:
+        if each.error:
+            assert str(each.source.path) not in each.error
+            continue
+        waveform = audio.read(each.source.path, 8000)
+        assert each.samples == len(waveform)
+        assert each.seconds == len(waveform) / 8000
+        assert each.file_rate == (16000 if each.source.path.name == "4.wav" else 8000)
+        assert np.array_equal(each.waveform, waveform)
+        assert np.array_equal(each.histogram, np.bincount(mulaw.encode(waveform), minlength=256))
+        for row, kind in enumerate(KINDS):
+            expected = recording_bits(network, waveform, kind)
+            assert each.bits[row] == pytest.approx(expected, rel=1e-6)
+            assert each.surprisal[row].sum() == pytest.approx(expected, rel=1e-6)
+    assert sum(seen) == sum(each.samples for each in results)
+
+
+def test_a_long_file_damaged_at_its_end_is_bad_as_a_whole(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(scoring, "_LONG", 1000)
+    wave = 0.1 * np.random.default_rng(0).standard_normal(300_000)
+    soundfile.write(tmp_path / "a.flac", wave, 8000)
+    data = bytearray((tmp_path / "a.flac").read_bytes())
+    data[-5000:-3000] = bytes(2000)
+    (tmp_path / "a.flac").write_bytes(data)
+    soundfile.write(tmp_path / "b.wav", wave[:100], 8000)
+    bad, good = score(small_network(), find_sources([tmp_path]), [{}])
+    assert bad.error
+    assert good.samples == 100
+
+
+def test_what_is_asked_for_must_be_there(folder, tone_folder) -> None:
+    with pytest.raises(DataError, match="no such file or folder"):
+        find_sources([folder / "none"])
+    with pytest.raises(ConfigError, match="of folders only"):
+        find_sources([folder / "0.wav"], labelled=True)
+    with pytest.raises(DataError, match="test split"):
+        find_sources([tone_folder], split="test")
+    held_out = find_sources([tone_folder], split="validation")
+    assert {source.labels["label"] for source in held_out} == {"low", "high"}
+    assert len(held_out) < len(find_sources([tone_folder], labelled=True)) == 12
+    with pytest.raises(LabelError, match="unknown digit"):
+        list(score(small_network(labels=LABELS), [], [{"digit": "7"}]))
+
+
+def test_the_posterior_is_bayes_rule() -> None:
+    kinds, attributes = class_kinds({"digit": ("0", "1", "2"), "speaker": ("a", "b")}, {})
+    assert kinds == [{"digit": d} for d in "012"] + [{"speaker": s} for s in "ab"]
+    bits = np.array([100.0, 101.0, 103.0, 5000.0, 4000.0])
+    uniform = posterior(bits, attributes)
+    assert list(uniform["digit"].values()) == pytest.approx([8 / 13, 4 / 13, 1 / 13])
+    assert uniform["speaker"] == {"a": pytest.approx(0, abs=1e-100), "b": 1.0}
+    counts = {"digit": {"0": 1, "1": 2, "2": 0}, "speaker": {"a": 5, "b": 5}}
+    assert list(posterior(bits, attributes, counts)["digit"].values()) == [0.5, 0.5, 0]
+    kinds, attributes = class_kinds({"digit": ("0", "1"), "speaker": ("a", "b")}, {"speaker": "b"})
+    assert kinds == [{"speaker": "b", "digit": "0"}, {"speaker": "b", "digit": "1"}]
+    assert attributes == {"digit": ("0", "1")}
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    network = small_network(labels={"label": ("high", "low")})
+    save_model(network, tmp_path / "model")
+    return tmp_path / "model"
+
+
+def test_class_counts_are_kept_beside_the_model(model, tmp_path) -> None:
+    with pytest.raises(ModelError, match="how many clips"):
+        class_counts(model)
+    save_class_counts({"label": {"high": 3, "low": 1}}, model)
+    assert class_counts(model) == {"label": {"high": 3, "low": 1}}
+
+
+def test_score_prints_a_table_and_all_together(model, folder, capsys) -> None:
+    assert main(["score", str(model), str(folder), "--label", "low"]) == 0
+    captured = capsys.readouterr()
+    lines = captured.out.splitlines()
+    assert lines[0].split() == ["path", "samples", "seconds", "bits", "bits_per_sample"]
+    assert len(lines) == 1 + 7 + 1
+    assert "2b.wav: is not audio" in captured.out
+    assert "resampled from 16000 to 8000 Hz" in captured.err
+    assert "uniform 8.0, order-0" in lines[-1]
+    network = small_network(labels={"label": ("high", "low")})
+    waves = [audio.read(path, 8000) for path in sorted(folder.rglob("[0134].wav"))]
+    waves.append(audio.read(folder / "2.wav"))
+    bits = sum(recording_bits(network, wave, {"label": "low"}) for wave in waves)
+    assert float(lines[-1].split()[1]) == pytest.approx(bits / sum(map(len, waves)), abs=1e-4)
+
+
+def test_score_for_programs(model, folder, capsys) -> None:
+    assert main(["score", str(model), str(folder), "--format", "jsonl"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    fields = ["path", "samples", "seconds", "bits", "bits_per_sample", "error"]
+    assert all(list(row) == fields for row in rows)
+    assert [row["error"] is None for row in rows] == [row["samples"] is not None for row in rows]
+    good = [row for row in rows if row["error"] is None]
+    assert len(good) == 5
+    for row in good:
+        assert row["bits_per_sample"] == pytest.approx(row["bits"] / row["samples"])
+    assert main(["score", str(model), str(folder), "--format", "csv"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == ",".join(fields)
+    assert len(lines) == 8
+
+
+def test_score_writes_every_sample_and_draws_it(model, folder, tmp_path, capsys) -> None:
+    (folder / "deep" / "0.wav").write_bytes((folder / "0.wav").read_bytes())
+    out = tmp_path / "out"
+    arguments = ["score", str(model), str(folder), "--per-sample", str(out), "--plot", str(out)]
+    assert main(arguments) == 0
+    assert {path.name for path in out.iterdir()} == {
+        f"{name}.{kind}"
+        for name in ("0.wav", "1.wav", "2.wav", "3.wav", "deep-4.wav", "deep-0.wav")
+        for kind in ("npz", "png")
+    }
+    with np.load(out / "1.wav.npz") as stored:
+        assert stored["surprisal"].shape == (700,)
+        assert stored["sample_rate"] == 8000
+        network = small_network(labels={"label": ("high", "low")})
+        expected = recording_bits(network, audio.read(folder / "1.wav"))
+        assert stored["surprisal"].sum() == pytest.approx(expected, rel=1e-6)
+    capsys.readouterr()
+    twice = ["score", str(model), str(folder / "0.wav"), str(folder / "deep" / "0.wav")]
+    assert main([*twice, "--plot", str(tmp_path / "twice")]) == 2
+    assert "two files would be written to" in capsys.readouterr().err
+    assert not (tmp_path / "twice").exists()
+    assert main(twice) == 0
+
+
+def test_classify_checks_itself_against_the_labels(model, tone_folder, capsys) -> None:
+    save_class_counts({"label": {"high": 1, "low": 0}}, model)
+    command = ["classify", str(model), str(tone_folder), "--format", "jsonl"]
+    assert main([*command, "--check"]) == 0
+    captured = capsys.readouterr()
+    rows = [json.loads(line) for line in captured.out.splitlines()]
+    assert list(rows[0]) == ["path", "samples", "seconds", "posterior", "predicted", "error"]
+    right = sum(row["predicted"]["label"] in row["path"] for row in rows)
+    assert f"label: {right} of 12 right" in captured.err
+    for row in rows:
+        assert sum(row["posterior"]["label"].values()) == pytest.approx(1)
+    assert main([*command, "--prior", "training"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert all(row["posterior"]["label"] == {"high": 1, "low": 0} for row in rows)
+    assert main(["classify", str(model), str(tone_folder), "--check"]) == 0
+    out = capsys.readouterr().out
+    matrix = [line.split() for line in out.splitlines()[-2:]]
+    assert [line[0] for line in matrix] == ["high", "low"]
+    assert sum(int(cell) for line in matrix for cell in line[1:]) == 12
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["score", "MODEL", "nowhere"], "no such file or folder"),
+        (["score", "nowhere", "FOLDER"], "no such folder"),
+        (["score", "MODEL", "FOLDER", "--label", "x"], "unknown label 'x'"),
+        (["score", "MODEL", "FOLDER/z.wav"], "none of the files could be scored"),
+        (["classify", "MODEL", "FOLDER", "--label", "low"], "nothing to classify"),
+        (["classify", "MODEL", "FOLDER", "--prior", "training"], "how many clips"),
+        (["classify", "MODEL", "FOLDER/0.wav", "--check"], "of folders only"),
+        (["score", "MODEL", "FOLDER", "--plot", "FOLDER/0.wav"], "0.wav"),
+        (["score", "MODEL", "FOLDER", "--format", "xml"], "invalid choice"),
+        (["score", "MODEL"], "required"),
+    ],
+)
+def test_a_mistake_is_one_line(model, folder, capsys, arguments, message) -> None:
+    names = {"MODEL": str(model), "FOLDER": str(folder)}
+    words = [
+        w.replace("FOLDER", names["FOLDER"]).replace("MODEL", names["MODEL"]) for w in arguments
+    ]
+    assert main(words) == 2
+    err = [line for line in capsys.readouterr().err.splitlines() if "resampled" not in line]
+    assert len(err) == 1
+    assert message in err[0]

@@ -1,0 +1,197 @@
+"""`wavegen score` and `wavegen classify`: what they print and write."""
+
+import argparse
+import csv
+import io
+import json
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from wavegen import labels as labelling
+from wavegen.audio import display
+from wavegen.checkpoint import class_counts, load_model
+from wavegen.errors import ConfigError
+from wavegen.files import make_folder, write_bytes
+from wavegen.generate import pick_device
+from wavegen.likelihood import entropy
+from wavegen.plots import surprisal_png
+from wavegen.scoring import Score, Source, class_kinds, find_sources, posterior, score
+from wavegen.wavenet import WaveNet
+
+
+def score_command(options: argparse.Namespace) -> None:
+    """Print the bits of every file and of all together."""
+    network, sources = _prepared(options)
+    config = network.config
+    kind = labelling.parse(options.label, config.labels)
+    targets = _targets(options, sources)
+    keep = bool(options.per_sample or options.plot)
+    for folder in (options.per_sample, options.plot):
+        if folder:
+            make_folder(folder)
+    write = _writer(
+        options.format, ("path", "samples", "seconds", "bits", "bits_per_sample", "error")
+    )
+    bits, samples, histogram = 0.0, 0, np.zeros(config.quantization_channels, np.int64)
+    with _progress() as count:
+        for target, each in zip(
+            targets, score(network, sources, [kind], keep=keep, progress=count), strict=True
+        ):
+            row: dict[str, object] = {"path": display(each.source.path)}
+            if each.error:
+                write({**row, "error": each.error})
+                continue
+            total = float(each.bits[0])
+            bits, samples, histogram = (
+                bits + total,
+                samples + each.samples,
+                histogram + each.histogram,
+            )
+            _remark(each, config.sample_rate)
+            if keep:
+                _write_samples(options, target, each, config.sample_rate)
+            figures = {"samples": each.samples, "seconds": each.seconds, "bits": total}
+            write({**row, **figures, "bits_per_sample": total / each.samples})
+    if not samples:
+        raise ConfigError("none of the files could be scored")
+    print(
+        f"all       {bits / samples:.4f} bits per sample over {samples:,} samples "
+        f"(uniform {np.log2(config.quantization_channels):.1f}, "
+        f"order-0 {entropy(histogram):.2f})",
+        file=sys.stdout if options.format == "table" else sys.stderr,
+    )
+
+
+def classify_command(options: argparse.Namespace) -> None:
+    """Print the posterior of every file's classes, and with --check how often it is right."""
+    network, sources = _prepared(options, labelled=options.check)
+    given = labelling.parse(options.label, network.config.labels)
+    kinds, attributes = class_kinds(network.config.labels, given)
+    if not kinds:
+        raise ConfigError("there is nothing to classify: the model has no other label attribute")
+    counts = class_counts(options.model) if options.prior == "training" else None
+    results = ("posterior", "predicted") if options.format == "jsonl" else tuple(attributes)
+    write = _writer(options.format, ("path", "samples", "seconds", *results, "error"))
+    matrices = {name: Counter[tuple[str, str]]() for name in attributes}
+    scored = 0
+    with _progress() as count:
+        for each in score(network, sources, kinds, progress=count):
+            row: dict[str, object] = {"path": display(each.source.path)}
+            if each.error:
+                write({**row, "error": each.error})
+                continue
+            scored += 1
+            _remark(each, network.config.sample_rate)
+            chances = posterior(each.bits, attributes, counts)
+            predicted = {name: max(p, key=p.__getitem__) for name, p in chances.items()}
+            for name, true in each.source.labels.items():
+                if name in predicted and true in attributes[name]:
+                    matrices[name][true, predicted[name]] += 1
+            row |= {"samples": each.samples, "seconds": each.seconds}
+            if options.format == "jsonl":
+                write({**row, "posterior": chances, "predicted": predicted})
+            else:
+                write(row | {n: f"{c} {chances[n][c]:.4f}" for n, c in predicted.items()})
+    if not scored:
+        raise ConfigError("none of the files could be scored")
+    if options.check:
+        out = sys.stdout if options.format == "table" else sys.stderr
+        for name, matrix in matrices.items():
+            print(_confusion(name, attributes[name], matrix), file=out)
+
+
+def _prepared(options: argparse.Namespace, labelled: bool = False) -> tuple[WaveNet, list[Source]]:
+    sources = find_sources(
+        options.paths, labelled=labelled, split=options.split, label_pattern=options.label_pattern
+    )
+    return load_model(options.model, pick_device(options.device)), sources
+
+
+def _targets(options: argparse.Namespace, sources: Sequence[Source]) -> list[str]:
+    """A name for what is written of each file: its path below the folder that was named."""
+    roots = [Path(path) for path in options.paths]
+    names = []
+    for source in sources:
+        root = next(root for root in roots if root == source.path or root in source.path.parents)
+        inside = source.path.relative_to(root if root != source.path else root.parent)
+        names.append("-".join(map(labelling.file_name, map(display, inside.parts))))
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice and (options.per_sample or options.plot):
+        raise ConfigError(f"two files would be written to {twice[0]}: score them one by one")
+    return names
+
+
+def _write_samples(options: argparse.Namespace, target: str, each: Score, sample_rate: int) -> None:
+    assert each.surprisal is not None
+    assert each.waveform is not None
+    surprisal = each.surprisal[0]
+    if options.per_sample:
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, surprisal=surprisal, sample_rate=sample_rate)
+        write_bytes(Path(options.per_sample) / f"{target}.npz", buffer.getvalue())
+    if options.plot:
+        picture = surprisal_png(each.waveform, surprisal, sample_rate, display(each.source.path))
+        write_bytes(Path(options.plot) / f"{target}.png", picture)
+
+
+def _remark(each: Score, sample_rate: int) -> None:
+    if each.file_rate != sample_rate:
+        tqdm.write(
+            f"{display(each.source.path)}: resampled from {each.file_rate} to {sample_rate} Hz",
+            file=sys.stderr,
+        )
+
+
+def _writer(kind: str, fields: Sequence[str]) -> Callable[[Mapping[str, object]], None]:
+    """Writes rows to standard output as a table, as CSV or as JSON lines."""
+    if kind == "jsonl":
+        return lambda row: tqdm.write(json.dumps({**dict.fromkeys(fields), **row}))
+    if kind == "csv":
+        lines = csv.DictWriter(sys.stdout, fields, restval="", lineterminator="\n")
+        lines.writeheader()
+        return lines.writerow
+    tqdm.write("  ".join(f"{name:>{_width(name)}}" for name in fields if name != "error"))
+
+    def write(row: Mapping[str, object]) -> None:
+        if "error" in row:
+            tqdm.write(f"{row['path']}: {row['error']}")
+            return
+        cells = [_cell(row.get(name, "")) for name in fields if name != "error"]
+        widths = [_width(name) for name in fields if name != "error"]
+        tqdm.write("  ".join(f"{c:>{w}}" for c, w in zip(cells, widths, strict=True)))
+
+    return write
+
+
+def _width(name: str) -> int:
+    return 40 if name == "path" else max(14, len(name))
+
+
+def _cell(value: object) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def _confusion(name: str, classes: Sequence[str], matrix: Counter[tuple[str, str]]) -> str:
+    total = matrix.total()
+    if not total:
+        return f"{name}: no file has this label"
+    right = sum(count for (true, predicted), count in matrix.items() if true == predicted)
+    width = max(4, *map(len, classes)) + 1
+    lines = [f"{name}: {right} of {total} right, {right / total:.1%}; true class by row"]
+    lines.append(" " * width + "".join(f"{predicted:>{width}}" for predicted in classes))
+    for true in classes:
+        cells = "".join(f"{matrix[true, predicted]:>{width}}" for predicted in classes)
+        lines.append(f"{true:>{width}}{cells}")
+    return "\n".join(lines)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int], object]]:
+    with tqdm(unit=" samples", unit_scale=True, disable=not sys.stderr.isatty()) as bar:
+        yield bar.update
