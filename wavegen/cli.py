@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"done: {run}\nhear it: wavegen generate {run} --out out/")
             return 0
         parsed = _parser().parse_args(arguments)
-        parsed.command(parsed)
+        return parsed.command(parsed) or 0
     except WavegenError as error:
         print(f"wavegen: {_one_line(str(error))}", file=sys.stderr)
         return 2
@@ -146,6 +146,31 @@ def _parser() -> argparse.ArgumentParser:
     )
     classify.set_defaults(command=_classify)
 
+    detect = commands.add_parser(
+        "detect",
+        help="recordings that do not belong",
+        allow_abbrev=False,
+        description="Judge recordings by their likelihood: normal, or not. The exit status is 1 "
+        "if any is not. Calibrate first, on normal recordings that were held out in training.",
+    )
+    _add_scoring(detect)
+    detect.add_argument(
+        "--calibrate", action="store_true", help="learn from PATHs what is normal, beside MODEL"
+    )
+    detect.add_argument(
+        "--background",
+        metavar="MODEL",
+        help="with --calibrate: compare with this model, not with the histogram of codes",
+    )
+    detect.add_argument(
+        "--false-alarms",
+        type=float,
+        default=0.01,
+        metavar="RATE",
+        help="share of normal recordings that may be taken for others (0.01)",
+    )
+    detect.set_defaults(command=_detect)
+
     info = commands.add_parser(
         "info", help="show what is in a folder of recordings or in a model", allow_abbrev=False
     )
@@ -191,6 +216,12 @@ def _classify(options: argparse.Namespace) -> None:
     from wavegen.score_command import classify_command
 
     classify_command(options)
+
+
+def _detect(options: argparse.Namespace) -> int:
+    from wavegen.detect_command import detect_command
+
+    return detect_command(options)
 
 
 def _generate(options: argparse.Namespace) -> None:

@@ -27,7 +27,7 @@ from wavegen.wavenet import WaveNet
 
 def score_command(options: argparse.Namespace) -> None:
     """Print the bits of every file and of all together."""
-    network, sources = _prepared(options)
+    network, sources = prepared(options)
     config = network.config
     kind = labelling.parse(options.label, config.labels)
     targets = _targets(options, sources)
@@ -35,11 +35,11 @@ def score_command(options: argparse.Namespace) -> None:
     for folder in (options.per_sample, options.plot):
         if folder:
             make_folder(folder)
-    write = _writer(
+    write = writer(
         options.format, ("path", "samples", "seconds", "bits", "bits_per_sample", "error")
     )
     bits, samples, histogram = 0.0, 0, np.zeros(config.quantization_channels, np.int64)
-    with _progress() as count:
+    with progress() as count:
         for target, each in zip(
             targets, score(network, sources, [kind], keep=keep, progress=count), strict=True
         ):
@@ -53,7 +53,7 @@ def score_command(options: argparse.Namespace) -> None:
                 samples + each.samples,
                 histogram + each.histogram,
             )
-            _remark(each, config.sample_rate)
+            remark(each, config.sample_rate)
             if keep:
                 _write_samples(options, target, each, config.sample_rate)
             figures = {"samples": each.samples, "seconds": each.seconds, "bits": total}
@@ -70,24 +70,24 @@ def score_command(options: argparse.Namespace) -> None:
 
 def classify_command(options: argparse.Namespace) -> None:
     """Print the posterior of every file's classes, and with --check how often it is right."""
-    network, sources = _prepared(options, labelled=options.check)
+    network, sources = prepared(options, labelled=options.check)
     given = labelling.parse(options.label, network.config.labels)
     kinds, attributes = class_kinds(network.config.labels, given)
     if not kinds:
         raise ConfigError("there is nothing to classify: the model has no other label attribute")
     counts = class_counts(options.model) if options.prior == "training" else None
     results = ("posterior", "predicted") if options.format == "jsonl" else tuple(attributes)
-    write = _writer(options.format, ("path", "samples", "seconds", *results, "error"))
+    write = writer(options.format, ("path", "samples", "seconds", *results, "error"))
     matrices = {name: Counter[tuple[str, str]]() for name in attributes}
     scored = 0
-    with _progress() as count:
+    with progress() as count:
         for each in score(network, sources, kinds, progress=count):
             row: dict[str, object] = {"path": display(each.source.path)}
             if each.error:
                 write({**row, "error": each.error})
                 continue
             scored += 1
-            _remark(each, network.config.sample_rate)
+            remark(each, network.config.sample_rate)
             chances = posterior(each.bits, attributes, counts)
             predicted = {name: max(p, key=p.__getitem__) for name, p in chances.items()}
             for name, true in each.source.labels.items():
@@ -106,7 +106,7 @@ def classify_command(options: argparse.Namespace) -> None:
             print(_confusion(name, attributes[name], matrix), file=out)
 
 
-def _prepared(options: argparse.Namespace, labelled: bool = False) -> tuple[WaveNet, list[Source]]:
+def prepared(options: argparse.Namespace, labelled: bool = False) -> tuple[WaveNet, list[Source]]:
     sources = find_sources(
         options.paths, labelled=labelled, split=options.split, label_pattern=options.label_pattern
     )
@@ -140,7 +140,7 @@ def _write_samples(options: argparse.Namespace, target: str, each: Score, sample
         write_bytes(Path(options.plot) / f"{target}.png", picture)
 
 
-def _remark(each: Score, sample_rate: int) -> None:
+def remark(each: Score, sample_rate: int) -> None:
     if each.file_rate != sample_rate:
         tqdm.write(
             f"{display(each.source.path)}: resampled from {each.file_rate} to {sample_rate} Hz",
@@ -148,7 +148,7 @@ def _remark(each: Score, sample_rate: int) -> None:
         )
 
 
-def _writer(kind: str, fields: Sequence[str]) -> Callable[[Mapping[str, object]], None]:
+def writer(kind: str, fields: Sequence[str]) -> Callable[[Mapping[str, object]], None]:
     """Writes rows to standard output as a table, as CSV or as JSON lines."""
     if kind == "jsonl":
         return lambda row: tqdm.write(json.dumps({**dict.fromkeys(fields), **row}))
@@ -192,6 +192,6 @@ def _confusion(name: str, classes: Sequence[str], matrix: Counter[tuple[str, str
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[int], object]]:
+def progress() -> Iterator[Callable[[int], object]]:
     with tqdm(unit=" samples", unit_scale=True, disable=not sys.stderr.isatty()) as bar:
         yield bar.update
