@@ -136,14 +136,22 @@ class Detector:
     def judge(self, surprisal: np.ndarray, background: float, false_alarms: float) -> Verdict:
         """Judge a recording by its bits, as in `features`; spans at this rate of false alarms."""
         scores = features(surprisal, background, self.sample_rate)
-        distance = _distance(scores[None], self.normal)[0]
-        distances: np.ndarray = self._distances  # type: ignore[attr-defined]
-        beyond = len(distances) - np.searchsorted(distances, distance)
-        p = (1 + beyond) / (len(distances) + 1)
         deviation = np.abs(scores - self.normal.mean(axis=0)) / _spread(self.normal)
         return Verdict(
-            float(p), SCORES[int(deviation.argmax())], self._spans(surprisal, false_alarms)
+            float(self.p_values(self.distance(scores[None]))[0]),
+            SCORES[int(deviation.argmax())],
+            self._spans(surprisal, false_alarms),
         )
+
+    def distance(self, scores: np.ndarray) -> np.ndarray:
+        """How far rows of `features`, (B, len(SCORES)), lie from normal: float64 (B,)."""
+        return _distance(scores, self.normal)
+
+    def p_values(self, distances: np.ndarray) -> np.ndarray:
+        """Share of normal recordings that lie as far out, float64 (B,)."""
+        normal: np.ndarray = self._distances  # type: ignore[attr-defined]
+        beyond = len(normal) - np.searchsorted(normal, distances)
+        return (1 + beyond) / (len(normal) + 1)
 
     def _spans(self, surprisal: np.ndarray, false_alarms: float) -> tuple[tuple[float, float], ...]:
         high = np.quantile(self.normal[:, SCORES.index("window")], 1 - false_alarms / 2)

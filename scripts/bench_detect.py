@@ -1,0 +1,162 @@
+"""How well `wavegen detect` tells what does not belong from held-out recordings.
+
+python scripts/bench_detect.py MODEL FOLDER [--json FILE]
+
+FOLDER is what MODEL was trained on. Half of its held-out clips, drawn anew many times,
+calibrate; the others are judged as they are, and changed in each of these ways. Area under
+the ROC curve of the p-values' distances, and the share that is flagged when one false
+alarm in a hundred is asked for.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from machine import machine
+from scipy.stats import binom, rankdata
+
+from wavegen import audio, mulaw
+from wavegen.checkpoint import fingerprint, load_model
+from wavegen.detection import SCORES, Detector, features, order0_bits
+from wavegen.errors import ConfigError, WavegenError
+from wavegen.files import write_json
+from wavegen.likelihood import surprisals
+from wavegen.scoring import find_sources
+
+FALSE_ALARMS = 0.01
+DRAWS = 40
+_RNG = np.random.default_rng(0)
+
+
+def _as_loud(wave: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """`other` at the root mean square of `wave`."""
+    return other * np.sqrt(np.mean(wave**2) / max(np.mean(other**2), 1e-12))
+
+
+def _pink(wave: np.ndarray, _rate: int) -> np.ndarray:
+    frequencies = np.fft.rfftfreq(len(wave))
+    spectrum = np.fft.rfft(_RNG.standard_normal(len(wave)))
+    spectrum[1:] /= np.sqrt(frequencies[1:])
+    spectrum[0] = 0
+    return _as_loud(wave, np.fft.irfft(spectrum, len(wave)))
+
+
+def _tones(wave: np.ndarray, rate: int) -> np.ndarray:
+    time = np.arange(len(wave)) / rate
+    hertz = _RNG.uniform(150, 600)
+    partials = (np.sin(2 * np.pi * hertz * k * time) / k for k in (1, 2, 3, 4))
+    return _as_loud(wave, np.sum(list(partials), axis=0))
+
+
+def _drop_out(wave: np.ndarray, rate: int) -> np.ndarray:
+    """20 ms of silence somewhere in the louder part."""
+    size = round(0.02 * rate)
+    loud = np.convolve(wave**2, np.ones(size), mode="valid")
+    begin = _RNG.choice(np.flatnonzero(loud >= np.median(loud))) if len(loud) else 0
+    wave = wave.copy()
+    wave[begin : begin + size] = 0
+    return wave
+
+
+CHANGES: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
+    "white noise, as loud": lambda wave, _: _as_loud(wave, _RNG.standard_normal(len(wave))),
+    "pink noise, as loud": _pink,
+    "four partials of a tone, as loud": _tones,
+    "reversed": lambda wave, _: wave[::-1],
+    "clipped at a fifth of its peak": lambda wave, _: np.clip(
+        wave, -0.2 * np.abs(wave).max(), 0.2 * np.abs(wave).max()
+    ),
+    "50 Hz hum at -34 dB": lambda wave, rate: (
+        wave + 0.02 * np.sin(2 * np.pi * 50 * np.arange(len(wave)) / rate)
+    ),
+    "a drop-out of 20 ms": _drop_out,
+}
+
+
+def auc(odd: np.ndarray, normal: np.ndarray) -> float:
+    """Chance that an odd value is above a normal one."""
+    ranks = rankdata(np.concatenate([odd, normal]))
+    return float((ranks[: len(odd)].sum() / len(odd) - (len(odd) + 1) / 2) / len(normal))
+
+
+def main() -> int:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser.add_argument("model")
+    parser.add_argument("folder")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    options = parser.parse_args()
+    network = load_model(options.model)
+    rate, codes = network.config.sample_rate, network.config.quantization_channels
+    sources = [s for s in find_sources([options.folder], split="validation") if not s.error]
+    waves = [audio.read(source.path, rate).astype(np.float64) for source in sources]
+    if FALSE_ALARMS * (len(waves) // 2 + 1) < 1:
+        raise ConfigError(f"{options.folder}: too few recordings are held out")
+
+    def scored(change: Callable[[np.ndarray, int], np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Features without a background, and histograms of codes."""
+        encoded = [
+            mulaw.encode(change(wave, rate).clip(-1, 1).astype(np.float32), codes) for wave in waves
+        ]
+        order = np.argsort([len(each) for each in encoded])
+        bits: list[np.ndarray] = [np.zeros(0)] * len(encoded)
+        for begin in range(0, len(order), 32):
+            part = order[begin : begin + 32]
+            taken = surprisals(network, [encoded[n] for n in part], [{}])
+            for number, each in zip(part, taken, strict=True):
+                bits[number] = each[0]
+        return (
+            np.array([features(each, 0.0, rate) for each in bits]),
+            np.array([np.bincount(each, minlength=codes) for each in encoded]),
+        )
+
+    kinds = {"normal": scored(lambda wave, _: wave)}
+    kinds |= {name: scored(change) for name, change in CHANGES.items()}
+    areas: dict[str, list[float]] = {name: [] for name in kinds}
+    flagged: dict[str, list[float]] = {name: [] for name in kinds}
+    for _ in range(DRAWS):
+        shuffled = _RNG.permutation(len(waves))
+        first, second = shuffled[: len(waves) // 2], shuffled[len(waves) // 2 :]
+        background = order0_bits(kinds["normal"][1][first].sum(axis=0))
+
+        def with_ratio(
+            name: str, chosen: np.ndarray, background: np.ndarray = background
+        ) -> np.ndarray:
+            rows, histograms = kinds[name][0][chosen].copy(), kinds[name][1][chosen]
+            rows[:, SCORES.index("ratio")] -= histograms @ background / histograms.sum(axis=1)
+            return rows
+
+        detector = Detector(with_ratio("normal", first), rate, "")
+        normal = detector.distance(with_ratio("normal", second))
+        for name in kinds:
+            odd = detector.distance(with_ratio(name, second))
+            areas[name].append(auc(odd, normal))
+            flagged[name].append(float(np.mean(detector.p_values(odd) <= FALSE_ALARMS)))
+    rows = []
+    for name in kinds:
+        row = {"kind": name, "auc": np.mean(areas[name]), "flagged": np.mean(flagged[name])}
+        rows.append({key: value if key == "kind" else float(value) for key, value in row.items()})
+        print(f"{name:<34} ROC AUC {row['auc']:.3f}   flagged {row['flagged']:.3f}")
+    count = len(waves) - len(waves) // 2
+    low, high = (binom.ppf(q, count, FALSE_ALARMS) / count for q in (0.005, 0.995))
+    within = float(np.mean([low <= each <= high for each in flagged["normal"]]))
+    print(
+        f"false alarms: {FALSE_ALARMS} asked, {np.mean(flagged['normal']):.4f} found; in "
+        f"{within:.0%} of {DRAWS} draws within the 99 % binomial interval "
+        f"{low:.4f} to {high:.4f} of {count} recordings"
+    )
+    if options.json:
+        about = {"model_sha256": fingerprint(options.model), "recordings": len(waves)}
+        found = {"false_alarms_asked": FALSE_ALARMS, "draws_within_interval": within}
+        write_json(options.json, {"machine": machine(), **about, **found, "rows": rows})
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except WavegenError as error:
+        print(f"bench_detect: {error}", file=sys.stderr)
+        sys.exit(2)
