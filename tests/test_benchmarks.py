@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from small import FSDD
 from small import network as small_network
 
 from wavegen.checkpoint import save_model
@@ -58,3 +59,19 @@ def test_precision_bits(tone_folder: Path, tmp_path: Path) -> None:
     refused = run("precision_bits.py", tmp_path / "no", tone_folder)
     assert refused.returncode == 2
     assert refused.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not FSDD.is_dir(), reason="no spoken digits here")
+def test_detection(tmp_path: Path) -> None:
+    labels = {"digit": tuple(map(str, range(10)))}
+    save_model(small_network(labels=labels), tmp_path / "model")
+    done = run("bench_detect.py", tmp_path / "model", FSDD, "--json", tmp_path / "d.json")
+    assert done.returncode == 0, done.stderr
+    written = json.loads((tmp_path / "d.json").read_text())
+    rows = {row["kind"]: row for row in written["rows"]}
+    assert rows["normal"]["auc"] == pytest.approx(0.5)
+    assert rows["normal"]["flagged"] < 0.03
+    assert written["draws_within_interval"] > 0.9
+    # Even a network that has learned nothing tells noise from speech by its codes.
+    assert rows["white noise, as loud"]["auc"] > 0.8
