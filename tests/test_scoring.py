@@ -134,18 +134,37 @@ def test_what_is_asked_for_must_be_there(folder, tone_folder) -> None:
         list(score(small_network(labels=LABELS), [], [{"digit": "7"}]))
 
 
+ATTRIBUTES = {"digit": ("0", "1", "2"), "speaker": ("a", "b")}
+
+
 def test_the_posterior_is_bayes_rule() -> None:
-    kinds, attributes = class_kinds({"digit": ("0", "1", "2"), "speaker": ("a", "b")}, {})
+    kinds, attributes = class_kinds(ATTRIBUTES, {}, most=5)
     assert kinds == [{"digit": d} for d in "012"] + [{"speaker": s} for s in "ab"]
     bits = np.array([100.0, 101.0, 103.0, 5000.0, 4000.0])
-    uniform = posterior(bits, attributes)
+    uniform = posterior(bits, kinds, attributes)
     assert list(uniform["digit"].values()) == pytest.approx([8 / 13, 4 / 13, 1 / 13])
     assert uniform["speaker"] == {"a": pytest.approx(0, abs=1e-100), "b": 1.0}
     counts = {"digit": {"0": 1, "1": 2, "2": 0}, "speaker": {"a": 5, "b": 5}}
-    assert list(posterior(bits, attributes, counts)["digit"].values()) == [0.5, 0.5, 0]
-    kinds, attributes = class_kinds({"digit": ("0", "1"), "speaker": ("a", "b")}, {"speaker": "b"})
-    assert kinds == [{"speaker": "b", "digit": "0"}, {"speaker": "b", "digit": "1"}]
-    assert attributes == {"digit": ("0", "1")}
+    skewed = posterior(bits, kinds, attributes, counts)
+    assert list(skewed["digit"].values()) == pytest.approx([0.5, 0.5, 0])
+    kinds, attributes = class_kinds(ATTRIBUTES, {"speaker": "b"})
+    assert kinds == [{"speaker": "b", "digit": d} for d in "012"]
+    assert attributes == {"digit": ("0", "1", "2")}
+    assert class_kinds(ATTRIBUTES, {"speaker": "b", "digit": "0"}) == ([], {})
+
+
+def test_combinations_sum_over_the_other_attributes() -> None:
+    kinds, attributes = class_kinds(ATTRIBUTES, {})
+    assert kinds == [{"digit": d, "speaker": s} for d in "012" for s in "ab"]
+    chances = np.array([[4, 1], [1, 1], [0.5, 8]])
+    bits = 9000 - np.log2(chances.ravel())
+    got = posterior(bits, kinds, attributes)
+    assert list(got["digit"].values()) == pytest.approx(chances.sum(1) / chances.sum())
+    assert list(got["speaker"].values()) == pytest.approx(chances.sum(0) / chances.sum())
+    counts = {"digit": {"0": 3, "1": 0, "2": 1}, "speaker": {"a": 1, "b": 2}}
+    weighed = chances * np.array([[3], [0], [1]]) * np.array([[1, 2]])
+    got = posterior(bits, kinds, attributes, counts)
+    assert list(got["digit"].values()) == pytest.approx(weighed.sum(1) / weighed.sum())
 
 
 @pytest.fixture

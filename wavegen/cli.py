@@ -142,6 +142,14 @@ def _parser() -> argparse.ArgumentParser:
         help="of the classes: all alike, or as often as in training (uniform)",
     )
     classify.add_argument(
+        "--combinations",
+        type=int,
+        default=100,
+        metavar="N",
+        help="classes of several attributes are scored in all combinations if these are at most "
+        "N, else each with the others unspecified: faster, and less often right (100)",
+    )
+    classify.add_argument(
         "--check", action="store_true", help="compare with the labels that the folder gives"
     )
     classify.set_defaults(command=_classify)

@@ -72,7 +72,7 @@ def classify_command(options: argparse.Namespace) -> None:
     """Print the posterior of every file's classes, and with --check how often it is right."""
     network, sources = prepared(options, labelled=options.check)
     given = labelling.parse(options.label, network.config.labels)
-    kinds, attributes = class_kinds(network.config.labels, given)
+    kinds, attributes = class_kinds(network.config.labels, given, options.combinations)
     if not kinds:
         raise ConfigError("there is nothing to classify: the model has no other label attribute")
     counts = class_counts(options.model) if options.prior == "training" else None
@@ -88,7 +88,7 @@ def classify_command(options: argparse.Namespace) -> None:
                 continue
             scored += 1
             remark(each, network.config.sample_rate)
-            chances = posterior(each.bits, attributes, counts)
+            chances = posterior(each.bits, kinds, attributes, counts)
             predicted = {name: max(p, key=p.__getitem__) for name, p in chances.items()}
             for name, true in each.source.labels.items():
                 if name in predicted and true in attributes[name]:

@@ -4,9 +4,10 @@ Short recordings are read ahead and go through the network side by side; a long 
 alone, block after block, in memory that does not grow with its length.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, product
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,8 @@ from wavegen.wavenet import WaveNet
 _LONG = 1 << 18
 # Samples, times the labels they are scored under, that are read before they are scored.
 _AHEAD = 1 << 20
+# Combinations of classes that are scored to classify, unless asked otherwise.
+MOST_COMBINATIONS = 100
 # Samples predicted at a time of a long recording, under all labels together.
 _CHUNK = 16384
 # Rows of a batch, a row being a recording under one set of labels.
@@ -262,44 +265,58 @@ def _alone(
 
 
 def class_kinds(
-    attributes: Attributes, given: Labels
+    attributes: Attributes, given: Labels, most: int = MOST_COMBINATIONS
 ) -> tuple[list[Labels], dict[str, tuple[str, ...]]]:
     """The labels under which to score in order to classify.
 
     Args:
         attributes: of the network.
         given: what is known already; those attributes are not asked about.
+        most: combinations of classes that are scored at most.
 
     Returns:
-        One set of labels for each class of each attribute that is left, the others
-        unspecified; and those attributes with their classes, in the same order.
+        Every combination of classes of the attributes that are left; where they are too
+        many, every class of each attribute with the others unspecified. And those
+        attributes with their classes.
     """
     left = {name: tuple(classes) for name, classes in attributes.items() if name not in given}
-    kinds: list[Labels] = [
-        {**given, name: each} for name, classes in left.items() for each in classes
-    ]
-    return kinds, left
+    if not left:
+        return [], {}
+    if math.prod(map(len, left.values())) <= most:
+        combinations = product(*left.values())
+        return [{**given, **dict(zip(left, each, strict=True))} for each in combinations], left
+    return [{**given, name: each} for name, classes in left.items() for each in classes], left
 
 
 def posterior(
     bits: np.ndarray,
+    kinds: Sequence[Labels],
     attributes: Mapping[str, Sequence[str]],
     counts: Mapping[str, Mapping[str, int]] | None = None,
 ) -> dict[str, dict[str, float]]:
     """Attribute -> class -> probability given the recording, by Bayes' rule.
 
+    The other attributes are summed over where `kinds` are combinations.
+
     Args:
-        bits: float64 (K,) under each of `class_kinds`.
+        bits: float64 (K,) under each of `kinds`.
+        kinds: of `class_kinds`.
         attributes: of `class_kinds`.
         counts: attribute -> class -> clips in training, for the prior; uniform without.
     """
-    result, begin = {}, 0
+
+    def prior(kind: Labels) -> float:
+        if counts is None:
+            return 1.0
+        return math.prod(float(counts[name][kind[name]]) for name in attributes if name in kind)
+
+    with np.errstate(divide="ignore"):
+        joint = np.log2([prior(kind) for kind in kinds]) - bits
+    result = {}
     for name, classes in attributes.items():
-        prior = np.array([1 if counts is None else counts[name][each] for each in classes], float)
-        with np.errstate(divide="ignore"):
-            joint = np.log2(prior) - bits[begin : begin + len(classes)]
-        begin += len(classes)
-        chances = np.exp2(joint - joint.max())
+        of_class = [[kind.get(name) == each for kind in kinds] for each in classes]
+        chances = np.array([np.logaddexp2.reduce(joint[rows]) for rows in of_class])
+        chances = np.exp2(chances - chances.max())
         chances /= chances.sum()
         result[name] = dict(zip(classes, chances.tolist(), strict=True))
     return result
