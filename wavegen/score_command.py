@@ -48,11 +48,9 @@ def score_command(options: argparse.Namespace) -> None:
                 write({**row, "error": each.error})
                 continue
             total = float(each.bits[0])
-            bits, samples, histogram = (
-                bits + total,
-                samples + each.samples,
-                histogram + each.histogram,
-            )
+            bits += total
+            samples += each.samples
+            histogram += each.histogram
             remark(each, config.sample_rate)
             if keep:
                 _write_samples(options, target, each, config.sample_rate)
