@@ -71,6 +71,7 @@ def test_a_run_folder_holds_all_it_should(trained: tuple[Path, Path]) -> None:
     assert sorted(path.name for path in (run / "model").iterdir()) == [
         "config.json",
         "model.safetensors",
+        "training.json",
     ]
     assert {path.name for path in (run / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
     assert list((run / "tensorboard").glob("events.out.tfevents.*"))
