@@ -14,7 +14,7 @@ from wavegen.detection import SCORES, Detector, features, order0_bits
 from wavegen.errors import ConfigError, ModelError
 from wavegen.files import write_text
 from wavegen.labels import Labels
-from wavegen.score_command import prepared, progress, remark, writer
+from wavegen.score_command import prepared, progress, readable, remark, writer
 from wavegen.scoring import Score, Source, score
 from wavegen.wavenet import WaveNet
 
@@ -95,20 +95,15 @@ def _judge(options: argparse.Namespace, network: WaveNet, sources: Sequence[Sour
     )
     judged = found = 0
     with progress() as count:
-        for each, bits in _scored(network, other, sources, detector.labels, count):
-            row: dict[str, object] = {"path": display(each.source.path)}
-            if each.error:
-                write({**row, "error": each.error})
-                continue
-            remark(each, config.sample_rate)
+        pairs = _scored(network, other, sources, detector.labels, count)
+        for row, each, bits in readable(pairs, write, config.sample_rate):
             assert each.surprisal is not None
             background = _per_sample(each, bits, order0)
             verdict = detector.judge(each.surprisal[0], background, options.false_alarms)
             normal = verdict.p > options.false_alarms
             judged += 1
             found += not normal
-            row |= {"samples": each.samples, "seconds": each.seconds, "normal": normal}
-            row["p_value"] = verdict.p
+            row |= {"normal": normal, "p_value": verdict.p}
             if not normal:
                 row["raised_by"] = verdict.raised_by
                 row["spans"] = (
@@ -117,8 +112,6 @@ def _judge(options: argparse.Namespace, network: WaveNet, sources: Sequence[Sour
                     else " ".join(f"{begin:.2f}-{end:.2f}" for begin, end in verdict.spans)
                 )
             write(row)
-    if not judged:
-        raise ConfigError("none of the files could be scored")
     print(
         f"all       {found} of {judged} are not normal, at {options.false_alarms:g} false alarms",
         file=sys.stdout if options.format == "table" else sys.stderr,

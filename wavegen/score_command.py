@@ -6,9 +6,10 @@ import io
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from tqdm import tqdm
@@ -23,6 +24,8 @@ from wavegen.likelihood import entropy
 from wavegen.plots import surprisal_png
 from wavegen.scoring import Score, Source, class_kinds, find_sources, posterior, score
 from wavegen.wavenet import WaveNet
+
+T = TypeVar("T")
 
 
 def score_command(options: argparse.Namespace) -> None:
@@ -40,24 +43,16 @@ def score_command(options: argparse.Namespace) -> None:
     )
     bits, samples, histogram = 0.0, 0, np.zeros(config.quantization_channels, np.int64)
     with progress() as count:
-        for target, each in zip(
-            targets, score(network, sources, [kind], keep=keep, progress=count), strict=True
-        ):
-            row: dict[str, object] = {"path": display(each.source.path)}
-            if each.error:
-                write({**row, "error": each.error})
-                continue
+        scores = score(network, sources, [kind], keep=keep, progress=count)
+        pairs = zip(scores, targets, strict=True)
+        for row, each, target in readable(pairs, write, config.sample_rate):
             total = float(each.bits[0])
             bits += total
             samples += each.samples
             histogram += each.histogram
-            remark(each, config.sample_rate)
             if keep:
                 _write_samples(options, target, each, config.sample_rate)
-            figures = {"samples": each.samples, "seconds": each.seconds, "bits": total}
-            write({**row, **figures, "bits_per_sample": total / each.samples})
-    if not samples:
-        raise ConfigError("none of the files could be scored")
+            write({**row, "bits": total, "bits_per_sample": total / each.samples})
     print(
         f"all       {bits / samples:.4f} bits per sample over {samples:,} samples "
         f"(uniform {np.log2(config.quantization_channels):.1f}, "
@@ -77,27 +72,18 @@ def classify_command(options: argparse.Namespace) -> None:
     results = ("posterior", "predicted") if options.format == "jsonl" else tuple(attributes)
     write = writer(options.format, ("path", "samples", "seconds", *results, "error"))
     matrices = {name: Counter[tuple[str, str]]() for name in attributes}
-    scored = 0
     with progress() as count:
-        for each in score(network, sources, kinds, progress=count):
-            row: dict[str, object] = {"path": display(each.source.path)}
-            if each.error:
-                write({**row, "error": each.error})
-                continue
-            scored += 1
-            remark(each, network.config.sample_rate)
+        pairs = ((each, None) for each in score(network, sources, kinds, progress=count))
+        for row, each, _ in readable(pairs, write, network.config.sample_rate):
             chances = posterior(each.bits, kinds, attributes, counts)
             predicted = {name: max(p, key=p.__getitem__) for name, p in chances.items()}
             for name, true in each.source.labels.items():
                 if name in predicted and true in attributes[name]:
                     matrices[name][true, predicted[name]] += 1
-            row |= {"samples": each.samples, "seconds": each.seconds}
             if options.format == "jsonl":
                 write({**row, "posterior": chances, "predicted": predicted})
             else:
                 write(row | {n: f"{c} {chances[n][c]:.4f}" for n, c in predicted.items()})
-    if not scored:
-        raise ConfigError("none of the files could be scored")
     if options.check:
         out = sys.stdout if options.format == "table" else sys.stderr
         for name, matrix in matrices.items():
@@ -136,6 +122,29 @@ def _write_samples(options: argparse.Namespace, target: str, each: Score, sample
     if options.plot:
         picture = surprisal_png(each.waveform, surprisal, sample_rate, display(each.source.path))
         write_bytes(Path(options.plot) / f"{target}.png", picture)
+
+
+def readable(
+    pairs: Iterable[tuple[Score, T]],
+    write: Callable[[Mapping[str, object]], None],
+    sample_rate: int,
+) -> Iterator[tuple[dict[str, object], Score, T]]:
+    """The scores of good files, each with the beginning of its row; bad files are written.
+
+    Raises:
+        ConfigError: at the end, if no file was good.
+    """
+    good = 0
+    for each, more in pairs:
+        row: dict[str, object] = {"path": display(each.source.path)}
+        if each.error:
+            write({**row, "error": each.error})
+            continue
+        good += 1
+        remark(each, sample_rate)
+        yield {**row, "samples": each.samples, "seconds": each.seconds}, each, more
+    if not good:
+        raise ConfigError("none of the files could be scored")
 
 
 def remark(each: Score, sample_rate: int) -> None:
