@@ -1,32 +1,39 @@
 """How well `wavegen detect` tells what does not belong from held-out recordings.
 
-python scripts/bench_detect.py MODEL FOLDER [--json FILE]
+python scripts/bench_detect.py MODEL FOLDER [--others FOLDER] [--json FILE]
 
 FOLDER is what MODEL was trained on. Half of its held-out clips, drawn anew many times,
-calibrate; the others are judged as they are, and changed in each of these ways. Area under
-the ROC curve of the p-values' distances, and the share that is flagged when one false
-alarm in a hundred is asked for.
+calibrate; the others are judged as they are, and changed in each of these ways, and all
+recordings of the other folder as they are. Area under the ROC curve of the detector's
+distances, and the share that is flagged when one false alarm in a hundred is asked for.
+
+The last rows are adversarial: a small classifier of the model's first attribute is trained
+on the training clips, and the held-out ones are moved so that it errs.
 """
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import adversary
 import numpy as np
 from machine import machine
 from scipy.stats import binom, rankdata
 
 from wavegen import audio, mulaw
 from wavegen.checkpoint import fingerprint, load_model
-from wavegen.detection import SCORES, Detector, features, order0_bits
+from wavegen.detector import SCORES, Detector, features, order0_bits
 from wavegen.errors import ConfigError, WavegenError
 from wavegen.files import write_json
 from wavegen.likelihood import surprisals
 from wavegen.scoring import find_sources
+from wavegen.wavenet import WaveNet
 
 FALSE_ALARMS = 0.01
 DRAWS = 40
+# Of the attack, on the scale on which full amplitude is 1.
+STRENGTHS = (0.0003, 0.001, 0.003, 0.01, 0.03)
 _RNG = np.random.default_rng(0)
 
 
@@ -81,39 +88,77 @@ def auc(odd: np.ndarray, normal: np.ndarray) -> float:
     return float((ranks[: len(odd)].sum() / len(odd) - (len(odd) + 1) / 2) / len(normal))
 
 
+def read(
+    folder: str, rate: int, split: str | None = None
+) -> tuple[list[np.ndarray], list[dict[str, str]]]:
+    """Waveforms and labels of a folder's clips."""
+    sources = find_sources([folder], labelled=split is not None, split=split)
+    good = [source for source in sources if not source.error]
+    return [audio.read(each.path, rate) for each in good], [dict(each.labels) for each in good]
+
+
+def scored(network: WaveNet, waves: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Features without a background (N, len(SCORES)), and histograms of codes (N, Q)."""
+    codes = network.config.quantization_channels
+    encoded = [mulaw.encode(wave, codes) for wave in waves]
+    order = np.argsort([len(each) for each in encoded])
+    bits: list[np.ndarray] = [np.zeros(0)] * len(encoded)
+    for part in np.array_split(order, -(-len(order) // 32)):
+        taken = surprisals(network, [encoded[n] for n in part], [{}])
+        for number, each in zip(part, taken, strict=True):
+            bits[number] = each[0]
+    return (
+        np.array([features(each, 0.0, network.config.sample_rate) for each in bits]),
+        np.array([np.bincount(each, minlength=codes) for each in encoded]),
+    )
+
+
+def _adversarial(
+    folder: str, rate: int, attribute: str, classes: Sequence[str]
+) -> Iterator[tuple[str, list[np.ndarray], float]]:
+    """Held-out clips moved at several strengths, and how often the classifier is still right."""
+
+    def clips(split: str) -> tuple[list[np.ndarray], np.ndarray]:
+        waves, labels = read(folder, rate, split)
+        return waves, np.array([list(classes).index(each[attribute]) for each in labels])
+
+    classifier = adversary.train(*clips("train"), rate)
+    waves, targets = clips("validation")
+    right = adversary.accuracy(classifier, waves, targets)
+    print(f"the classifier of {attribute} is right on {right:.3f} of the held-out clips")
+    for strength in STRENGTHS:
+        moved = adversary.attacked(classifier, waves, targets, strength)
+        right = adversary.accuracy(classifier, moved, targets)
+        yield f"adversarial, each sample within {strength}", moved, right
+
+
 def main() -> int:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("model")
     parser.add_argument("folder")
+    parser.add_argument("--others", metavar="FOLDER")
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
     network = load_model(options.model)
-    rate, codes = network.config.sample_rate, network.config.quantization_channels
-    sources = [s for s in find_sources([options.folder], split="validation") if not s.error]
-    waves = [audio.read(source.path, rate).astype(np.float64) for source in sources]
+    rate = network.config.sample_rate
+    waves, _ = read(options.folder, rate, "validation")
     if FALSE_ALARMS * (len(waves) // 2 + 1) < 1:
         raise ConfigError(f"{options.folder}: too few recordings are held out")
+    variants = {"normal": waves}
+    variants |= {
+        name: [change(wave, rate).clip(-1, 1).astype(np.float32) for wave in waves]
+        for name, change in CHANGES.items()
+    }
+    if options.others:
+        variants["other recordings"] = read(options.others, rate)[0]
+    accuracies: dict[str, float] = {}
+    if network.config.labels:
+        attribute, classes = next(iter(network.config.labels.items()))
+        for name, fooled, right in _adversarial(options.folder, rate, attribute, classes):
+            variants[name], accuracies[name] = fooled, right
+    kinds = {name: scored(network, each) for name, each in variants.items()}
 
-    def scored(change: Callable[[np.ndarray, int], np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """Features without a background, and histograms of codes."""
-        encoded = [
-            mulaw.encode(change(wave, rate).clip(-1, 1).astype(np.float32), codes) for wave in waves
-        ]
-        order = np.argsort([len(each) for each in encoded])
-        bits: list[np.ndarray] = [np.zeros(0)] * len(encoded)
-        for begin in range(0, len(order), 32):
-            part = order[begin : begin + 32]
-            taken = surprisals(network, [encoded[n] for n in part], [{}])
-            for number, each in zip(part, taken, strict=True):
-                bits[number] = each[0]
-        return (
-            np.array([features(each, 0.0, rate) for each in bits]),
-            np.array([np.bincount(each, minlength=codes) for each in encoded]),
-        )
-
-    kinds = {"normal": scored(lambda wave, _: wave)}
-    kinds |= {name: scored(change) for name, change in CHANGES.items()}
     areas: dict[str, list[float]] = {name: [] for name in kinds}
     flagged: dict[str, list[float]] = {name: [] for name in kinds}
     for _ in range(DRAWS):
@@ -130,15 +175,19 @@ def main() -> int:
 
         detector = Detector(with_ratio("normal", first), rate, "")
         normal = detector.distance(with_ratio("normal", second))
-        for name in kinds:
-            odd = detector.distance(with_ratio(name, second))
+        for name, each in variants.items():
+            chosen = np.arange(len(each)) if name == "other recordings" else second
+            odd = detector.distance(with_ratio(name, chosen))
             areas[name].append(auc(odd, normal))
             flagged[name].append(float(np.mean(detector.p_values(odd) <= FALSE_ALARMS)))
     rows = []
     for name in kinds:
         row = {"kind": name, "auc": np.mean(areas[name]), "flagged": np.mean(flagged[name])}
+        if name in accuracies:
+            row["classifier_accuracy"] = accuracies[name]
         rows.append({key: value if key == "kind" else float(value) for key, value in row.items()})
-        print(f"{name:<34} ROC AUC {row['auc']:.3f}   flagged {row['flagged']:.3f}")
+        fooled = f"   classifier right {accuracies[name]:.3f}" if name in accuracies else ""
+        print(f"{name:<40} ROC AUC {row['auc']:.3f}   flagged {row['flagged']:.3f}{fooled}")
     count = len(waves) - len(waves) // 2
     low, high = (binom.ppf(q, count, FALSE_ALARMS) / count for q in (0.005, 0.995))
     within = float(np.mean([low <= each <= high for each in flagged["normal"]]))

@@ -66,7 +66,12 @@ def test_precision_bits(tone_folder: Path, tmp_path: Path) -> None:
 def test_detection(tmp_path: Path) -> None:
     labels = {"digit": tuple(map(str, range(10)))}
     save_model(small_network(labels=labels), tmp_path / "model")
-    done = run("bench_detect.py", tmp_path / "model", FSDD, "--json", tmp_path / "d.json")
+    others = tmp_path / "others"
+    others.mkdir()
+    for path in sorted((FSDD / "recordings").iterdir())[::100]:
+        (others / path.name).write_bytes(path.read_bytes())
+    options = ("--others", others, "--json", tmp_path / "d.json")
+    done = run("bench_detect.py", tmp_path / "model", FSDD, *options)
     assert done.returncode == 0, done.stderr
     written = json.loads((tmp_path / "d.json").read_text())
     rows = {row["kind"]: row for row in written["rows"]}
@@ -75,3 +80,12 @@ def test_detection(tmp_path: Path) -> None:
     assert written["draws_within_interval"] > 0.9
     # Even a network that has learned nothing tells noise from speech by its codes.
     assert rows["white noise, as loud"]["auc"] > 0.8
+    # They are of the same speakers and words as those that are normal.
+    assert rows["other recordings"]["auc"] < 0.7
+    # The stronger the attack, the more often the classifier errs, and the more it shows.
+    attacks = [row for name, row in rows.items() if name.startswith("adversarial")]
+    right = [row["classifier_accuracy"] for row in attacks]
+    assert right == sorted(right, reverse=True)
+    assert right[0] > 0.5
+    assert right[-1] < 0.1
+    assert attacks[-1]["auc"] > attacks[0]["auc"]

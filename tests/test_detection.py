@@ -10,7 +10,7 @@ from small import network as small_network
 
 from wavegen.checkpoint import save_model
 from wavegen.cli import main
-from wavegen.detection import SCORES, Detector, features, order0_bits
+from wavegen.detector import SCORES, Detector, features, order0_bits
 from wavegen.errors import ConfigError, ModelError
 
 RATE = 1000

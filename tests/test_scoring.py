@@ -16,10 +16,11 @@ from small import network as small_network
 
 from wavegen import audio, mulaw, scoring
 from wavegen.checkpoint import class_counts, save_class_counts, save_model
+from wavegen.classification import class_kinds, posterior
 from wavegen.cli import main
 from wavegen.errors import ConfigError, DataError, LabelError, ModelError
 from wavegen.likelihood import Scorer, label_ids, recording_bits, surprisals
-from wavegen.scoring import class_kinds, find_sources, posterior, score
+from wavegen.scoring import find_sources, score
 
 KINDS = [{"digit": "1"}, {}, {"digit": "0", "speaker": "bob"}]
 

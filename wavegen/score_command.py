@@ -17,20 +17,21 @@ from tqdm import tqdm
 from wavegen import labels as labelling
 from wavegen.audio import display
 from wavegen.checkpoint import class_counts, load_model
+from wavegen.classification import classify
 from wavegen.errors import ConfigError
 from wavegen.files import make_folder, write_bytes
 from wavegen.generate import pick_device
 from wavegen.likelihood import entropy
 from wavegen.plots import surprisal_png
-from wavegen.scoring import Score, Source, class_kinds, find_sources, posterior, score
-from wavegen.wavenet import WaveNet
+from wavegen.scoring import Score, Source, find_sources, score
 
 T = TypeVar("T")
 
 
 def score_command(options: argparse.Namespace) -> None:
     """Print the bits of every file and of all together."""
-    network, sources = prepared(options)
+    network = load_model(options.model, pick_device(options.device))
+    sources = sources_of(options)
     config = network.config
     kind = labelling.parse(options.label, config.labels)
     targets = _targets(options, sources)
@@ -63,38 +64,44 @@ def score_command(options: argparse.Namespace) -> None:
 
 def classify_command(options: argparse.Namespace) -> None:
     """Print the posterior of every file's classes, and with --check how often it is right."""
-    network, sources = prepared(options, labelled=options.check)
+    network = load_model(options.model, pick_device(options.device))
+    sources = sources_of(options, labelled=options.check)
     given = labelling.parse(options.label, network.config.labels)
-    kinds, attributes = class_kinds(network.config.labels, given, options.combinations)
-    if not kinds:
-        raise ConfigError("there is nothing to classify: the model has no other label attribute")
     counts = class_counts(options.model) if options.prior == "training" else None
-    results = ("posterior", "predicted") if options.format == "jsonl" else tuple(attributes)
-    write = writer(options.format, ("path", "samples", "seconds", *results, "error"))
-    matrices = {name: Counter[tuple[str, str]]() for name in attributes}
     with progress() as count:
-        pairs = ((each, None) for each in score(network, sources, kinds, progress=count))
-        for row, each, _ in readable(pairs, write, network.config.sample_rate):
-            chances = posterior(each.bits, kinds, attributes, counts)
-            predicted = {name: max(p, key=p.__getitem__) for name, p in chances.items()}
-            for name, true in each.source.labels.items():
-                if name in predicted and true in attributes[name]:
-                    matrices[name][true, predicted[name]] += 1
+        found = classify(
+            network,
+            sources,
+            given,
+            counts=counts,
+            combinations=options.combinations,
+            progress=count,
+        )
+        classes = {n: c for n, c in network.config.labels.items() if n not in given}
+        matrices = {name: Counter[tuple[str, str]]() for name in classes}
+        results = ("posterior", "predicted") if options.format == "jsonl" else tuple(classes)
+        write = writer(options.format, ("path", "samples", "seconds", *results, "error"))
+        pairs = ((each.score, each) for each in found)
+        for row, _, each in readable(pairs, write, network.config.sample_rate):
+            for name, true in each.score.source.labels.items():
+                if name in classes and true in classes[name]:
+                    matrices[name][true, each.predicted[name]] += 1
             if options.format == "jsonl":
-                write({**row, "posterior": chances, "predicted": predicted})
+                write({**row, "posterior": each.posterior, "predicted": each.predicted})
             else:
-                write(row | {n: f"{c} {chances[n][c]:.4f}" for n, c in predicted.items()})
+                best = {n: f"{c} {each.posterior[n][c]:.4f}" for n, c in each.predicted.items()}
+                write(row | best)
     if options.check:
         out = sys.stdout if options.format == "table" else sys.stderr
         for name, matrix in matrices.items():
-            print(_confusion(name, attributes[name], matrix), file=out)
+            print(_confusion(name, classes[name], matrix), file=out)
 
 
-def prepared(options: argparse.Namespace, labelled: bool = False) -> tuple[WaveNet, list[Source]]:
-    sources = find_sources(
+def sources_of(options: argparse.Namespace, labelled: bool = False) -> list[Source]:
+    """The files that the command line means."""
+    return find_sources(
         options.paths, labelled=labelled, split=options.split, label_pattern=options.label_pattern
     )
-    return load_model(options.model, pick_device(options.device)), sources
 
 
 def _targets(options: argparse.Namespace, sources: Sequence[Source]) -> list[str]:

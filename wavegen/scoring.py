@@ -1,23 +1,23 @@
-"""Recordings on disk, scored under one or several labels: bits, and the posterior of classes.
+"""Recordings on disk, scored under one or several labels.
 
 Short recordings are read ahead and go through the network side by side; a long one goes
 alone, block after block, in memory that does not grow with its length.
 """
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, product
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
 from wavegen import audio, mulaw
 from wavegen.audio import display
+from wavegen.checkpoint import load_model
 from wavegen.clips import find_clips
 from wavegen.errors import AudioFileError, ConfigError, DataError
 from wavegen.folders import audio_files
-from wavegen.labels import Attributes, Labels
+from wavegen.labels import Labels
 from wavegen.likelihood import Scorer, label_ids, surprisals
 from wavegen.wavenet import WaveNet
 
@@ -25,8 +25,6 @@ from wavegen.wavenet import WaveNet
 _LONG = 1 << 18
 # Samples, times the labels they are scored under, that are read before they are scored.
 _AHEAD = 1 << 20
-# Combinations of classes that are scored to classify, unless asked otherwise.
-MOST_COMBINATIONS = 100
 # Samples predicted at a time of a long recording, under all labels together.
 _CHUNK = 16384
 # Rows of a batch, a row being a recording under one set of labels.
@@ -70,7 +68,7 @@ class Score:
 
 
 def find_sources(
-    paths: Sequence[str | Path],
+    paths: Sequence[str | Path | Source],
     *,
     labelled: bool = False,
     split: str | None = None,
@@ -79,7 +77,7 @@ def find_sources(
     """The files meant by some paths: themselves, or all audio below a folder.
 
     Args:
-        paths: files and folders.
+        paths: files and folders; what was found before is passed on as it is.
         labelled: find out the labels, as training does; folders only.
         split: only the clips of "train", "validation" or "test", as training splits them;
             folders only.
@@ -90,7 +88,11 @@ def find_sources(
         ConfigError: labels or a split asked of a file.
     """
     sources: list[Source] = []
-    for path in map(Path, paths):
+    for each in paths:
+        if isinstance(each, Source):
+            sources.append(each)
+            continue
+        path = Path(each)
         if path.is_dir() and (labelled or split):
             found = find_clips(path, label_pattern=label_pattern)
             clips = found.clips if split is None else found.of(split)
@@ -112,9 +114,9 @@ def find_sources(
 
 
 def score(
-    network: WaveNet,
-    sources: Sequence[Source],
-    kinds: Sequence[Labels],
+    model: WaveNet | str | Path,
+    paths: Sequence[str | Path | Source],
+    labels: Labels | Sequence[Labels] | None = None,
     *,
     keep: bool = False,
     progress: Callable[[int], object] = int,
@@ -122,19 +124,31 @@ def score(
     """Score files under each of K labels, in their order; a bad file is no reason to stop.
 
     Args:
-        network: in evaluation mode.
-        sources: the files.
-        kinds: K times attribute -> class; what is left out is unspecified.
+        model: a network in evaluation mode, or the path of a run folder or model directory.
+        paths: files and folders, or what `find_sources` found.
+        labels: attribute -> class, or K such dictionaries; what is left out is unspecified.
         keep: also give the surprisal of every sample, and the waveform.
         progress: told the samples as they are scored.
 
-    Yields:
-        A `Score` for each file.
+    Returns:
+        A `Score` for each file, as they are asked for.
 
     Raises:
-        LabelError: an unknown attribute or class.
+        DataError, LabelError, ModelError: as their messages say.
     """
+    network = model if isinstance(model, WaveNet) else load_model(model)
+    kinds = [labels or {}] if labels is None or isinstance(labels, Mapping) else labels
     label_ids(network, kinds)  # a mistake shows before anything is read
+    return _scores(network, find_sources(paths), kinds, keep, progress)
+
+
+def _scores(
+    network: WaveNet,
+    sources: Sequence[Source],
+    kinds: Sequence[Labels],
+    keep: bool,
+    progress: Callable[[int], object],
+) -> Iterator[Score]:
     rate = network.config.sample_rate
     waiting: list[_Read] = []
     ahead = 0
@@ -262,61 +276,3 @@ def _alone(
         np.concatenate(kept, axis=1) if keep else None,
         np.concatenate(heard) if keep else None,
     )
-
-
-def class_kinds(
-    attributes: Attributes, given: Labels, most: int = MOST_COMBINATIONS
-) -> tuple[list[Labels], dict[str, tuple[str, ...]]]:
-    """The labels under which to score in order to classify.
-
-    Args:
-        attributes: of the network.
-        given: what is known already; those attributes are not asked about.
-        most: combinations of classes that are scored at most.
-
-    Returns:
-        Every combination of classes of the attributes that are left; where they are too
-        many, every class of each attribute with the others unspecified. And those
-        attributes with their classes.
-    """
-    left = {name: tuple(classes) for name, classes in attributes.items() if name not in given}
-    if not left:
-        return [], {}
-    if math.prod(map(len, left.values())) <= most:
-        combinations = product(*left.values())
-        return [{**given, **dict(zip(left, each, strict=True))} for each in combinations], left
-    return [{**given, name: each} for name, classes in left.items() for each in classes], left
-
-
-def posterior(
-    bits: np.ndarray,
-    kinds: Sequence[Labels],
-    attributes: Mapping[str, Sequence[str]],
-    counts: Mapping[str, Mapping[str, int]] | None = None,
-) -> dict[str, dict[str, float]]:
-    """Attribute -> class -> probability given the recording, by Bayes' rule.
-
-    The other attributes are summed over where `kinds` are combinations.
-
-    Args:
-        bits: float64 (K,) under each of `kinds`.
-        kinds: of `class_kinds`.
-        attributes: of `class_kinds`.
-        counts: attribute -> class -> clips in training, for the prior; uniform without.
-    """
-
-    def prior(kind: Labels) -> float:
-        if counts is None:
-            return 1.0
-        return math.prod(float(counts[name][kind[name]]) for name in attributes if name in kind)
-
-    with np.errstate(divide="ignore"):
-        joint = np.log2([prior(kind) for kind in kinds]) - bits
-    result = {}
-    for name, classes in attributes.items():
-        of_class = [[kind.get(name) == each for kind in kinds] for each in classes]
-        chances = np.array([np.logaddexp2.reduce(joint[rows]) for rows in of_class])
-        chances = np.exp2(chances - chances.max())
-        chances /= chances.sum()
-        result[name] = dict(zip(classes, chances.tolist(), strict=True))
-    return result

@@ -1,0 +1,211 @@
+"""Does a recording belong? Scores of its likelihood, calibrated on normal recordings.
+
+A high likelihood alone says little: it follows loudness and smoothness, so that quiet or
+simple sounds look normal (Nalisnick et al. 2019a, "Do deep generative models know what
+they don't know?"). So several scores are taken of the surprisal of a recording:
+
+- `mean`: bits per sample (Hayashi et al. 2018, anomalous sound event detection by WaveNet);
+- `window`: the mean over the most surprising window, 20 ms;
+- `rest`: the mean over the least surprising window, 10 ms: drop-outs, held tones, hum;
+- `peak`: the mean over the most surprising samples, one in two hundred: clicks, clipping;
+- `ratio`: the mean less that of a background model (Ren et al. 2019, "Likelihood ratios for
+  out-of-distribution detection"): the histogram of normal codes, or another network.
+
+All are two-sided, as in a typicality test (Nalisnick et al. 2019b, "Detecting
+out-of-distribution inputs to deep generative models using typicality"): their combination
+is the Mahalanobis distance from normal recordings, which also sees what is unusual only
+together, such as a mean that is normal for a recording that is never at rest.
+
+The p-value is the share of normal recordings that lie as far out, each measured against
+the others (Vovk et al. 2005, conformal prediction; folds as in Vovk 2015): a normal
+recording falls below a threshold about as often as the threshold says.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from wavegen.errors import ConfigError, ModelError
+
+SCORES = ("mean", "window", "rest", "peak", "ratio")
+# Seconds.
+_WINDOW, _REST = 0.02, 0.01
+_PEAK_SHARE = 1 / 200
+_FOLDS = 10
+# Normal recordings with which the distances mean anything: twice the degrees of freedom.
+_FEWEST = 2 * (len(SCORES) + len(SCORES) * (len(SCORES) + 1) // 2)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """On one recording.
+
+    Args:
+        p: share of normal recordings that lie as far out.
+        raised_by: the one of SCORES that is farthest from normal.
+        spans: seconds from and to, of windows beyond those of nearly all normal recordings.
+    """
+
+    p: float
+    raised_by: str
+    spans: tuple[tuple[float, float], ...]
+
+
+def features(surprisal: np.ndarray, background: float, sample_rate: int) -> np.ndarray:
+    """The scores of a recording, float64 (len(SCORES),).
+
+    Args:
+        surprisal: bits of every sample (time,).
+        background: bits per sample under the background model.
+        sample_rate: in Hz.
+    """
+    most = max(1, int(len(surprisal) * _PEAK_SHARE))
+    return np.array(
+        [
+            surprisal.mean(),
+            window_means(surprisal, _WINDOW, sample_rate).max(),
+            window_means(surprisal, _REST, sample_rate).min(),
+            np.partition(surprisal, -most)[-most:].mean(),
+            surprisal.mean() - background,
+        ]
+    )
+
+
+def window_means(surprisal: np.ndarray, seconds: float, sample_rate: int) -> np.ndarray:
+    """Mean of every window of this length; of all, where that is longer."""
+    size = min(len(surprisal), max(1, round(seconds * sample_rate)))
+    total = np.concatenate([[0.0], np.cumsum(surprisal, dtype=np.float64)])
+    return (total[size:] - total[:-size]) / size
+
+
+def order0_bits(histogram: np.ndarray) -> np.ndarray:
+    """Bits of each code, float64 (Q,), by its share of counts (Q,); one unseen counts half."""
+    counts = np.asarray(histogram) + 0.5
+    return -np.log2(counts / counts.sum())
+
+
+@dataclass(frozen=True)
+class Detector:
+    """What normal recordings look like to a model.
+
+    Args:
+        normal: float64 (N, len(SCORES)), `features` of N normal recordings.
+        sample_rate: in Hz.
+        model_sha256: `checkpoint.fingerprint` of the model.
+        labels: under which they were scored.
+        histogram: of normal codes, (Q,).
+        background: path of a background model, used instead of the histogram.
+        background_sha256: its fingerprint.
+
+    Raises:
+        ConfigError: too few recordings.
+    """
+
+    normal: np.ndarray
+    sample_rate: int
+    model_sha256: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+    histogram: tuple[int, ...] = ()
+    background: str | None = None
+    background_sha256: str | None = None
+
+    def __post_init__(self) -> None:
+        count = len(self.normal)
+        if count < _FEWEST:
+            raise ConfigError(f"{count} normal recordings: calibrate with {_FEWEST} or more")
+        # Each is measured against the others: against all it would look nearer than it is.
+        fold = np.arange(count) % _FOLDS
+        distances = np.empty(count)
+        for each in range(_FOLDS):
+            out = fold == each
+            distances[out] = _distance(self.normal[out], self.normal[~out])
+        object.__setattr__(self, "_distances", np.sort(distances))
+
+    def check(self, false_alarms: float) -> None:
+        """`ConfigError` where so low a rate of false alarms cannot be promised."""
+        if not 0 < false_alarms < 1:
+            raise ConfigError(f"false-alarms is {false_alarms}: it must be between 0 and 1")
+        if false_alarms * (len(self.normal) + 1) < 1:
+            raise ConfigError(
+                f"false-alarms is {false_alarms}: with {len(self.normal)} normal recordings it "
+                f"must be {1 / (len(self.normal) + 1):.2g} or more; calibrate with more"
+            )
+
+    def judge(self, surprisal: np.ndarray, background: float, false_alarms: float) -> Verdict:
+        """Judge a recording by its bits, as in `features`; spans at this rate of false alarms."""
+        scores = features(surprisal, background, self.sample_rate)
+        deviation = np.abs(scores - self.normal.mean(axis=0)) / _spread(self.normal)
+        return Verdict(
+            float(self.p_values(self.distance(scores[None]))[0]),
+            SCORES[int(deviation.argmax())],
+            self._spans(surprisal, false_alarms),
+        )
+
+    def distance(self, scores: np.ndarray) -> np.ndarray:
+        """How far rows of `features`, (B, len(SCORES)), lie from normal: float64 (B,)."""
+        return _distance(scores, self.normal)
+
+    def p_values(self, distances: np.ndarray) -> np.ndarray:
+        """Share of normal recordings that lie as far out, float64 (B,)."""
+        normal: np.ndarray = self._distances  # type: ignore[attr-defined]
+        beyond = len(normal) - np.searchsorted(normal, distances)
+        return (1 + beyond) / (len(normal) + 1)
+
+    def _spans(self, surprisal: np.ndarray, false_alarms: float) -> tuple[tuple[float, float], ...]:
+        high = np.quantile(self.normal[:, SCORES.index("window")], 1 - false_alarms / 2)
+        low = np.quantile(self.normal[:, SCORES.index("rest")], false_alarms / 2)
+        marked = np.zeros(len(surprisal) + 1, dtype=np.int64)
+        for seconds, beyond in ((_WINDOW, lambda m: m > high), (_REST, lambda m: m < low)):
+            means = window_means(surprisal, seconds, self.sample_rate)
+            size = len(surprisal) - len(means) + 1
+            begins = np.flatnonzero(beyond(means))
+            np.add.at(marked, begins, 1)
+            np.add.at(marked, begins + size, -1)
+        inside = np.concatenate([[False], np.cumsum(marked[:-1]) > 0, [False]])
+        edges = np.flatnonzero(inside[1:] != inside[:-1]) / self.sample_rate
+        return tuple(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
+
+    def to_json(self) -> str:
+        """This detector as JSON; `from_json` gives it back."""
+        return json.dumps(
+            {
+                "scores": SCORES,
+                "normal": self.normal.tolist(),
+                "sample_rate": self.sample_rate,
+                "model_sha256": self.model_sha256,
+                "labels": dict(self.labels),
+                "histogram": self.histogram,
+                "background": self.background,
+                "background_sha256": self.background_sha256,
+            }
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> "Detector":
+        """Read what `to_json` wrote; `ModelError` if it is not that."""
+        try:
+            values = json.loads(text)
+            if tuple(values.pop("scores")) != SCORES:
+                raise ValueError("other scores")
+            normal = np.array(values.pop("normal"), dtype=np.float64)
+            histogram = tuple(int(count) for count in values.pop("histogram"))
+            if normal.ndim != 2 or normal.shape[1] != len(SCORES) or not np.isfinite(normal).all():
+                raise ValueError("not a table of scores")
+            return cls(normal, histogram=histogram, **values)
+        except (ValueError, LookupError, TypeError, AttributeError, ConfigError) as error:
+            raise ModelError("not a calibration of this version: calibrate again") from error
+
+
+def _spread(normal: np.ndarray) -> np.ndarray:
+    return np.maximum(normal.std(axis=0), 1e-9)
+
+
+def _distance(scores: np.ndarray, normal: np.ndarray) -> np.ndarray:
+    """Squared Mahalanobis distance of each row of scores from normal ones."""
+    mean, spread = normal.mean(axis=0), _spread(normal)
+    # A little is added to each variance: scores may follow from one another.
+    covariance = np.cov(((normal - mean) / spread).T) + 1e-3 * np.eye(len(mean))
+    away = (scores - mean) / spread
+    return np.einsum("ni,ij,nj->n", away, np.linalg.inv(covariance), away)
