@@ -26,7 +26,7 @@ from wavegen.checkpoint import fingerprint, load_model
 from wavegen.detector import SCORES, Detector, features, order0_bits
 from wavegen.errors import ConfigError, WavegenError
 from wavegen.files import write_json
-from wavegen.likelihood import surprisals
+from wavegen.likelihood import scorer
 from wavegen.scoring import find_sources
 from wavegen.wavenet import WaveNet
 
@@ -101,12 +101,7 @@ def scored(network: WaveNet, waves: Sequence[np.ndarray]) -> tuple[np.ndarray, n
     """Features without a background (N, len(SCORES)), and histograms of codes (N, Q)."""
     codes = network.config.quantization_channels
     encoded = [mulaw.encode(wave, codes) for wave in waves]
-    order = np.argsort([len(each) for each in encoded])
-    bits: list[np.ndarray] = [np.zeros(0)] * len(encoded)
-    for part in np.array_split(order, -(-len(order) // 32)):
-        taken = surprisals(network, [encoded[n] for n in part], [{}])
-        for number, each in zip(part, taken, strict=True):
-            bits[number] = each[0]
+    bits = [each[0] for each in scorer(network, [{}]).surprisals(encoded)]
     return (
         np.array([features(each, 0.0, network.config.sample_rate) for each in bits]),
         np.array([np.bincount(each, minlength=codes) for each in encoded]),

@@ -24,12 +24,8 @@ from machine import machine
 
 from wavegen.config import WaveNetConfig
 from wavegen.engines import Engine
-from wavegen.engines.numba_cpu import (
-    NumbaCPU,
-    compile_kernel,
-    in_huge_pages,
-    members_of_a_team,
-)
+from wavegen.engines.numba_cpu import NumbaCPU, compile_kernel
+from wavegen.engines.numba_packing import in_huge_pages, members_of_a_team
 from wavegen.engines.precision import PRECISIONS, products
 from wavegen.engines.torch_queue import TorchQueue
 from wavegen.errors import WavegenError

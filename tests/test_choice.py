@@ -73,10 +73,14 @@ def test_waiting_is_said_only_where_it_is_long(capsys) -> None:
 COMPILE = """
 import sys, time
 sys.path.insert(0, {package!r})
-from wavegen.engines.numba_cpu import compile_kernel
-from wavegen.engines import numba_kernel
-compile_kernel("float32")
-print("kept" if sum(numba_kernel.run.stats.cache_hits.values()) else "compiled")
+from wavegen.engines import numba_cpu, numba_kernel, numba_scorer
+if {scorer}:
+    numba_scorer.compile_scorer()
+    compiled = numba_scorer.surprise
+else:
+    numba_cpu.compile_kernel("float32")
+    compiled = numba_kernel.run
+print("kept" if sum(compiled.stats.cache_hits.values()) else "compiled")
 """
 
 
@@ -98,7 +102,7 @@ def sealed_package(tmp_path: Path) -> Path:
 
 @pytest.mark.slow
 def test_compiled_code_is_kept_where_the_home_is_read_only(sealed_package, tmp_path) -> None:
-    def compile_again(temporary: Path) -> str:
+    def compile_again(temporary: Path, scorer: bool = False) -> str:
         environment = {k: v for k, v in os.environ.items() if k not in ("NUMBA_CACHE_DIR",)}
         environment |= {
             "HOME": str(tmp_path / "home"),
@@ -107,7 +111,7 @@ def test_compiled_code_is_kept_where_the_home_is_read_only(sealed_package, tmp_p
             "PYTHONDONTWRITEBYTECODE": "1",
         }
         return subprocess.run(
-            [sys.executable, "-c", COMPILE.format(package=str(sealed_package))],
+            [sys.executable, "-c", COMPILE.format(package=str(sealed_package), scorer=scorer)],
             env=environment,
             cwd=tmp_path,
             capture_output=True,
@@ -130,9 +134,14 @@ def test_compiled_code_is_kept_where_the_home_is_read_only(sealed_package, tmp_p
     assert compile_again(temporary) == "compiled"
     for kept in folder.rglob("*.nbi"):
         kept.unlink()
+    assert compile_again(temporary, scorer=True) == "compiled"
     # A change of any of its files renews it.
-    for changed in ("numba_vectors.py", "numba_draw.py", "numba_kernel.py"):
+    for changed in ("numba_vectors.py", "numba_draw.py", "numba_kernel.py", "numba_scorer.py"):
         with (sealed_package / "wavegen" / "engines" / changed).open("a") as file:
             file.write("# changed\n")
-        assert compile_again(temporary) == "compiled"
-        assert compile_again(temporary) == "kept"
+        if changed != "numba_scorer.py":
+            assert compile_again(temporary) == "compiled"
+            assert compile_again(temporary) == "kept"
+        if changed in ("numba_vectors.py", "numba_scorer.py"):
+            assert compile_again(temporary, scorer=True) == "compiled"
+            assert compile_again(temporary, scorer=True) == "kept"

@@ -30,12 +30,12 @@ def whole_bits(network, waveform, labels=None) -> float:
 
 
 @settings(max_examples=25, deadline=None)
-@given(chunk=st.integers(1, 400), length=st.integers(1, 300))
-def test_bits_do_not_depend_on_the_chunking(chunk: int, length: int) -> None:
+@given(block=st.integers(1, 400), length=st.integers(1, 300))
+def test_bits_do_not_depend_on_the_blocks(block: int, length: int) -> None:
     network = small.network(labels=LABELS)
     waveform = WAVEFORM[:length]
     expected = whole_bits(network, waveform, torch.tensor([[3, 0]]))
-    got = recording_bits(network, waveform, {"digit": "2"}, chunk=chunk)
+    got = recording_bits(network, waveform, {"digit": "2"}, block=block)
     assert got == pytest.approx(expected, rel=1e-6)
 
 

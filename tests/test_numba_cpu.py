@@ -15,7 +15,7 @@ from small import LABELS
 from small import network as small_network
 
 from wavegen import mulaw
-from wavegen.engines import numba_cpu, numba_kernel
+from wavegen.engines import numba_kernel, numba_packing
 from wavegen.engines.numba_cpu import NumbaCPU, compile_kernel
 from wavegen.engines.numba_draw import How, draw
 from wavegen.engines.numba_vectors import exp32, exp64
@@ -105,7 +105,7 @@ def test_threads_and_batch_change_nothing(monkeypatch, precision, guidance) -> N
     assert torch.equal(codes(slice(2, 3), 1), together[2:3])
     assert torch.equal(codes(slice(1, 6), 2), together[1:6])
     assert len({tuple(row) for row in together.tolist()}) == 7
-    monkeypatch.setattr(numba_cpu, "_WORTH_SHARING", 0)
+    monkeypatch.setattr(numba_packing, "_WORTH_SHARING", 0)
     assert torch.equal(codes(slice(2, 3), 2), together[2:3])
     assert torch.equal(codes(slice(1, 3), 4), together[1:3])
     assert torch.equal(codes(slice(1, 3), 3), together[1:3])
@@ -117,7 +117,7 @@ def test_two_threads_on_one_stream_give_the_logits_of_the_parallel_pass(
     monkeypatch, precision, channels
 ) -> None:
     """Also where there are too few channels for both to have any."""
-    monkeypatch.setattr(numba_cpu, "_WORTH_SHARING", 0)
+    monkeypatch.setattr(numba_packing, "_WORTH_SHARING", 0)
     network = small_network(
         residual_channels=channels, gate_channels=2 * channels, skip_channels=3 * channels
     )
@@ -187,7 +187,7 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
 
 
 def test_a_thread_that_does_not_start_is_not_waited_for(monkeypatch) -> None:
-    monkeypatch.setattr(numba_cpu, "_WORTH_SHARING", 0)
+    monkeypatch.setattr(numba_packing, "_WORTH_SHARING", 0)
     network = small_network(skip_channels=40)
     engine = NumbaCPU(network, threads=2)
     engine.start(network.conditioning(None), Sampling())

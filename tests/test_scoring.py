@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,8 +19,10 @@ from wavegen import audio, mulaw, scoring
 from wavegen.checkpoint import class_counts, save_class_counts, save_model
 from wavegen.classification import class_kinds, posterior
 from wavegen.cli import main
+from wavegen.engines import choice
+from wavegen.engines.numba_scorer import NumbaScorer
 from wavegen.errors import ConfigError, DataError, LabelError, ModelError
-from wavegen.likelihood import Scorer, label_ids, recording_bits, surprisals
+from wavegen.likelihood import TorchScorer, in_blocks, label_ids, recording_bits, scorer
 from wavegen.scoring import find_sources, score
 
 KINDS = [{"digit": "1"}, {}, {"digit": "0", "speaker": "bob"}]
@@ -32,35 +35,111 @@ def whole(network, codes: np.ndarray, kind) -> np.ndarray:
     return -logits[0, np.arange(len(codes)), codes].numpy() / math.log(2)
 
 
-@settings(deadline=None, max_examples=30)
+def make_scorer(kind: str, network, chunk: int):
+    labels = label_ids(network, KINDS)
+    return {"torch": TorchScorer, "numba": NumbaScorer}[kind](network, labels, chunk)
+
+
+@pytest.mark.parametrize("kind", ["torch", "numba"])
+@settings(deadline=None, max_examples=25)
+@given(
+    lengths=st.lists(st.integers(1, 150), min_size=1, max_size=4),
+    chunk=st.integers(1, 2000),
+    shape=st.sampled_from(
+        [
+            {},
+            {"kernel_size": 3},
+            {"layers": 1, "stacks": 1},
+            {"residual_channels": 33, "gate_channels": 34, "skip_channels": 65},
+            {"quantization_channels": 300},
+            {"quantization_channels": 2},
+        ]
+    ),
+)
+def test_bits_do_not_depend_on_what_is_scored_together(kind, lengths, chunk, shape) -> None:
+    network = small_network(labels=LABELS, **shape)
+    codes = network.config.quantization_channels
+    rng = np.random.default_rng(0)
+    recordings = [rng.integers(0, codes, length) for length in lengths]
+    scored = make_scorer(kind, network, chunk).surprisals(recordings)
+    for recording, bits in zip(recordings, scored, strict=True):
+        assert bits.shape == (3, len(recording))
+        for row, labels in enumerate(KINDS):
+            expected = whole(network, recording, labels)
+            assert np.abs(bits[row] - expected).max() < 1e-4
+            assert bits[row].sum() == pytest.approx(expected.sum(), rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["torch", "numba"])
+@settings(deadline=None, max_examples=20)
 @given(
     cuts=st.lists(st.integers(0, 200), max_size=6),
     seed=st.integers(0, 99),
     kernel_size=st.sampled_from([2, 3]),
 )
-def test_bits_do_not_depend_on_where_a_recording_is_cut(cuts, seed, kernel_size) -> None:
+def test_bits_do_not_depend_on_where_a_recording_is_cut(kind, cuts, seed, kernel_size) -> None:
     network = small_network(labels=LABELS, kernel_size=kernel_size)
-    codes = np.random.default_rng(seed).integers(0, 256, (2, 200))
-    scorer = Scorer(network, label_ids(network, [KINDS[0], KINDS[1]]))
+    codes = np.random.default_rng(seed).integers(0, 256, 200)
+    made = make_scorer(kind, network, 64)
     places = [0, *sorted(set(cuts) - {0, 200}), 200]
-    parts = [scorer.surprisal(codes[:, a:b]) for a, b in pairwise(places)]
-    got = np.concatenate(parts, axis=1)
-    for row, kind in enumerate(KINDS[:2]):
-        expected = whole(network, codes[row], kind)
+    blocks = (codes[a:b] for a, b in pairwise(places))
+    got = np.concatenate(list(in_blocks(made, network, blocks)), axis=1)
+    for row, labels in enumerate(KINDS):
+        expected = whole(network, codes, labels)
         assert np.abs(got[row] - expected).max() < 1e-4
         assert got[row].sum() == pytest.approx(expected.sum(), rel=1e-6)
 
 
-@settings(deadline=None, max_examples=20)
-@given(lengths=st.lists(st.integers(1, 150), min_size=1, max_size=5), chunk=st.integers(1, 2000))
-def test_bits_do_not_depend_on_what_is_scored_together(lengths, chunk) -> None:
+def test_compiled_bits_are_the_same_to_the_last_bit_however_they_are_cut() -> None:
+    """Blocks within a piece, pieces within a recording, threads, and what lies beside."""
+    network = small_network(labels=LABELS, layers=8, residual_channels=20)
+    codes = np.random.default_rng(0).integers(0, 256, 3000)
+    (expected,) = make_scorer("numba", network, 1 << 15).surprisals([codes])
+    for piece in (1, 700, 2999):
+        made = make_scorer("numba", network, piece)
+        got, _ = made.surprisals([codes, codes[:100]])
+        assert np.array_equal(got, expected)
+        blocks = in_blocks(made, network, [codes[:90], codes[90:91], codes[91:]])
+        assert np.array_equal(np.concatenate(list(blocks), axis=1), expected)
+    (alone,) = NumbaScorer(network, label_ids(network, KINDS[2:])).surprisals([codes])
+    assert np.array_equal(alone[0], expected[2])
+
+
+def test_very_likely_and_very_unlikely_codes_have_finite_bits() -> None:
+    network = small_network()
+    with torch.no_grad():
+        network.output.bias[7] += 500
+    codes = np.array([7, 7, 8, 7])
+    (bits,) = NumbaScorer(network, label_ids(network, [{}])).surprisals([codes])
+    assert bits[0, [0, 1, 3]] == pytest.approx(0, abs=1e-6)
+    assert bits[0, 2] == pytest.approx(whole(network, codes, {})[2], rel=1e-6)
+    assert bits[0, 2] > 500
+
+
+def test_weights_are_read_when_the_scorer_is_made() -> None:
     network = small_network(labels=LABELS)
-    rng = np.random.default_rng(0)
-    recordings = [rng.integers(0, 256, length) for length in lengths]
-    for codes, bits in zip(recordings, surprisals(network, recordings, KINDS, chunk), strict=True):
-        assert bits.shape == (3, len(codes))
-        for row, kind in enumerate(KINDS):
-            assert np.abs(bits[row] - whole(network, codes, kind)).max() < 1e-4
+    codes = np.arange(50)
+    (before,) = scorer(network, KINDS).surprisals([codes])
+    with torch.no_grad():
+        network.hidden.weight.mul_(1.5)
+    (after,) = scorer(network, KINDS).surprisals([codes])
+    assert np.abs(after[0] - whole(network, codes, KINDS[0])).max() < 1e-4
+    assert np.abs(after - before).max() > 1e-3
+
+
+def test_without_numba_torch_scores_and_that_is_said(monkeypatch, capsys) -> None:
+    network = small_network(labels=LABELS)
+    assert isinstance(scorer(network, KINDS), NumbaScorer)
+    for cached in (choice._numba_failure, choice._say_once):
+        cached.cache_clear()
+    monkeypatch.setitem(sys.modules, "wavegen.engines.numba_scorer", None)
+    try:
+        assert isinstance(scorer(network, KINDS), TorchScorer)
+        assert isinstance(scorer(network, KINDS), TorchScorer)
+    finally:
+        for cached in (choice._numba_failure, choice._say_once):
+            cached.cache_clear()
+    assert capsys.readouterr().err.count("scoring more slowly with torch: numba cannot run") == 1
 
 
 @pytest.fixture
@@ -82,7 +161,6 @@ def test_files_are_scored_in_their_order_and_bad_ones_named(folder, monkeypatch,
     """Read ahead together, or alone block by block: it makes no difference."""
     monkeypatch.setattr(scoring, "_LONG", long)
     monkeypatch.setattr(scoring, "_AHEAD", 1000)
-    monkeypatch.setattr(scoring, "_CHUNK", 100)
     network = small_network(labels=LABELS)
     sources = find_sources([folder / "3.wav", folder])
     seen = []

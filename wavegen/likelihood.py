@@ -5,7 +5,8 @@ sample of a corpus are total bits over total samples, never a mean of means.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -13,13 +14,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from wavegen import labels as labelling
-from wavegen import mulaw
-from wavegen.engines.prefill import fill_queues
+from wavegen import mulaw, windows
+from wavegen.engines.choice import compiled_scorer_runs
 from wavegen.labels import Labels
 from wavegen.wavenet import WaveNet
 
-# Samples predicted at a time: their gates are a hundred megabytes.
+# Samples predicted at a time by torch: their gates are a hundred megabytes.
 _CHUNK = 16384
+# Samples of a long recording read at a time.
+_BLOCK = 1 << 18
 
 
 def surprisal(network: WaveNet, inputs: Tensor, targets: Tensor, labels: Tensor | None) -> Tensor:
@@ -39,86 +42,93 @@ def surprisal(network: WaveNet, inputs: Tensor, targets: Tensor, labels: Tensor 
     return nats.double() / math.log(2)
 
 
-class Scorer:
-    """Goes through recordings side by side and says how many bits each sample takes.
+class Scorer(Protocol):
+    """Bits of recordings under each of K labels."""
 
-    Every block keeps the last of its inputs, as in generating: nothing is computed twice
-    however a recording is cut into chunks, and memory does not grow with its length.
+    def surprisals(self, recordings: Sequence[np.ndarray], context: int = 0) -> list[np.ndarray]:
+        """Bits of every code of some recordings, int64 (time,): float64 (K, time) for each.
 
-    Args:
-        network: in evaluation mode.
-        labels: int64 (B, A) of the B recordings.
-    """
-
-    @torch.inference_mode()
-    def __init__(self, network: WaveNet, labels: Tensor) -> None:
-        self._network = network
-        self._bias = network.conditioning(labels.to(network.output.weight.device))
-        self._past = [ring.clone() for ring in fill_queues(network, self._bias, None)]
-        self._newest = torch.full((labels.shape[0], 1), network.start_symbol)
-
-    @torch.inference_mode()
-    def surprisal(self, codes: np.ndarray) -> np.ndarray:
-        """Bits of the next codes, int64 (B', T): float64 (B', T).
-
-        B' may be less than B: the recordings beyond have ended.
+        The first `context` codes of each are heard, but not scored: they are all that came
+        before, or more than H.
         """
-        rows, count = codes.shape
-        if rows < self._bias.shape[0]:
-            self._bias, self._newest = self._bias[:rows], self._newest[:rows]
-            self._past = [ring[:, :rows] for ring in self._past]
-        targets = torch.from_numpy(codes)
-        inputs = torch.cat([self._newest, targets[:, :-1]], dim=1)
-        self._newest = targets[:, -1:]
-        device = self._bias.device
-        past = self._network.activations(inputs.to(device), self._bias, self._past)
-        logits = self._network.head(torch.cat([gate for _, gate in past], dim=-1))
-        nats = F.cross_entropy(
-            logits.flatten(0, 1).float(), targets.t().flatten().to(device), reduction="none"
-        )
-        return (nats.double() / math.log(2)).view(count, rows).t().cpu().numpy()
+        ...
 
 
-def surprisals(
-    network: WaveNet,
-    recordings: Sequence[np.ndarray],
-    kinds: Sequence[Labels],
-    chunk: int = _CHUNK,
-) -> list[np.ndarray]:
-    """Bits of every sample of some recordings, each under several labels, in one batch.
+def scorer(network: WaveNet, kinds: Sequence[Labels]) -> Scorer:
+    """What scores under K labels fastest where a network lies; its weights are read now.
 
     Args:
         network: in evaluation mode.
-        recordings: int64 codes (time,) each, best of about one length.
         kinds: K times attribute -> class; unspecified where left out.
-        chunk: samples predicted at a time, of all recordings together; changes the memory
-            and not the result (up to float32 rounding of logits, 1e-6 relative).
-
-    Returns:
-        float64 (K, time) for each recording.
 
     Raises:
         LabelError: an unknown attribute or class.
     """
     ids = label_ids(network, kinds)
-    # The longest first, so that those still going on are the first rows.
-    order = sorted(range(len(recordings)), key=lambda number: -len(recordings[number]))
-    scorer = Scorer(network, ids.repeat(len(order), 1))
-    bits = [np.empty((len(ids), len(recording))) for recording in recordings]
-    start, longest = 0, len(recordings[order[0]])
-    while start < longest:
-        going = [number for number in order if len(recordings[number]) > start]
-        stop = min(longest, start + max(1, chunk // (len(going) * len(ids))))
-        codes = np.zeros((len(going), len(ids), stop - start), dtype=np.int64)
-        for row, number in enumerate(going):
-            part = recordings[number][start:stop]
-            codes[row, :, : len(part)] = part
-        taken = scorer.surprisal(codes.reshape(-1, stop - start)).reshape(codes.shape)
-        for row, number in enumerate(going):
-            part = bits[number][:, start:stop]
-            part[:] = taken[row, :, : part.shape[1]]
-        start = stop
-    return bits
+    if network.output.weight.device.type == "cpu" and compiled_scorer_runs():
+        from wavegen.engines.numba_scorer import NumbaScorer
+
+        return NumbaScorer(network, ids)
+    return TorchScorer(network, ids)
+
+
+class TorchScorer:
+    """`Scorer` on any device; the batch changes its rounding (float32) and nothing else.
+
+    Args:
+        network: in evaluation mode.
+        labels: int64 (K, A).
+        chunk: samples predicted at a time, of all recordings together.
+    """
+
+    def __init__(self, network: WaveNet, labels: Tensor, chunk: int = _CHUNK) -> None:
+        self._network = network
+        self._labels = labels.to(network.output.weight.device)
+        self._chunk = chunk
+
+    @torch.inference_mode()
+    def surprisals(self, recordings: Sequence[np.ndarray], context: int = 0) -> list[np.ndarray]:
+        """See `Scorer`."""
+        kinds, history = len(self._labels), self._network.history
+        bits = [np.empty((kinds, len(each) - context)) for each in recordings]
+        pieces = [
+            (number, begin, min(begin + self._chunk, len(recording)))
+            for number, recording in enumerate(recordings)
+            for begin in range(context, len(recording), self._chunk)
+        ]
+        pieces.sort(key=lambda piece: piece[1] - piece[2])
+        while pieces:
+            time = pieces[0][2] - pieces[0][1]
+            together = max(1, self._chunk // (time * kinds))
+            part, pieces = pieces[:together], pieces[together:]
+            rows = [self._window(recordings[number], begin, end) for number, begin, end in part]
+            stacked = windows.stack(rows, history)
+            inputs, targets = (
+                torch.from_numpy(each).to(self._labels.device).repeat_interleave(kinds, 0)
+                for each in stacked
+            )
+            taken = surprisal(self._network, inputs, targets, self._labels.repeat(len(part), 1))
+            of_pieces = taken.view(len(part), kinds, time).cpu().numpy()
+            for row, (number, begin, end) in zip(of_pieces, part, strict=True):
+                bits[number][:, begin - context : end - context] = row[:, : end - begin]
+        return bits
+
+    def _window(self, codes: np.ndarray, begin: int, end: int) -> np.ndarray:
+        first = begin - self._network.history - 1
+        before = np.full(max(-first, 0), self._network.start_symbol)
+        return np.concatenate([before, codes[max(first, 0) : end]])
+
+
+def in_blocks(
+    scorer: Scorer, network: WaveNet, blocks: Iterable[np.ndarray]
+) -> Iterator[np.ndarray]:
+    """Score one recording that comes in blocks of codes, int64 (time,): (K, time) for each."""
+    heard = np.empty(0, dtype=np.int64)
+    for block in blocks:
+        codes = np.concatenate([heard, block])
+        (bits,) = scorer.surprisals([codes], len(heard))
+        yield bits
+        heard = codes[-network.history - 1 :]
 
 
 def label_ids(network: WaveNet, kinds: Sequence[Labels]) -> Tensor:
@@ -128,27 +138,27 @@ def label_ids(network: WaveNet, kinds: Sequence[Labels]) -> Tensor:
 
 
 def recording_bits(
-    network: WaveNet, waveform: np.ndarray, labels: Labels | None = None, chunk: int = _CHUNK
+    network: WaveNet, waveform: np.ndarray, labels: Labels | None = None, block: int = _BLOCK
 ) -> float:
     """Total bits of one recording, in memory that does not grow with its length.
 
     Args:
         network: in evaluation mode.
-        waveform: (time,) at the network's sample rate.
+        waveform: (time,) at the network's sample rate; it may be memory-mapped.
         labels: attribute -> class; unspecified where left out.
-        chunk: as in `surprisals`.
+        block: samples read at a time; changes the memory and not the result.
 
     Raises:
         LabelError: an unknown attribute or class.
     """
-    config = network.config
-    scorer = Scorer(network, label_ids(network, [labels or {}]))
-    total = 0.0
-    for start in range(0, len(waveform), chunk):
-        part = np.asarray(waveform[start : start + chunk])
-        codes = mulaw.encode(part, config.quantization_channels)
-        total += float(scorer.surprisal(codes[None]).sum())
-    return total
+    codes = (
+        mulaw.encode(
+            np.asarray(waveform[start : start + block]), network.config.quantization_channels
+        )
+        for start in range(0, len(waveform), block)
+    )
+    blocks = in_blocks(scorer(network, [labels or {}]), network, codes)
+    return float(sum(bits.sum() for bits in blocks))
 
 
 def order0_entropy(waveforms: Sequence[np.ndarray], quantization_channels: int) -> float:

@@ -18,17 +18,13 @@ from wavegen.clips import find_clips
 from wavegen.errors import AudioFileError, ConfigError, DataError
 from wavegen.folders import audio_files
 from wavegen.labels import Labels
-from wavegen.likelihood import Scorer, label_ids, surprisals
+from wavegen.likelihood import Scorer, in_blocks, scorer
 from wavegen.wavenet import WaveNet
 
 # Samples of a recording from which it is read block after block.
 _LONG = 1 << 18
 # Samples, times the labels they are scored under, that are read before they are scored.
 _AHEAD = 1 << 20
-# Samples predicted at a time of a long recording, under all labels together.
-_CHUNK = 16384
-# Rows of a batch, a row being a recording under one set of labels.
-_ROWS = 64
 
 
 @dataclass(frozen=True)
@@ -138,141 +134,125 @@ def score(
     """
     network = model if isinstance(model, WaveNet) else load_model(model)
     kinds = [labels or {}] if labels is None or isinstance(labels, Mapping) else labels
-    label_ids(network, kinds)  # a mistake shows before anything is read
-    return _scores(network, find_sources(paths), kinds, keep, progress)
-
-
-def _scores(
-    network: WaveNet,
-    sources: Sequence[Source],
-    kinds: Sequence[Labels],
-    keep: bool,
-    progress: Callable[[int], object],
-) -> Iterator[Score]:
-    rate = network.config.sample_rate
-    waiting: list[_Read] = []
-    ahead = 0
-    for source in sources:
-        size = 0
-        try:
-            if source.error:
-                raise AudioFileError(source.error)
-            file_rate = audio.probe(source.path).sample_rate
-            blocks = audio.blocks(source.path, rate)
-            first = []
-            for block in blocks:
-                first.append(block)
-                size += len(block)
-                if size > _LONG:
-                    break
-            if size <= _LONG:
-                waiting.append(_Read(source, np.concatenate(first), file_rate))
-                ahead += size * len(kinds)
-        except AudioFileError as error:
-            size = 0
-            waiting.append(_Read(source, error=_reason(source, error)))
-        if ahead > _AHEAD or size > _LONG:
-            yield from _side_by_side(network, waiting, kinds, keep, progress)
-            waiting, ahead = [], 0
-        if size > _LONG:
-            long = _Long(source, chain(first, blocks), file_rate)
-            yield _alone(network, long, kinds, keep, progress)
-    yield from _side_by_side(network, waiting, kinds, keep, progress)
+    scoring = _Scoring(network, scorer(network, kinds), len(kinds), keep, progress)
+    return scoring.scores(find_sources(paths))
 
 
 @dataclass(frozen=True)
-class _Read:
+class _Opened:
+    """A file, its waveform in blocks (time,), or why it could not be read."""
+
     source: Source
-    waveform: np.ndarray | None = None
     file_rate: int = 0
+    blocks: Iterable[np.ndarray] = ()
     error: str = ""
 
 
 @dataclass(frozen=True)
-class _Long:
-    source: Source
-    blocks: Iterable[np.ndarray]
-    file_rate: int
+class _Scoring:
+    network: WaveNet
+    scorer: Scorer
+    kinds: int
+    keep: bool
+    progress: Callable[[int], object]
+
+    def scores(self, sources: Sequence[Source]) -> Iterator[Score]:
+        waiting: list[_Opened] = []
+        ahead = 0
+        for source in sources:
+            opened, size = _open(source, self.network.config.sample_rate)
+            if size <= _LONG:
+                waiting.append(opened)
+                ahead += size * self.kinds
+            if ahead > _AHEAD or size > _LONG:
+                yield from self._together(waiting)
+                waiting, ahead = [], 0
+            if size > _LONG:
+                yield self._alone(opened)
+        yield from self._together(waiting)
+
+    def _together(self, waiting: Sequence[_Opened]) -> Iterator[Score]:
+        """Score short recordings side by side."""
+        waves = [np.concatenate(list(each.blocks)) for each in waiting if not each.error]
+        codes = [self._encode(wave) for wave in waves]
+        scored = zip(waves, codes, self.scorer.surprisals(codes), strict=True)
+        for each in waiting:
+            if each.error:
+                yield Score(each.source, error=each.error)
+                continue
+            wave, recording, bits = next(scored)
+            self.progress(len(wave))
+            yield self._score(each, bits.sum(axis=1), self._histogram(recording), [wave], [bits])
+
+    def _alone(self, opened: _Opened) -> Score:
+        """Score a long recording block after block."""
+        totals, histogram = np.zeros(self.kinds), self._histogram(np.empty(0, np.int64))
+        waves: list[np.ndarray] = []
+        kept: list[np.ndarray] = []
+
+        def blocks() -> Iterator[np.ndarray]:
+            for wave in opened.blocks:
+                codes = self._encode(wave)
+                histogram[:] += self._histogram(codes)
+                if self.keep:
+                    waves.append(wave)
+                yield codes
+
+        try:
+            for bits in in_blocks(self.scorer, self.network, blocks()):
+                totals += bits.sum(axis=1)
+                if self.keep:
+                    kept.append(bits)
+                self.progress(bits.shape[1])
+        except AudioFileError as error:
+            return Score(opened.source, error=_reason(opened.source, error))
+        return self._score(opened, totals, histogram, waves, kept)
+
+    def _score(
+        self,
+        opened: _Opened,
+        bits: np.ndarray,
+        histogram: np.ndarray,
+        waves: Sequence[np.ndarray],
+        kept: Sequence[np.ndarray],
+    ) -> Score:
+        samples = int(histogram.sum())
+        return Score(
+            opened.source,
+            samples,
+            samples / self.network.config.sample_rate,
+            bits,
+            histogram,
+            opened.file_rate,
+            np.concatenate(kept, axis=1) if self.keep else None,
+            np.concatenate(waves) if self.keep else None,
+        )
+
+    def _encode(self, wave: np.ndarray) -> np.ndarray:
+        return mulaw.encode(wave, self.network.config.quantization_channels)
+
+    def _histogram(self, codes: np.ndarray) -> np.ndarray:
+        return np.bincount(codes, minlength=self.network.config.quantization_channels)
+
+
+def _open(source: Source, sample_rate: int) -> tuple[_Opened, int]:
+    """A file whose beginning is read, and how much: all of it up to `_LONG` samples."""
+    if source.error:
+        return _Opened(source, error=source.error), 0
+    first: list[np.ndarray] = []
+    size = 0
+    try:
+        file_rate = audio.probe(source.path).sample_rate
+        blocks = audio.blocks(source.path, sample_rate)
+        for block in blocks:
+            first.append(block)
+            size += len(block)
+            if size > _LONG:
+                return _Opened(source, file_rate, chain(first, blocks)), size
+    except AudioFileError as error:
+        return _Opened(source, error=_reason(source, error)), 0
+    return _Opened(source, file_rate, first), size
 
 
 def _reason(source: Source, error: AudioFileError) -> str:
     return str(error).removeprefix(f"{display(source.path)}: ")
-
-
-def _side_by_side(
-    network: WaveNet,
-    waiting: Sequence[_Read],
-    kinds: Sequence[Labels],
-    keep: bool,
-    progress: Callable[[int], object],
-) -> Iterator[Score]:
-    """Score what was read, recordings of about one length together."""
-    config = network.config
-    codes = {
-        number: mulaw.encode(read.waveform, config.quantization_channels)
-        for number, read in enumerate(waiting)
-        if read.waveform is not None
-    }
-    bits: dict[int, np.ndarray] = {}
-    together = max(1, _ROWS // len(kinds))
-    order = sorted(codes, key=lambda number: len(codes[number]))
-    for begin in range(0, len(order), together):
-        part = order[begin : begin + together]
-        scored = surprisals(network, [codes[number] for number in part], kinds)
-        bits.update(zip(part, scored, strict=True))
-        progress(sum(len(codes[number]) for number in part))
-    for number, read in enumerate(waiting):
-        if read.waveform is None:
-            yield Score(read.source, error=read.error)
-            continue
-        yield Score(
-            read.source,
-            len(read.waveform),
-            len(read.waveform) / config.sample_rate,
-            bits[number].sum(axis=1),
-            np.bincount(codes[number], minlength=config.quantization_channels),
-            read.file_rate,
-            bits[number] if keep else None,
-            read.waveform if keep else None,
-        )
-
-
-def _alone(
-    network: WaveNet,
-    long: _Long,
-    kinds: Sequence[Labels],
-    keep: bool,
-    progress: Callable[[int], object],
-) -> Score:
-    """Score one recording block after block."""
-    config = network.config
-    scorer = Scorer(network, label_ids(network, kinds))
-    totals, histogram = np.zeros(len(kinds)), np.zeros(config.quantization_channels, np.int64)
-    kept: list[np.ndarray] = []
-    heard: list[np.ndarray] = []
-    step = max(1, _CHUNK // len(kinds))
-    try:
-        for block in long.blocks:
-            for begin in range(0, len(block), step):
-                part = block[begin : begin + step]
-                codes = mulaw.encode(part, config.quantization_channels)
-                bits = scorer.surprisal(np.tile(codes, (len(kinds), 1)))
-                totals += bits.sum(axis=1)
-                histogram += np.bincount(codes, minlength=config.quantization_channels)
-                if keep:
-                    kept.append(bits)
-                    heard.append(part)
-                progress(len(part))
-    except AudioFileError as error:
-        return Score(long.source, error=_reason(long.source, error))
-    samples = int(histogram.sum())
-    return Score(
-        long.source,
-        samples,
-        samples / config.sample_rate,
-        totals,
-        histogram,
-        long.file_rate,
-        np.concatenate(kept, axis=1) if keep else None,
-        np.concatenate(heard) if keep else None,
-    )

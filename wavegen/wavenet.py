@@ -124,16 +124,11 @@ class WaveNet(nn.Module):
         gates = [gate[-time:] for _, gate in self.activations(inputs, bias)]
         return self.head(torch.cat(gates, dim=-1)).transpose(0, 1)
 
-    def activations(
-        self, inputs: Tensor, bias: Tensor, past: list[Tensor] | None = None
-    ) -> Iterator[tuple[Tensor, Tensor]]:
+    def activations(self, inputs: Tensor, bias: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Run the blocks over inputs (B, N), N >= H, and yield each one's input and gate.
 
         Both are (time, B, C) and lose (kernel_size - 1) * dilation steps of time at
         every block: only windows full of real inputs are computed.
-
-        With `past`, the last (kernel_size - 1) * dilation inputs (time, B, C) of every
-        block before these, nothing is lost, and N may be 1; it is moved on to the end.
         """
         # Time goes first so that the taps of a convolution are plain slices of memory.
         stream = self.embedding(inputs.t())
@@ -142,10 +137,6 @@ class WaveNet(nn.Module):
             dtype = torch.get_autocast_dtype(stream.device.type)
             stream, bias = stream.to(dtype), bias.to(dtype)
         for layer, block in enumerate(self.blocks):
-            if past is not None:
-                stream = torch.cat([past[layer], stream])
-                # A copy: a view would keep all of the stream.
-                past[layer] = stream[-past[layer].shape[0] :].clone()
             gate = block.gate(block.taps(stream), bias[:, 0, layer])
             yield stream, gate
             stream = block.residual(stream[-gate.shape[0] :], gate)

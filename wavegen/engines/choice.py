@@ -51,14 +51,27 @@ def choose(network: WaveNet, name: str = "auto", precision: str = "float32") -> 
     return TorchQueue(network)
 
 
+def compiled_scorer_runs() -> bool:
+    """Whether known codes are scored by compiled code here; says once why not."""
+    failure = _numba_failure(None)
+    if failure is not None:
+        _say_once(f"wavegen: scoring more slowly with torch: numba cannot run ({failure})")
+    return failure is None
+
+
 @cache
-def _numba_failure(precision: str) -> str | None:
-    """Why the engine of the CPU cannot run; None if it can."""
+def _numba_failure(precision: str | None) -> str | None:
+    """Why the engine of the CPU, or the scorer, cannot run; None if it can."""
     try:
         with _waiting("preparing the compiled engine"):
-            from wavegen.engines.numba_cpu import compile_kernel
+            if precision is None:
+                from wavegen.engines.numba_scorer import compile_scorer
 
-            compile_kernel(precision)
+                compile_scorer()
+            else:
+                from wavegen.engines.numba_cpu import compile_kernel
+
+                compile_kernel(precision)
     except Exception as error:  # whatever it is, the other engine still runs
         return " ".join(f"{type(error).__name__}: {error}".split())[:200]
     return None

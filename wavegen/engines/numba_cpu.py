@@ -1,13 +1,7 @@
 """The engine of the CPU: one compiled loop over time, for each core its share of the streams."""
 
-import math
-import mmap
-import pickle
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from itertools import accumulate, pairwise
 from threading import Barrier
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,21 +9,14 @@ from torch import Tensor
 
 from wavegen.config import WaveNetConfig
 from wavegen.engines import numba_kernel
+from wavegen.engines.numba_cache import FAILURES
 from wavegen.engines.numba_draw import How
-from wavegen.engines.numba_kernel import AHEAD, Member, Packed, Team
-from wavegen.engines.numba_vectors import LANES, TILES, UNIT
-from wavegen.engines.precision import PRECISIONS, products, quantise, rounded
+from wavegen.engines.numba_kernel import Member, Team
+from wavegen.engines.numba_packing import Packed, array, members_of_a_team, pack, padded
+from wavegen.engines.precision import rounded
 from wavegen.engines.prefill import fill_queues
 from wavegen.sampling import Sampling
 from wavegen.wavenet import WaveNet
-
-_HUGE_PAGE = 1 << 21
-# Threads that share the work of one stream, where there are more threads than streams:
-# beyond two nothing has been measured.
-_MOST_MEMBERS = 2
-# Bytes of weights from which that pays: what no longer fits the L2 cache of one core.
-# Below it the forty meetings of a sample cost as much as is saved.
-_WORTH_SHARING = 2 << 20
 
 
 class NumbaCPU:
@@ -90,7 +77,7 @@ class NumbaCPU:
         threads = self._threads or torch.get_num_threads()
         members = members_of_a_team(network, self._precision, threads // count)
         # Packed here and not earlier: weights loaded or swapped since are never missed.
-        shares = _pack(self.network, self._precision, members)
+        shares = pack(self.network, self._precision, members)
         teams = min(threads // members, count)
         self._work = []
         for streams in np.array_split(np.arange(count), teams):
@@ -152,8 +139,7 @@ def compile_kernel(precision: str) -> None:
     noise = torch.full((1, 1), 0.5, dtype=torch.float64)
     try:
         engine.generate(noise)
-    except (OSError, EOFError, pickle.UnpicklingError):
-        # The disk is full, or what was kept is damaged.
+    except FAILURES:
         numba_kernel.keep_nothing()
         engine.generate(noise)
 
@@ -164,79 +150,6 @@ def _checked(codes: Tensor, network: WaveNet) -> np.ndarray:
     if array.size and not (array.min() >= 0 and array.max() < network.start_symbol):
         raise IndexError(f"codes must be from 0 to {network.start_symbol - 1}")
     return array
-
-
-def members_of_a_team(network: WaveNet, precision: str, threads: int) -> int:
-    """Threads that share the work of a stream, of so many that it could have."""
-    config = network.config
-    channels = (config.residual_channels, config.gate_channels // 2, config.skip_channels)
-    if max(channels) <= UNIT:
-        return 1  # there is nothing to share
-    size = sum(weight.numel() for weight, _ in products(network)) * PRECISIONS[precision]
-    return max(1, min(threads, _MOST_MEMBERS)) if size >= _WORTH_SHARING else 1
-
-
-def _pack(network: WaveNet, precision: str, members: int) -> list[Packed]:
-    """The network as each member of a team reads it, from what its weights are now."""
-    config = network.config
-    widths = {
-        "residual": _whole(config.residual_channels),
-        "gate": _whole(config.gate_channels // 2),
-        "skip": _whole(config.skip_channels),
-        "output": _whole(config.quantization_channels),
-    }
-    columns = {
-        kind: UNIT * (np.arange(members + 1) * (width // UNIT) // members)
-        for kind, width in widths.items()
-    }
-    weights: list[list[np.ndarray]] = [[] for _ in range(members)]
-    scales: list[list[np.ndarray]] = [[np.empty(0, np.float32)] for _ in range(members)]
-    for weight, kind in products(network):
-        stored, scale = quantise(weight, precision)
-        halves = 2 if kind == "gate" else 1
-        half, inputs = stored.shape[0] // halves, stored.shape[1]
-        matrix = np.zeros((_whole(inputs), halves, widths[kind]), stored.dtype)
-        matrix[:inputs, :, :half] = stored.T.reshape(inputs, halves, half)
-        scale = _padded(scale.reshape(halves, half))
-        for member, (begin, end) in enumerate(pairwise(columns[kind])):
-            weights[member] += _tiles(matrix[:, :, begin:end].reshape(len(matrix), -1))
-            if precision == "int8":
-                scales[member].append(scale[:, begin:end].ravel())
-    # The last block has none; without it a single block would leave nothing to stack.
-    none = torch.zeros(config.residual_channels)
-    residual_biases = [
-        _array(none if block.projection is None else block.projection.bias)
-        for block in network.blocks
-    ]
-    rings = [(config.kernel_size - 1) * dilation for dilation in config.dilations]
-    common: dict[str, Any] = {
-        "embedding": _padded(_array(network.embedding.weight)),
-        "residual_bias": _padded(np.stack(residual_biases)),
-        "skip_bias": _padded(_array(network.skip.bias)),
-        "hidden_bias": _padded(_array(network.hidden.bias)),
-        "output_bias": _padded(_array(network.output.bias)),
-        "dilations": np.array(config.dilations),
-        "rings": np.array([0, *accumulate(rings)]),
-        "aheads": np.array([0, *accumulate(math.gcd(AHEAD, each) for each in config.dilations)]),
-        "codes": config.quantization_channels,
-    }
-    packed = []
-    for member in range(members):
-        own = np.array([columns[kind][member : member + 2] for kind in widths])
-        gates = 2 * (own[1, 1] - own[1, 0])
-        past = (
-            (config.kernel_size - 1) * gates * np.array([widths["residual"], precision == "int8"])
-        )
-        packed.append(
-            Packed(
-                weights=in_huge_pages(weights[member]),
-                scales=np.concatenate(scales[member]),
-                past=np.arange(config.layers + 1)[:, None] * past,
-                columns=own,
-                **common,
-            )
-        )
-    return packed
 
 
 def _team(shares: list[Packed], newest: np.ndarray, queues: np.ndarray) -> Team:
@@ -263,59 +176,13 @@ def _member(packed: Packed, bias: np.ndarray, number: int) -> Member:
     return Member(number, np.ascontiguousarray(own), ahead, np.zeros(1, np.int64))
 
 
-def _tiles(matrix: np.ndarray) -> list[np.ndarray]:
-    """A matrix (inputs, outputs) as the tiles that `numba_kernel` reads one after another."""
-    tiles, begin = [], 0
-    while vectors := (matrix.shape[1] - begin) // LANES:
-        vectors = next(each for each in TILES if each <= vectors)
-        tile = matrix[:, begin : begin + vectors * LANES]
-        if matrix.dtype == np.uint16 and vectors > 1:
-            # One vector in the lower and the next in the upper halves of 32-bit words.
-            tile = tile.reshape(len(tile), vectors // 2, 2, LANES).swapaxes(2, 3)
-        tiles.append(tile.ravel())
-        begin += vectors * LANES
-    return tiles
-
-
-def in_huge_pages(parts: list[np.ndarray]) -> np.ndarray:
-    """The parts one after another, in huge pages where the system has them.
-
-    All weights are read for every sample: in ordinary pages most of the time that an L2
-    cache takes to deliver them is spent on finding the pages (measured: 80 against 150 GB/s).
-    """
-    count, dtype = sum(part.size for part in parts), parts[0].dtype
-    size = -(-count * dtype.itemsize // _HUGE_PAGE) * _HUGE_PAGE
-    memory = mmap.mmap(-1, size + _HUGE_PAGE)
-    if hasattr(mmap, "MADV_HUGEPAGE"):
-        with suppress(OSError):  # a kernel without them
-            memory.madvise(mmap.MADV_HUGEPAGE)
-    whole = np.frombuffer(memory, np.uint8)
-    begin = -whole.ctypes.data % _HUGE_PAGE
-    return np.concatenate(parts, out=whole[begin : begin + size].view(dtype)[:count])
-
-
 def _queues_of(filled: list[list[Tensor]]) -> np.ndarray:
     """Rings (time, B, R) of each set of rows and layer as one (slots, rows, R)."""
     sets = [torch.cat(rings) for rings in filled]
-    return _padded(_array(torch.cat(sets, dim=1)))
+    return padded(array(torch.cat(sets, dim=1)))
 
 
 def _bias_of(sets: list[Tensor]) -> np.ndarray:
     """Biases (B, 1, L, G) of each set of rows as one (L, rows, 2, gate)."""
-    bias = _array(torch.cat(sets)[:, 0].transpose(0, 1))
-    return _padded(bias.reshape(*bias.shape[:2], 2, -1))
-
-
-def _array(tensor: Tensor) -> np.ndarray:
-    return tensor.detach().to("cpu", torch.float32).numpy()
-
-
-def _whole(channels: int) -> int:
-    return -(-channels // UNIT) * UNIT
-
-
-def _padded(array: np.ndarray) -> np.ndarray:
-    """A contiguous copy with its last dimension padded with zeros to a multiple of UNIT."""
-    padded = np.zeros((*array.shape[:-1], _whole(array.shape[-1])), array.dtype)
-    padded[..., : array.shape[-1]] = array
-    return padded
+    bias = array(torch.cat(sets)[:, 0].transpose(0, 1))
+    return padded(bias.reshape(*bias.shape[:2], 2, -1))

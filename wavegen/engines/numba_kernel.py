@@ -3,58 +3,26 @@
 One call generates a whole chunk with no Python and no allocation per sample.
 """
 
-import hashlib
-import os
-import stat
-import tempfile
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 
 from wavegen.engines import numba_draw, numba_vectors
+from wavegen.engines.numba_cache import digest, kept, not_kept
 from wavegen.engines.numba_draw import draw
 from wavegen.engines.numba_vectors import (
-    OPTIONS,
-    exp32,
+    gated,
     helper,
     multiply,
     publish,
     published,
+    rectify,
     yield_core,
 )
 
-# Steps for which the earlier taps of a layer are worked out at once, if its dilation is
-# a multiple.
-AHEAD = 8
 # Looks at the others' arrival before a core is offered to other threads: about the time
 # of one sample, so that it happens only where there are fewer cores than threads.
 _PATIENCE = 10_000
-
-
-class Packed(NamedTuple):
-    """A network as a member of a team reads it: its columns of every product.
-
-    All channels are padded to multiples of UNIT. First come the earlier taps of all layers,
-    read once in AHEAD samples where the dilation allows; then what is read from front to
-    back for every sample.
-    """
-
-    weights: np.ndarray  # float32, uint16 (bfloat16) or int8, tile after tile
-    scales: np.ndarray  # float32, one for each output of each product; for int8 only
-    embedding: np.ndarray  # float32 (Q + 1, R)
-    residual_bias: np.ndarray  # float32 (L, R)
-    skip_bias: np.ndarray  # float32 (S,)
-    hidden_bias: np.ndarray  # float32 (S,)
-    output_bias: np.ndarray  # float32 (Q,), padded
-    dilations: np.ndarray  # int64 (L,)
-    rings: np.ndarray  # int64 (L + 1,): first slot of each layer's ring
-    aheads: np.ndarray  # int64 (L + 1,): first slot of each layer's steps in `Member.ahead`
-    past: np.ndarray  # int64 (L + 1, 2): where weights and scales of its earlier taps begin
-    columns: np.ndarray  # int64 (4, 2), from and to: of residual, gate, skip, output channels
-    codes: int  # Q, without padding
 
 
 class Team(NamedTuple):
@@ -77,21 +45,6 @@ class Member(NamedTuple):
     bias: np.ndarray  # float32 (L, rows, 2 * gate), its columns of both halves
     ahead: np.ndarray  # float32 (steps, rows, 2 * gate): sums without the newest tap
     time: np.ndarray  # int64 (1,): steps taken
-
-
-@helper
-def _gated(total, channels, out):
-    """out = tanh * sigmoid of the two halves of `total`."""
-    bound = np.float32(40)
-    signals, gates = total[:channels], total[channels:]
-    for i in range(channels):
-        # Both written with exponentials share one division.
-        signal = min(max(signals[i], -np.float32(10)), np.float32(10))
-        gate = min(max(gates[i], -bound), bound)
-        u = exp32(np.float32(-2) * signal)
-        v = exp32(-gate)
-        one = np.float32(1)
-        out[i] = (one - u) / ((one + u) * (one + v))
 
 
 @helper
@@ -160,7 +113,7 @@ def _run(packed, team, member, how, noise, codes, logits):
             # The others may still add the gates of the layer before to their sums.
             gates = team.gates[layer % 2]
             for row in range(rows):
-                _gated(total[row], own_gates, gates[row, g0:g1])
+                gated(total[row], own_gates, gates[row, g0:g1])
             _arrive(team, member)
             _wait(team, member)
             queues[begin + place, :, r0:r1] = stream[:, r0:r1]
@@ -170,11 +123,11 @@ def _run(packed, team, member, how, noise, codes, logits):
                 multiply(packed, cursor, stream, r0, residual, r1 - r0, gates, 0, gate, rows)
                 _arrive(team, member)
             multiply(packed, cursor, sums, s0, skip, s1 - s0, gates, 0, gate, rows)
-        _rectify(sums, s0, s1)
+        rectify(sums, s0, s1)
         _arrive(team, member)
         _wait(team, member)
         multiply(packed, cursor, hidden, s0, skip, s1 - s0, sums, 0, skip, rows)
-        _rectify(hidden, s0, s1)
+        rectify(hidden, s0, s1)
         _arrive(team, member)
         _wait(team, member)
         multiply(packed, cursor, out, q0, outputs, q1 - q0, hidden, 0, skip, rows)
@@ -196,50 +149,14 @@ def _run(packed, team, member, how, noise, codes, logits):
         _wait(team, member)
 
 
-@helper
-def _rectify(array, begin, end):
-    for row in range(array.shape[0]):
-        for i in range(begin, end):
-            array[row, i] = max(array[row, i], np.float32(0))
-
-
-def _kept(function: Callable[..., Any]) -> Any:
-    """`function` compiled at its first call, and kept on disk for the next process."""
-    try:
-        return numba.njit(function, cache=True, **OPTIONS)
-    except RuntimeError:  # neither beside the code nor in the home can anything be written
-        before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, _temporary_folder()
-        try:
-            return numba.njit(function, cache=bool(numba.config.CACHE_DIR), **OPTIONS)
-        finally:
-            numba.config.CACHE_DIR = before
-
-
-def _temporary_folder() -> str:
-    """A folder that is ours alone, for what lies in it is run; "" if there is none."""
-    try:
-        folder = Path(tempfile.gettempdir()) / f"wavegen-numba-{os.getuid()}"
-        folder.mkdir(mode=0o700, exist_ok=True)
-        found = folder.lstat()
-    except (OSError, AttributeError):  # no such folder, or a system without user numbers
-        return ""
-    ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
-    return str(folder) if ours and not found.st_mode & 0o077 else ""
-
-
 def keep_nothing() -> None:
     """Compile for this process only."""
     global run
-    run = numba.njit(run.py_func, **OPTIONS)
+    run = not_kept(run)
 
 
 def _entry() -> Any:
-    # Numba keeps compiled code by the contents of this file and by what a function closes
-    # over: so that it is renewed when the other files change.
-    sources = "".join(
-        hashlib.sha256(Path(str(module.__file__)).read_bytes()).hexdigest()
-        for module in (numba_vectors, numba_draw)
-    )
+    sources = digest(numba_vectors, numba_draw)
 
     def run(packed, team, member, how, noise, codes, logits):
         """Take the streams of a team on, by drawing or by force.
@@ -258,7 +175,7 @@ def _entry() -> Any:
         if len(sources):
             _run(packed, team, member, how, noise, codes, logits)
 
-    return _kept(run)
+    return kept(run)
 
 
 run = _entry()

@@ -1,8 +1,9 @@
 """Vectors for the compiled engine: what Numba does not have.
 
 Nearly all of the time of a sample goes to one operation, rows of inputs times weights.
-`multiply` is that operation, in LLVM's vectors: the sums stay in registers, bfloat16 and
-int8 are widened on the way, and weights are read in the order in which they lie.
+`multiply` and `multiply_many` are that operation, in LLVM's vectors: the sums stay in
+registers, bfloat16 and int8 are widened on the way, and weights are read in the order in
+which they lie.
 
 A sum is always rounded in the same order, however many rows share a pass over the
 weights.
@@ -19,11 +20,12 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 _FEATURES = llvm.get_host_cpu_features()
-# float32 numbers in a vector register, and rows that share one read of the weights:
-# 8 accumulators a row must fit the registers beside the weights.
+# float32 numbers in a vector register.
 LANES = 16 if _FEATURES.get("avx512f") else 8 if _FEATURES.get("avx2") else 4
-_MOST_ROWS = 1 if LANES == 8 else 3
-# Sums that run side by side, to hide the latency of the multiply-add.
+# Vectors of sums that fit the registers beside weights and inputs.
+_SUMS = 8 if LANES == 8 else 24
+# Parts of a sum that run side by side, to hide the latency of the multiply-add where there
+# are few rows; all channels are a multiple of it.
 CHAINS = 2
 # Vectors of outputs that are summed side by side: the most that the rest of a row fills.
 TILES = (4, 2, 1)
@@ -39,8 +41,9 @@ helper = numba.njit(**OPTIONS)
 
 @intrinsic(prefer_literal=True)
 def _product(
-    typing, out, out_at, out_stride, x, x_at, x_stride, rows, w, w_at, scales, scales_at, inputs, V
-):
+    typing, out, out_at, out_stride, x, x_at, x_stride, rows, w, w_at, scales, scales_at, inputs,
+    V, chains,
+):  # fmt: skip
     """out[row, :] += x[row, :inputs] @ w for V vectors of outputs; all arrays flat.
 
     Args:
@@ -52,12 +55,14 @@ def _product(
         scales, scales_at: of each output, for int8.
         inputs: a multiple of CHAINS.
         V: a literal of TILES.
+        chains: a literal, parts of a sum that run side by side.
     """
     signature = types.none(
         out, types.intp, types.intp, x, types.intp, types.intp, types.intp, w, types.intp,
-        scales, types.intp, types.intp, V,
+        scales, types.intp, types.intp, V, chains,
     )  # fmt: skip
-    vectors, dtype = V.literal_value, w.dtype
+    vectors, side, dtype = V.literal_value, chains.literal_value, w.dtype
+    most_rows = _SUMS // (max(TILES) * side)
 
     def generate(context, builder, signature, arguments):
         def pointer(array: int, offset: Any) -> Any:
@@ -115,14 +120,14 @@ def _product(
         def some_rows(first: Any, count: int) -> None:
             zero = ir.Constant(vector, None)
             sums = [
-                [cgutils.alloca_once(builder, vector) for _ in range(CHAINS * vectors)]
+                [cgutils.alloca_once(builder, vector) for _ in range(side * vectors)]
                 for _ in range(count)
             ]
             for total in (total for row in sums for total in row):
                 builder.store(zero, total)
             places = [builder.add(first, index(row)) for row in range(count)]
-            with cgutils.for_range_slice(builder, index(0), inputs, index(CHAINS)) as (begin, _):
-                for step in range(CHAINS):
+            with cgutils.for_range_slice(builder, index(0), inputs, index(side)) as (begin, _):
+                for step in range(side):
                     entry = builder.add(begin, index(step))
                     loaded = weights(entry)
                     for row, place in enumerate(places):
@@ -147,12 +152,12 @@ def _product(
                         new = builder.fadd(chains[0], old)
                     builder.store(new, at(out, offset, vector), align=1)
 
-        rest = builder.srem(rows, index(_MOST_ROWS))
+        rest = builder.srem(rows, index(most_rows))
         whole = builder.sub(rows, rest)
-        groups = cgutils.for_range_slice(builder, index(0), whole, index(_MOST_ROWS))
+        groups = cgutils.for_range_slice(builder, index(0), whole, index(most_rows))
         with groups as (first, _):
-            some_rows(first, _MOST_ROWS)
-        for count in range(1, _MOST_ROWS):
+            some_rows(first, most_rows)
+        for count in range(1, most_rows):
             with builder.if_then(builder.icmp_signed("==", rest, index(count))):
                 some_rows(whole, count)
         return context.get_dummy_value()
@@ -160,11 +165,12 @@ def _product(
     return signature, generate
 
 
-@helper
-def multiply(packed, cursor, out, out_at, out_stride, outputs, x, x_at, inputs, rows):
-    """out[row] += x[row] @ the next product of `packed`; moves `cursor` behind it.
+def _multiplier(chains: int) -> Any:
+    """A function that multiplies rows by weights, with so many parts of a sum side by side.
 
-    Args:
+    out[row] += x[row] @ the next product of `packed`; moves `cursor` behind it.
+
+    Its arguments:
         packed: has `weights` and `scales`.
         cursor: int64 (2,): how far each is read.
         out: contiguous float32; row 0 begins at `out_at` in it, the next after `out_stride`.
@@ -173,33 +179,46 @@ def multiply(packed, cursor, out, out_at, out_stride, outputs, x, x_at, inputs, 
         inputs: channels of a row, a multiple of UNIT.
         rows: how many.
     """
-    place, scale = cursor[0], cursor[1]
-    w, scales = packed.weights, packed.scales
-    end = out_at + outputs
-    while out_at < end:
-        left = (end - out_at) // LANES
-        # As `TILES` says; the product needs it as a literal.
-        tile = 4 if left >= 4 else 2 if left >= 2 else 1
-        for first in range(0, inputs, _BLOCK):
-            part = min(_BLOCK, inputs - first)
-            at = x_at + first
-            if tile == 4:
-                _product(
-                    out, out_at, out_stride, x, at, inputs, rows, w, place, scales, scale, part, 4
-                )
-            elif tile == 2:
-                _product(
-                    out, out_at, out_stride, x, at, inputs, rows, w, place, scales, scale, part, 2
-                )
-            else:
-                _product(
-                    out, out_at, out_stride, x, at, inputs, rows, w, place, scales, scale, part, 1
-                )
-            place += part * tile * LANES
-        scale += tile * LANES
-        out_at += tile * LANES
-    cursor[0] = place
-    cursor[1] = scale
+
+    @helper
+    def multiply(packed, cursor, out, out_at, out_stride, outputs, x, x_at, inputs, rows):
+        place, scale = cursor[0], cursor[1]
+        w, scales = packed.weights, packed.scales
+        end = out_at + outputs
+        while out_at < end:
+            left = (end - out_at) // LANES
+            # As `TILES` says; the product needs it as a literal.
+            tile = 4 if left >= 4 else 2 if left >= 2 else 1
+            for first in range(0, inputs, _BLOCK):
+                part = min(_BLOCK, inputs - first)
+                at = x_at + first
+                if tile == 4:
+                    _product(
+                        out, out_at, out_stride, x, at, inputs, rows, w, place, scales, scale, part,
+                        4, chains,
+                    )  # fmt: skip
+                elif tile == 2:
+                    _product(
+                        out, out_at, out_stride, x, at, inputs, rows, w, place, scales, scale, part,
+                        2, chains,
+                    )  # fmt: skip
+                else:
+                    _product(
+                        out, out_at, out_stride, x, at, inputs, rows, w, place, scales, scale, part,
+                        1, chains,
+                    )  # fmt: skip
+                place += part * tile * LANES
+            scale += tile * LANES
+            out_at += tile * LANES
+        cursor[0] = place
+        cursor[1] = scale
+
+    return multiply
+
+
+# For few rows, and for many: the second is faster where a sum need not hide its own latency.
+multiply = _multiplier(CHAINS)
+multiply_many = _multiplier(1)
 
 
 @helper
@@ -228,6 +247,29 @@ def _as_float32(typing, bits):
         return builder.bitcast(arguments[0], ir.FloatType())
 
     return types.float32(types.int32), generate
+
+
+@helper
+def gated(total, channels, out):
+    """out = tanh * sigmoid of the two halves of `total`."""
+    bound = np.float32(40)
+    signals, gates = total[:channels], total[channels:]
+    for i in range(channels):
+        # Both written with exponentials share one division.
+        signal = min(max(signals[i], -np.float32(10)), np.float32(10))
+        gate = min(max(gates[i], -bound), bound)
+        u = exp32(np.float32(-2) * signal)
+        v = exp32(-gate)
+        one = np.float32(1)
+        out[i] = (one - u) / ((one + u) * (one + v))
+
+
+@helper
+def rectify(array, begin, end):
+    """Columns of an array (rows, channels), at least 0 from now on."""
+    for row in range(array.shape[0]):
+        for i in range(begin, end):
+            array[row, i] = max(array[row, i], np.float32(0))
 
 
 @helper
