@@ -21,6 +21,7 @@ import numba
 import numpy as np
 import torch
 from machine import machine
+from measure import NETWORKS, SAMPLE_RATE, best, matrix_rate
 
 from wavegen.config import WaveNetConfig
 from wavegen.engines import Engine
@@ -33,17 +34,6 @@ from wavegen.files import write_json
 from wavegen.sampling import Sampling, draw, stream_noise
 from wavegen.wavenet import WaveNet
 
-SAMPLE_RATE = 16_000
-NETWORKS = {
-    f"L{layers} R{residual} S{skip}": WaveNetConfig(
-        layers=layers,
-        stacks=layers // 10,
-        residual_channels=residual,
-        gate_channels=2 * residual,
-        skip_channels=skip,
-    )
-    for layers, residual, skip in ((20, 64, 256), (20, 32, 128), (30, 128, 256))
-}
 # The same layers and channels, hearing from 15 to 16,384 samples.
 STACKS = (14, 7, 2, 1)
 
@@ -76,14 +66,8 @@ class Bench:
         self.ceilings: dict[tuple[object, ...], float] = {}
 
     def best(self, work: Callable[[], object]) -> float:
-        """The least seconds that the work takes, of at least three times."""
-        began, least, times = time.perf_counter(), float("inf"), 0
-        while times < 3 or time.perf_counter() - began < self.seconds:
-            start = time.perf_counter()
-            work()
-            least = min(least, time.perf_counter() - start)
-            times += 1
-        return least
+        """The least seconds that the work takes."""
+        return best(work, self.seconds)
 
     def ceiling(self, network: WaveNet, precision: str, streams: int, threads: int) -> float:
         """Samples a second that the rates of the machine allow."""
@@ -110,8 +94,7 @@ class Bench:
     def _matrix_rate(self, threads: int) -> float:
         before = torch.get_num_threads()
         torch.set_num_threads(threads)
-        a, b = torch.randn(1024, 1024), torch.randn(1024, 1024)
-        rate = 1024**3 / self.best(lambda: a @ b)
+        rate = matrix_rate(self.seconds)
         torch.set_num_threads(before)
         return rate
 

@@ -48,6 +48,18 @@ def test_generation(tmp_path: Path) -> None:
     assert all(0 < row["ceiling_fraction"] < 3 for row in written["rows"])
 
 
+@pytest.mark.slow
+def test_scoring(tmp_path: Path) -> None:
+    """That all ways agree in their bits, the script sees to itself."""
+    done = run("bench_score.py", "--quick", "--json", tmp_path / "rows.json")
+    assert done.returncode == 0, done.stderr
+    written = json.loads((tmp_path / "rows.json").read_text())
+    rates = {row["scorer"]: row["samples_per_second"] for row in written["rows"]}
+    # Far below what a quiet machine shows: benchmarks/score_two_cores.json.
+    assert rates["wavegen score"] > 1.2 * rates["textbook Conv1d"]
+    assert all(0 < row["ceiling_fraction"] < 3 for row in written["rows"])
+
+
 def test_precision_bits(tone_folder: Path, tmp_path: Path) -> None:
     network = small_network(labels={"label": ("low", "high")})
     save_model(network, tmp_path / "model")

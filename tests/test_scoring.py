@@ -2,6 +2,7 @@
 
 import json
 import math
+import subprocess
 import sys
 from itertools import pairwise
 from pathlib import Path
@@ -17,7 +18,7 @@ from small import network as small_network
 
 from wavegen import audio, mulaw, scoring
 from wavegen.checkpoint import class_counts, save_class_counts, save_model
-from wavegen.classification import class_kinds, posterior
+from wavegen.classification import class_kinds, classify, posterior
 from wavegen.cli import main
 from wavegen.engines import choice
 from wavegen.engines.numba_scorer import NumbaScorer
@@ -314,6 +315,45 @@ def test_score_writes_every_sample_and_draws_it(model, folder, tmp_path, capsys)
     assert "two files would be written to" in capsys.readouterr().err
     assert not (tmp_path / "twice").exists()
     assert main(twice) == 0
+
+
+def test_the_commands_are_functions_of_paths_too(model, folder) -> None:
+    path = folder / "1.wav"
+    (scored,) = score(str(model), [str(path)], {"label": "low"})
+    network = small_network(labels={"label": ("high", "low")})
+    bits = [recording_bits(network, audio.read(path), {"label": each}) for each in ("low", "high")]
+    assert scored.bits == pytest.approx(bits[:1], rel=1e-6)
+    found = list(classify(model, [path, folder / "z.wav"]))
+    assert found[1].score.error
+    assert found[1].predicted == {}
+    share = 1 / (1 + 2 ** (bits[0] - bits[1]))
+    assert found[0].posterior["label"]["low"] == pytest.approx(share, abs=1e-6)
+    assert found[0].predicted == {"label": "low" if share > 0.5 else "high"}
+
+
+@pytest.mark.slow
+def test_an_hour_takes_no_more_memory_than_five_minutes(model, tmp_path) -> None:
+    def most_memory(seconds: int) -> int:
+        """Bytes that scoring so long a file takes at most, and what else a process needs."""
+        path = tmp_path / f"{seconds}.wav"
+        noise = np.random.default_rng(0).standard_normal(80_000)
+        with soundfile.SoundFile(path, "w", 8000, 1) as file:
+            for _ in range(seconds // 10):
+                file.write(0.1 * noise)
+        code = f"""
+import resource, sys
+from wavegen.cli import main
+assert main(["score", {str(model)!r}, {str(path)!r}, "--format", "jsonl"]) == 0
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+"""
+        run = [sys.executable, "-c", code]
+        row, most = subprocess.run(run, capture_output=True, text=True, check=True).stdout.split(
+            "\n"
+        )[:2]
+        assert json.loads(row)["samples"] == seconds * 8000
+        return int(most)
+
+    assert most_memory(3600) < most_memory(300) + 20e6
 
 
 def test_classify_checks_itself_against_the_labels(model, tone_folder, capsys) -> None:

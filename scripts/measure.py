@@ -1,0 +1,43 @@
+"""What benchmarks have in common: networks, times, and the rate of multiplying matrices."""
+
+import time
+from collections.abc import Callable
+
+import torch
+
+from wavegen.config import WaveNetConfig
+
+SAMPLE_RATE = 16_000
+NETWORKS = {
+    f"L{layers} R{residual} S{skip}": WaveNetConfig(
+        layers=layers,
+        stacks=layers // 10,
+        residual_channels=residual,
+        gate_channels=2 * residual,
+        skip_channels=skip,
+    )
+    for layers, residual, skip in ((20, 64, 256), (20, 32, 128), (30, 128, 256))
+}
+
+
+def best(work: Callable[[], object], seconds: float) -> float:
+    """The least seconds that the work takes, of at least three times within some seconds."""
+    began, least, times = time.perf_counter(), float("inf"), 0
+    while times < 3 or time.perf_counter() - began < seconds:
+        start = time.perf_counter()
+        work()
+        least = min(least, time.perf_counter() - start)
+        times += 1
+    return least
+
+
+def matrix_rate(seconds: float, size: int = 1024, **kind: object) -> float:
+    """Multiply-adds a second of torch.
+
+    Args:
+        seconds: that the measurement takes, about.
+        size: of the square matrices.
+        kind: their dtype and device; float32 on the CPU if not given.
+    """
+    a, b = (torch.randn(size, size).to(**kind) for _ in range(2))  # type: ignore[call-overload]
+    return size**3 / best(lambda: a @ b, seconds)
