@@ -8,7 +8,7 @@ alike wherever a recording is cut and whatever is scored beside it.
 import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
@@ -94,8 +94,11 @@ class NumbaScorer:
 
         def jobs() -> Iterator[tuple[int, int, int, int]]:
             for number, recording in enumerate(recordings):
-                for begin in range(context, len(recording), self._piece):
-                    end = min(begin + self._piece, len(recording))
+                # Of equal length: a thread may have but one of them.
+                cuts = np.linspace(
+                    context, len(recording), -(-(len(recording) - context) // self._piece) + 1
+                )
+                for begin, end in pairwise(cuts.astype(int).tolist()):
                     for kind in range(len(self._biases)):
                         yield number, kind, begin, end
 
