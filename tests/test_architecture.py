@@ -24,7 +24,7 @@ FLOORS = [
     {"engines.choice"},
     {"crops", "generate", "likelihood"},
     {"data", "recordings", "training", "defaults", "scoring", "detector"},
-    {"runs", "classification", "detection"},
+    {"runs", "interrupts", "classification", "detection"},
     {"score_command"},
     {"detect_command"},
     {"train_command"},
@@ -33,7 +33,7 @@ FLOORS = [
 ]
 FLOOR = {module: number for number, modules in enumerate(FLOORS) for module in modules}
 HEAVY = {"torch", "pytorch_lightning", "librosa", "numba", "triton", "matplotlib", "scipy"}
-LIGHTNING = {"data", "training", "runs", "train_command"}
+LIGHTNING = {"data", "training", "runs", "interrupts", "train_command"}
 
 
 def modules() -> dict[str, ast.Module]:

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import os
 import shutil
 import signal
 import subprocess
@@ -115,17 +116,19 @@ def test_the_resolved_config_trains_again(trained, tmp_path: Path) -> None:
     assert load_config(again) == load_config(run)
 
 
-def test_resuming_gives_what_never_stopping_gives(trained, tmp_path: Path) -> None:
-    """Stopped at 10 of 30 steps, in mid-epoch: the same batches, weights and average."""
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_resuming_gives_what_never_stopping_gives(trained, tmp_path: Path, number, workers) -> None:
+    """Stopped after 11 of 30 steps, in mid-epoch: the same to the last bit."""
     tones, _ = trained
-    steps = "--trainer.max_steps=30"
+    limits = ["--trainer.max_steps=30", f"--data.num_workers={workers}"]
     # The schedule must not know of the stop.
-    stop = "--trainer.callbacks+=test_training.StopAt"
-    assert train(tones, "--run", tmp_path / "straight", steps) == 0
-    assert train(tones, "--run", tmp_path / "halves", steps, stop) == 0
+    stop = [f"--trainer.callbacks+={__name__}.StopAt", f"--trainer.callbacks.signal={number}"]
+    assert train(tones, "--run", tmp_path / "straight", *limits) == 0
+    assert train(tones, "--run", tmp_path / "halves", *limits, *stop) == 128 + number
     halves = tmp_path / "halves"
     at = torch.load(halves / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
-    assert at == 10
+    assert at == 11
     earlier = rows(halves)
     assert main(["train", "--resume", str(halves), "--trainer.callbacks=null"]) == 0
     one, other = (
@@ -133,18 +136,63 @@ def test_resuming_gives_what_never_stopping_gives(trained, tmp_path: Path) -> No
         for name in ("straight", "halves")
     )
     assert one["global_step"] == other["global_step"] == 30
-    for weights in ("state_dict", "current_model_state"):
-        for name, tensor in one[weights].items():
-            torch.testing.assert_close(other[weights][name], tensor, rtol=1e-5, atol=1e-6)
+    for part in ("state_dict", "current_model_state", "optimizer_states", "lr_schedulers"):
+        assert_same(one[part], other[part])
     with (halves / "metrics-1.csv").open(newline="") as file:
         assert list(csv.DictReader(file)) == earlier
 
 
-class StopAt(Callback):
-    """Ends training at step 10 as a time limit would."""
+def assert_same(one: object, other: object) -> None:
+    if isinstance(one, torch.Tensor):
+        assert torch.equal(one, other)
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys()
+        for key, value in one.items():
+            assert_same(value, other[key])
+    elif isinstance(one, list | tuple):
+        for value, another in zip(one, other, strict=True):
+            assert_same(value, another)
+    else:
+        assert one == other
 
-    def on_train_batch_end(self, trainer: Trainer, *_: object) -> None:
-        trainer.should_stop = trainer.should_stop or trainer.global_step == 10
+
+class StopAt(Callback):
+    """Sends this process a signal in the middle of step 11."""
+
+    def __init__(self, signal: int) -> None:
+        self.signal = signal
+
+    def on_before_backward(self, trainer: Trainer, *_: object) -> None:
+        if trainer.global_step == 10:
+            os.kill(os.getpid(), self.signal)
+
+
+class Broken(Callback):
+    """Makes the network's output infinite before step 5."""
+
+    def on_train_batch_start(self, trainer: Trainer, *_: object) -> None:
+        if trainer.global_step == 4:
+            with torch.no_grad():
+                trainer.lightning_module.network.output.bias[0] = float("inf")
+
+
+def test_a_loss_that_is_no_number_stops_at_once(trained, tmp_path: Path, capsys) -> None:
+    tones, _ = trained
+    run = tmp_path / "run"
+    limits = ["--trainer.max_steps=30", "--trainer.val_check_interval=2"]
+    breaks = f"--trainer.callbacks+={__name__}.Broken"
+    assert train(tones, "--run", run, *limits, breaks) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "not finite at step 4; lower --model.learning_rate, or look at" in error
+    named = error.split(": ")[-1].split(", ")
+    assert 1 <= len(named) <= 8
+    assert {find_clips(tones).clips[0].name.split("/")[0]} <= {"low", "high"}
+    assert all((tones / name).is_file() for name in named)
+    last = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    assert last["global_step"] == 4
+    assert all(torch.isfinite(each).all() for each in last["state_dict"].values())
+    assert json.loads((run / "best.json").read_text())["step"] <= 4
+    assert torch.isfinite(load_model(run).output.bias).all()
 
 
 def test_the_last_checkpoint_is_the_last_even_if_another_was_better(tmp_path: Path) -> None:
@@ -195,7 +243,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(trained, tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=100)
     assert process.returncode == 130
-    assert "interrupted" in errors
+    assert f"stopped; go on with --resume {run}" in errors
     assert "Traceback" not in errors
     step = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
     assert step > 0

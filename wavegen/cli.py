@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from wavegen import __version__
-from wavegen.errors import ConfigError, WavegenError
+from wavegen.errors import ConfigError, Stopped, WavegenError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status: 0, or 2 after one line on standard error."""
+    """Run one command and return its exit status: 0, or 2 after one line on standard error,
+    or 128 and the number of the signal that ended it."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
         if arguments[:1] == ["train"]:
@@ -34,6 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         place = f"{error.filename}: " if error.filename else ""
         print(f"wavegen: {place}{_one_line(error.strerror or str(error))}", file=sys.stderr)
         return 2
+    except Stopped as stopped:
+        print(f"wavegen: stopped{stopped}", file=sys.stderr)
+        return 128 + stopped.number
     except KeyboardInterrupt:
         print("wavegen: interrupted", file=sys.stderr)
         return 130

@@ -52,7 +52,11 @@ class Corpus:
         return np.stack([clip, number * length // count, (number + 1) * length // count], axis=1)
 
     def batch(self, pieces: np.ndarray, time: int) -> Batch:
-        """Pieces padded to `time`: inputs (B, H + T), targets (B, T), labels (B, A), int64."""
+        """Pieces padded to `time`, all int64.
+
+        inputs (B, H + T), targets (B, T), labels (B, A), and the number of each one's clip,
+        clips (B,).
+        """
         rows = [
             windows.window(
                 self.store.waveform(clip), start, stop, self.history, self.quantization_channels
@@ -64,6 +68,7 @@ class Corpus:
             "inputs": torch.from_numpy(inputs),
             "targets": torch.from_numpy(targets),
             "labels": torch.from_numpy(self.label_ids[pieces[:, 0]]),
+            "clips": torch.from_numpy(np.ascontiguousarray(pieces[:, 0])),
         }
 
 

@@ -27,3 +27,11 @@ class ModelError(WavegenError):
 
 class OutputError(WavegenError):
     """A result that cannot be written: no room, no permission, not a folder."""
+
+
+class Stopped(Exception):
+    """A signal that ended a training; no error, but the exit status is 128 + its number."""
+
+    def __init__(self, number: int, advice: str = "") -> None:
+        super().__init__(advice)
+        self.number = number

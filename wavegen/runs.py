@@ -110,13 +110,6 @@ class RunFolder(Callback):
         """Save where training stopped, while the weights are still those being trained."""
         trainer.save_checkpoint(self.folder / LAST_CHECKPOINT)
 
-    def on_exception(
-        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
-    ) -> None:
-        """Save where the user stopped it; during validation the weights are not those trained."""
-        if isinstance(exception, KeyboardInterrupt) and trainer.training:
-            trainer.save_checkpoint(self.folder / LAST_CHECKPOINT)
-
 
 def one_of_each_class(attributes: Attributes) -> list[Labels]:
     """Labels for as few samples as show every class of every attribute, within reason."""

@@ -18,8 +18,9 @@ from wavegen.checkpoint import is_model, save_model
 from wavegen.clips import summary
 from wavegen.data import AudioDataModule
 from wavegen.defaults import suggest
-from wavegen.errors import ConfigError
+from wavegen.errors import ConfigError, Stopped
 from wavegen.files import make_folder, output_errors, write_text
+from wavegen.interrupts import StopOnSignal
 from wavegen.runs import LAST_CHECKPOINT, MODEL, RunFolder, WholeCheckpoints, find_checkpoint
 from wavegen.training import ExponentialMovingAverage, LitWaveNet
 
@@ -52,7 +53,7 @@ def train(options: list[str]) -> Path:
 
     Raises:
         WavegenError: as its message says.
-        KeyboardInterrupt: the user stopped it; the run can be resumed.
+        Stopped: by Ctrl-C or SIGTERM; the run can be resumed.
     """
     # Lightning's tips, and its words on devices that are not there, drown ours.
     for name in ("pytorch_lightning", "lightning_fabric"):
@@ -82,6 +83,8 @@ def train(options: list[str]) -> Path:
         if cli.trainer.is_global_zero:
             _begin(cli)
         cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=cli.checkpoint)
+        if cli.signals.received:
+            raise Stopped(cli.signals.received, f"; go on with --resume {cli.run_folder}")
         if cli.trainer.enable_validation and cli.model.validated_step != cli.trainer.global_step:
             # The limit fell between two validations: the last steps count too.
             cli.trainer.validate(cli.model, cli.datamodule, verbose=False)
@@ -151,7 +154,8 @@ class TrainCLI(LightningCLI):
         self.datamodule.match(self.model.network)
         asked = self.config_init.trainer
         run = self.run_folder
-        callbacks = [*_as_list(asked.callbacks), RunFolder(run)]
+        self.signals = StopOnSignal()
+        callbacks = [*_as_list(asked.callbacks), self.signals, RunFolder(run)]
         # Weights held in 16 bits are too coarse for the small steps of an average.
         if self.config_init.ema_decay and not str(asked.precision).endswith("16-true"):
             callbacks += [ExponentialMovingAverage(self.config_init.ema_decay)]

@@ -45,6 +45,7 @@ class LitWaveNet(LightningModule):
         self.validation_totals = torch.zeros(2, dtype=torch.float64)
         self.validated_step = -1
         self._began = time.monotonic()
+        self._watch = _LossWatch()
 
     def on_fit_start(self) -> None:
         """Begin the clock that validation figures are logged with."""
@@ -58,7 +59,22 @@ class LitWaveNet(LightningModule):
             logits.transpose(0, 1).flatten(0, 1).float(), batch["targets"].t().flatten()
         )
         self.log("train_bits", loss.detach() / math.log(2), prog_bar=True)
+        self._watch.look(loss, batch["clips"])
         return loss
+
+    def on_after_backward(self) -> None:
+        """Stop before a loss that is no number can reach the weights.
+
+        Raises:
+            ConfigError: it names the clips of the batch.
+        """
+        if (clips := self._watch.seen()) is not None:
+            data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+            names = ", ".join(sorted({data.corpus.store.names[clip] for clip in clips.tolist()}))
+            raise ConfigError(
+                f"training has diverged: the loss is not finite at step {self.trainer.global_step}; "
+                f"lower --model.learning_rate, or look at the clips of its batch: {names}"
+            )
 
     def on_validation_epoch_start(self) -> None:
         """Begin the sums over the validation split: bits and samples."""
@@ -136,6 +152,24 @@ class LitWaveNet(LightningModule):
             # Clocks differ, and learning rates must not.
             progress = self.trainer.strategy.broadcast(progress)
         return min(progress, 1.0)
+
+
+class _LossWatch:
+    """Whether a loss was finite, found out while the device is busy with the backward pass."""
+
+    def look(self, loss: Tensor, clips: Tensor) -> None:
+        self._clips = clips
+        self._finite = torch.isfinite(loss.detach()).to("cpu", non_blocking=True)
+        self._event = None
+        if loss.is_cuda:
+            self._event = torch.cuda.Event()
+            self._event.record()
+
+    def seen(self) -> Tensor | None:
+        """The clips of a batch whose loss was not finite."""
+        if self._event is not None:
+            self._event.synchronize()
+        return None if self._finite.all() else self._clips
 
 
 class ExponentialMovingAverage(WeightAveraging):
