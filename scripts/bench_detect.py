@@ -23,6 +23,7 @@ from scipy.stats import binom, rankdata
 
 from wavegen import audio, mulaw
 from wavegen.checkpoint import fingerprint, load_model
+from wavegen.detection import class_gain, class_kinds
 from wavegen.detector import SCORES, Detector, features, order0_bits
 from wavegen.errors import ConfigError, WavegenError
 from wavegen.files import write_json
@@ -101,9 +102,15 @@ def scored(network: WaveNet, waves: Sequence[np.ndarray]) -> tuple[np.ndarray, n
     """Features without a background (N, len(SCORES)), and histograms of codes (N, Q)."""
     codes = network.config.quantization_channels
     encoded = [mulaw.encode(wave, codes) for wave in waves]
-    bits = [each[0] for each in scorer(network, [{}]).surprisals(encoded)]
+    kinds = class_kinds(network.config.labels, {})
+    ready, rate = scorer(network, kinds), network.config.sample_rate
+    rows = []
+    for recording in encoded:
+        (bits,) = ready.surprisals([recording])
+        gain = class_gain(bits.sum(axis=1), kinds) / len(recording)
+        rows.append(features(bits[0], 0.0, gain, rate))
     return (
-        np.array([features(each, 0.0, network.config.sample_rate) for each in bits]),
+        np.array(rows),
         np.array([np.bincount(each, minlength=codes) for each in encoded]),
     )
 

@@ -10,6 +10,7 @@ from small import network as small_network
 
 from wavegen.checkpoint import save_model
 from wavegen.cli import main
+from wavegen.detection import class_gain, class_kinds
 from wavegen.detector import SCORES, Detector, features, order0_bits
 from wavegen.errors import ConfigError, ModelError
 
@@ -24,7 +25,7 @@ def recording(rng: np.random.Generator, loudness: float | None = None) -> np.nda
 
 
 def detector(rng: np.random.Generator, count: int = 200) -> Detector:
-    rows = [features(recording(rng), 5.0, RATE) for _ in range(count)]
+    rows = [features(recording(rng), 5.0, 0.1, RATE) for _ in range(count)]
     return Detector(np.array(rows), RATE, "model")
 
 
@@ -33,13 +34,13 @@ def test_the_scores_of_a_recording() -> None:
     surprisal[500:520] = 9
     surprisal[100:110] = 0.5
     surprisal[700:705] = 20
-    scores = dict(zip(SCORES, features(surprisal, 3.0, RATE), strict=True))
+    scores = dict(zip(SCORES, features(surprisal, 3.0, 0.2, RATE), strict=True))
     mean = surprisal.mean()
     assert scores == pytest.approx(
-        {"mean": mean, "window": 9, "rest": 0.5, "peak": 20, "ratio": mean - 3}
+        {"mean": mean, "window": 9, "rest": 0.5, "peak": 20, "ratio": mean - 3, "gain": 0.2}
     )
-    short = features(np.array([2.0]), 1.0, RATE)
-    assert short.tolist() == [2, 2, 2, 2, 1]
+    short = features(np.array([2.0]), 1.0, 0.0, RATE)
+    assert short.tolist() == [2, 2, 2, 2, 1, 0]
 
 
 @pytest.mark.parametrize("rate", [0.01, 0.05, 0.2])
@@ -49,7 +50,7 @@ def test_false_alarms_are_as_many_as_promised(rate) -> None:
     alarms = []
     for _ in range(20):
         calibrated = detector(rng)
-        fresh = [calibrated.judge(recording(rng), 5.0, rate).p <= rate for _ in range(200)]
+        fresh = [calibrated.judge(recording(rng), 5.0, 0.1, rate).p <= rate for _ in range(200)]
         alarms.append(np.mean(fresh))
     # The rate varies from one calibration to the next, too: Beta(k, n + 1 - k).
     error = np.sqrt(rate * (1 - rate) * (1 / 200 + 1 / 200) / 20)
@@ -63,15 +64,15 @@ def test_what_is_unusual_is_found_and_where() -> None:
     dull[300:330] = 0.01
     loud[300:330] = 30
     for odd in (dull, loud):
-        verdict = calibrated.judge(odd, 5.0, 0.01)
+        verdict = calibrated.judge(odd, 5.0, 0.1, 0.01)
         assert verdict.p == pytest.approx(1 / 201)
         (span,) = verdict.spans
         assert span == pytest.approx((0.3, 0.33), abs=0.02)
-    assert calibrated.judge(loud, 5.0, 0.01).raised_by in ("window", "peak")
+    assert calibrated.judge(loud, 5.0, 0.1, 0.01).raised_by in ("window", "peak")
     # Each score by itself is normal; never at rest at this level is not.
     flat = 4 + 0.01 * rng.standard_normal(800)
-    assert calibrated.judge(flat, 5.0, 0.01).p <= 0.01
-    assert calibrated.judge(recording(rng), 9.0, 0.01).raised_by == "ratio"
+    assert calibrated.judge(flat, 5.0, 0.1, 0.01).p <= 0.01
+    assert calibrated.judge(recording(rng), 9.0, 0.1, 0.01).raised_by == "ratio"
 
 
 def test_what_cannot_be_promised_is_refused() -> None:
@@ -90,8 +91,8 @@ def test_what_cannot_be_promised_is_refused() -> None:
 def test_scores_that_follow_from_one_another_do_no_harm() -> None:
     """Recordings all alike, or of one sample: nothing is divided by zero."""
     calibrated = Detector(np.ones((50, len(SCORES))), RATE, "model")
-    assert calibrated.judge(np.ones(10), 0.0, 0.1).p == 1
-    assert calibrated.judge(np.full(10, 2.0), 0.0, 0.1).p < 0.1
+    assert calibrated.judge(np.ones(10), 0.0, 1.0, 0.1).p == 1
+    assert calibrated.judge(np.full(10, 2.0), 0.0, 1.0, 0.1).p < 0.1
 
 
 def test_json_gives_the_detector_back() -> None:
@@ -99,7 +100,7 @@ def test_json_gives_the_detector_back() -> None:
     calibrated = detector(rng)
     again = Detector.from_json(calibrated.to_json())
     odd = recording(rng, 20)
-    assert again.judge(odd, 5.0, 0.01) == calibrated.judge(odd, 5.0, 0.01)
+    assert again.judge(odd, 5.0, 0.1, 0.01) == calibrated.judge(odd, 5.0, 0.1, 0.01)
     values = json.loads(calibrated.to_json())
     for broken in (
         "",
@@ -107,8 +108,8 @@ def test_json_gives_the_detector_back() -> None:
         "{}",
         json.dumps({**values, "scores": ["mean"]}),
         json.dumps({**values, "normal": [[1, 2]]}),
-        json.dumps({**values, "normal": [[float("nan")] * 5] * 50}),
-        json.dumps({**values, "normal": [[1.0] * 5] * 3}),
+        json.dumps({**values, "normal": [[float("nan")] * 6] * 50}),
+        json.dumps({**values, "normal": [[1.0] * 6] * 3}),
         json.dumps({**values, "more": 1}),
     ):
         with pytest.raises(ModelError, match="calibrate again"):
@@ -137,11 +138,25 @@ def normal(tmp_path: Path) -> Path:
     return tmp_path / "normal"
 
 
+def test_a_gain_is_what_the_best_class_of_each_attribute_saves() -> None:
+    attributes = {"digit": ("0", "1"), "speaker": ("a", "b", "c")}
+    kinds = class_kinds(attributes, {})
+    assert kinds == [{}, *({"digit": d} for d in "01"), *({"speaker": s} for s in "abc")]
+    bits = np.array([100.0, 90, 95, 120, 101, 130])
+    assert class_gain(bits, kinds) == 10 - 1
+    kinds = class_kinds(attributes, {"digit": "1"})
+    assert kinds == [{"digit": "1"}, *({"digit": "1", "speaker": s} for s in "abc")]
+    assert class_gain(bits[:4], kinds) == 10
+    assert class_kinds(attributes, {}, classes=False) == [{}]
+    assert class_gain(bits[:1], [{}]) == 0
+
+
 @pytest.mark.parametrize("background", [False, True])
 def test_the_command(model, normal, tmp_path, capsys, background) -> None:
     save_model(small_network(seed=1), tmp_path / "other")
-    extra = ["--background", str(tmp_path / "other")] if background else []
-    calibrate = ["detect", "--calibrate", str(model), str(normal), "--label", "a", *extra]
+    extra = ["--background", str(tmp_path / "other"), "--without-classes"] if background else []
+    given = ["--label", "a"] if background else []
+    calibrate = ["detect", "--calibrate", str(model), str(normal), *given, *extra]
     assert main(calibrate) == 0
     assert "calibrated on 50 recordings; false alarms down to 0.02" in capsys.readouterr().out
     rng = np.random.default_rng(1)
@@ -181,6 +196,7 @@ def test_mistakes_are_one_line(model, normal, capsys) -> None:
     capsys.readouterr()
     assert "must be 0.02 or more" in refused(model, normal)
     assert "belong to --calibrate" in refused(model, normal, "--label", "a")
+    assert "belong to --calibrate" in refused(model, normal, "--without-classes")
     save_model(small_network(seed=3, labels={"label": ("a", "b")}), model)
     assert "made for another model" in refused(model, normal)
     (model / "detector.json").write_text("{}")

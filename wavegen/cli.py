@@ -175,6 +175,12 @@ def _parser() -> argparse.ArgumentParser:
         help="with --calibrate: compare with this model, not with the histogram of codes",
     )
     detect.add_argument(
+        "--without-classes",
+        action="store_true",
+        help="with --calibrate: do not ask which class explains a recording best, which takes as "
+        "many times longer as there are classes",
+    )
+    detect.add_argument(
         "--false-alarms",
         type=float,
         default=0.01,

@@ -18,8 +18,8 @@ def detect_command(options: argparse.Namespace) -> int:
     if options.calibrate:
         _calibrate(options)
         return 0
-    if options.label or options.background:
-        raise ConfigError("--label and --background belong to --calibrate")
+    if options.label or options.background or options.without_classes:
+        raise ConfigError("--label, --background and --without-classes belong to --calibrate")
     return _judge(options)
 
 
@@ -38,6 +38,7 @@ def _calibrate(options: argparse.Namespace) -> None:
             sources_of(options),
             labelling.parse(options.label, config.labels),
             background=options.background,
+            classes=not options.without_classes,
             device=pick_device(options.device),
             on_score=on_score,
             progress=count,

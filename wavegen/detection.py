@@ -14,7 +14,7 @@ from wavegen.checkpoint import find_model, fingerprint, load_model
 from wavegen.detector import SCORES, Detector, Verdict, features, order0_bits
 from wavegen.errors import ConfigError, DataError, ModelError
 from wavegen.files import write_text
-from wavegen.labels import Labels
+from wavegen.labels import Attributes, Labels
 from wavegen.scoring import Score, Source, score
 from wavegen.wavenet import WaveNet
 
@@ -42,6 +42,7 @@ def calibrate(
     labels: Labels | None = None,
     *,
     background: str | Path | None = None,
+    classes: bool = True,
     device: str | torch.device = "cpu",
     on_score: Callable[[Score], object] = lambda _: None,
     progress: Callable[[int], object] = int,
@@ -54,6 +55,8 @@ def calibrate(
             cannot be read are passed over.
         labels: under which recordings are scored, now and later; unspecified by default.
         background: path of a model to compare with, instead of the histogram of codes.
+        classes: also ask which class of every other attribute explains a recording best: it
+            takes as many times longer as there are classes.
         device: to score on.
         on_score: told of every file, the bad ones too.
         progress: told the samples as they are scored.
@@ -68,11 +71,13 @@ def calibrate(
     histogram = np.zeros(config.quantization_channels, np.int64)
     normal: list[Score] = []
     rows, others = [], []
-    for each, bits in _scored(network, other, paths, labels or {}, progress):
+    kinds = class_kinds(config.labels, labels or {}, classes)
+    for each, bits in _scored(network, other, paths, kinds, progress):
         on_score(each)
         if each.surprisal is None:
             continue
-        rows.append(features(each.surprisal[0], 0.0, config.sample_rate))
+        gain = class_gain(each.bits, kinds) / each.samples
+        rows.append(features(each.surprisal, 0.0, gain, config.sample_rate))
         others.append(bits)
         histogram += each.histogram
         # Not the bits of every sample: there may be many recordings.
@@ -90,6 +95,7 @@ def calibrate(
         tuple(histogram.tolist()),
         None if background is None else str(find_model(background).resolve()),
         None if background is None else fingerprint(background),
+        classes,
     )
     write_text(find_model(model) / DETECTOR, detector.to_json())
     return detector
@@ -129,13 +135,15 @@ def detect(
         if fingerprint(detector.background) != detector.background_sha256:
             raise ModelError(f"{detector.background}: not the model that it was at calibration")
     order0 = order0_bits(np.array(detector.histogram))
-    pairs = _scored(network, other, paths, detector.labels, progress)
+    kinds = class_kinds(network.config.labels, detector.labels, detector.classes)
+    pairs = _scored(network, other, paths, kinds, progress)
 
     def finding(each: Score, bits: float | None) -> Finding:
         if each.surprisal is None:
             return Finding(each)
         background = _per_sample(each, bits, order0)
-        verdict = detector.judge(each.surprisal[0], background, false_alarms)
+        gain = class_gain(each.bits, kinds) / each.samples
+        verdict = detector.judge(each.surprisal, background, gain, false_alarms)
         return Finding(each, verdict, verdict.p > false_alarms)
 
     return (finding(each, bits) for each, bits in pairs)
@@ -161,6 +169,22 @@ def load_detector(model: str | Path) -> Detector:
     return detector
 
 
+def class_kinds(attributes: Attributes, labels: Labels, classes: bool = True) -> list[Labels]:
+    """What is known of recordings, and that with every class of every other attribute."""
+    others = {name: each for name, each in attributes.items() if classes and name not in labels}
+    return [labels, *({**labels, name: one} for name, each in others.items() for one in each)]
+
+
+def class_gain(bits: np.ndarray, kinds: Sequence[Labels]) -> float:
+    """Bits that the best class of every attribute saves, summed: of (K,) under `class_kinds`."""
+    known, *others = kinds
+    saved: dict[str, float] = {}
+    for each, labels in zip(bits[1:], others, strict=True):
+        (name,) = labels.keys() - known.keys()
+        saved[name] = max(saved.get(name, -np.inf), bits[0] - each)
+    return float(sum(saved.values()))
+
+
 def _background(path: str | Path, network: WaveNet) -> WaveNet:
     other = load_model(path, network.output.weight.device)
     if other.config.sample_rate != network.config.sample_rate:
@@ -175,11 +199,11 @@ def _scored(
     network: WaveNet,
     other: WaveNet | None,
     paths: Sequence[str | Path | Source],
-    labels: Labels,
+    kinds: Sequence[Labels],
     progress: Callable[[int], object],
 ) -> Iterator[tuple[Score, float | None]]:
     """Scores with the bits of every sample, and total bits under a background network."""
-    scores = score(network, paths, labels, keep=True, progress=progress)
+    scores = score(network, paths, kinds, keep=True, progress=progress)
     if other is None:
         return ((each, None) for each in scores)
     beside = (None if each.error else float(each.bits[0]) for each in score(other, paths))

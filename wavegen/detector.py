@@ -9,7 +9,9 @@ they don't know?"). So several scores are taken of the surprisal of a recording:
 - `rest`: the mean over the least surprising window, 10 ms: drop-outs, held tones, hum;
 - `peak`: the mean over the most surprising samples, one in two hundred: clicks, clipping;
 - `ratio`: the mean less that of a background model (Ren et al. 2019, "Likelihood ratios for
-  out-of-distribution detection"): the histogram of normal codes, or another network.
+  out-of-distribution detection"): the histogram of normal codes, or another network;
+- `gain`: bits per sample that are saved by knowing the class, at best, of every attribute: a
+  voice of nobody in the training data may be as likely as any, but no speaker explains it.
 
 All are two-sided, as in a typicality test (Nalisnick et al. 2019b, "Detecting
 out-of-distribution inputs to deep generative models using typicality"): their combination
@@ -29,13 +31,13 @@ import numpy as np
 
 from wavegen.errors import ConfigError, ModelError
 
-SCORES = ("mean", "window", "rest", "peak", "ratio")
+SCORES = ("mean", "window", "rest", "peak", "ratio", "gain")
 # Seconds.
 _WINDOW, _REST = 0.02, 0.01
 _PEAK_SHARE = 1 / 200
 _FOLDS = 10
-# Normal recordings with which the distances mean anything: twice the degrees of freedom.
-_FEWEST = 2 * (len(SCORES) + len(SCORES) * (len(SCORES) + 1) // 2)
+# Normal recordings with which the distances mean anything.
+_FEWEST = 40
 
 
 @dataclass(frozen=True)
@@ -53,12 +55,13 @@ class Verdict:
     spans: tuple[tuple[float, float], ...]
 
 
-def features(surprisal: np.ndarray, background: float, sample_rate: int) -> np.ndarray:
+def features(surprisal: np.ndarray, background: float, gain: float, sample_rate: int) -> np.ndarray:
     """The scores of a recording, float64 (len(SCORES),).
 
     Args:
         surprisal: bits of every sample (time,).
         background: bits per sample under the background model.
+        gain: bits per sample that classes save.
         sample_rate: in Hz.
     """
     most = max(1, int(len(surprisal) * _PEAK_SHARE))
@@ -69,6 +72,7 @@ def features(surprisal: np.ndarray, background: float, sample_rate: int) -> np.n
             window_means(surprisal, _REST, sample_rate).min(),
             np.partition(surprisal, -most)[-most:].mean(),
             surprisal.mean() - background,
+            gain,
         ]
     )
 
@@ -98,6 +102,7 @@ class Detector:
         histogram: of normal codes, (Q,).
         background: path of a background model, used instead of the histogram.
         background_sha256: its fingerprint.
+        classes: whether `gain` is known, else it is 0.
 
     Raises:
         ConfigError: too few recordings.
@@ -110,6 +115,7 @@ class Detector:
     histogram: tuple[int, ...] = ()
     background: str | None = None
     background_sha256: str | None = None
+    classes: bool = True
 
     def __post_init__(self) -> None:
         count = len(self.normal)
@@ -133,9 +139,11 @@ class Detector:
                 f"must be {1 / (len(self.normal) + 1):.2g} or more; calibrate with more"
             )
 
-    def judge(self, surprisal: np.ndarray, background: float, false_alarms: float) -> Verdict:
+    def judge(
+        self, surprisal: np.ndarray, background: float, gain: float, false_alarms: float
+    ) -> Verdict:
         """Judge a recording by its bits, as in `features`; spans at this rate of false alarms."""
-        scores = features(surprisal, background, self.sample_rate)
+        scores = features(surprisal, background, gain, self.sample_rate)
         deviation = np.abs(scores - self.normal.mean(axis=0)) / _spread(self.normal)
         return Verdict(
             float(self.p_values(self.distance(scores[None]))[0]),
@@ -179,6 +187,7 @@ class Detector:
                 "histogram": self.histogram,
                 "background": self.background,
                 "background_sha256": self.background_sha256,
+                "classes": self.classes,
             }
         )
 

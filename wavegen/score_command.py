@@ -121,7 +121,7 @@ def _targets(options: argparse.Namespace, sources: Sequence[Source]) -> list[str
 def _write_samples(options: argparse.Namespace, target: str, each: Score, sample_rate: int) -> None:
     assert each.surprisal is not None
     assert each.waveform is not None
-    surprisal = each.surprisal[0]
+    surprisal = each.surprisal
     if options.per_sample:
         buffer = io.BytesIO()
         np.savez_compressed(buffer, surprisal=surprisal, sample_rate=sample_rate)

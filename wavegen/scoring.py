@@ -47,7 +47,7 @@ class Score:
         bits: float64 (K,), total bits under each of the labels asked for.
         histogram: int64 (Q,), how often each code occurs.
         file_rate: in Hz, before resampling.
-        surprisal: float64 (K, samples), bits of every sample, if asked for.
+        surprisal: float64 (samples,), bits of every sample under the first labels, if asked for.
         waveform: float32 (samples,), if surprisal was asked for.
         error: why the file could not be read.
     """
@@ -123,7 +123,7 @@ def score(
         model: a network in evaluation mode, or the path of a run folder or model directory.
         paths: files and folders, or what `find_sources` found.
         labels: attribute -> class, or K such dictionaries; what is left out is unspecified.
-        keep: also give the surprisal of every sample, and the waveform.
+        keep: also give the surprisal of every sample under the first labels, and the waveform.
         progress: told the samples as they are scored.
 
     Returns:
@@ -182,7 +182,7 @@ class _Scoring:
                 continue
             wave, recording, bits = next(scored)
             self.progress(len(wave))
-            yield self._score(each, bits.sum(axis=1), self._histogram(recording), [wave], [bits])
+            yield self._score(each, bits.sum(axis=1), self._histogram(recording), [wave], [bits[0]])
 
     def _alone(self, opened: _Opened) -> Score:
         """Score a long recording block after block."""
@@ -202,7 +202,7 @@ class _Scoring:
             for bits in in_blocks(self.scorer, self.network, blocks()):
                 totals += bits.sum(axis=1)
                 if self.keep:
-                    kept.append(bits)
+                    kept.append(bits[0].copy())
                 self.progress(bits.shape[1])
         except AudioFileError as error:
             return Score(opened.source, error=_reason(opened.source, error))
@@ -224,7 +224,7 @@ class _Scoring:
             bits,
             histogram,
             opened.file_rate,
-            np.concatenate(kept, axis=1) if self.keep else None,
+            np.concatenate(kept) if self.keep else None,
             np.concatenate(waves) if self.keep else None,
         )
 

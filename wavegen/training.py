@@ -72,8 +72,9 @@ class LitWaveNet(LightningModule):
             data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
             names = ", ".join(sorted({data.corpus.store.names[clip] for clip in clips.tolist()}))
             raise ConfigError(
-                f"training has diverged: the loss is not finite at step {self.trainer.global_step}; "
-                f"lower --model.learning_rate, or look at the clips of its batch: {names}"
+                f"training has diverged: the loss is not finite at step "
+                f"{self.trainer.global_step}; lower --model.learning_rate, or look at the clips "
+                f"of its batch: {names}"
             )
 
     def on_validation_epoch_start(self) -> None:
