@@ -83,9 +83,38 @@ def remove_config(model: Path) -> None:
     (model / "config.json").unlink()
 
 
+def claim_a_header_of_gigabytes(model: Path) -> None:
+    data = (model / "model.safetensors").read_bytes()
+    (model / "model.safetensors").write_bytes((3 << 30).to_bytes(8, "little") + data[8:])
+
+
+def write_gigabytes_of_config(model: Path) -> None:
+    with (model / "config.json").open("ab") as file:
+        file.truncate(3 << 30)
+
+
+def link_the_config(model: Path) -> None:
+    (model / "config.json").rename(model / "other.json")
+    (model / "config.json").symlink_to("other.json")
+
+
+def link_the_weights(model: Path) -> None:
+    (model / "model.safetensors").unlink()
+    (model / "model.safetensors").symlink_to("/dev/zero")
+
+
+def pickle_the_weights(model: Path) -> None:
+    torch.save({"output.bias": torch.zeros(1)}, model / "model.safetensors")
+
+
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
+        (claim_a_header_of_gigabytes, "damaged or not a safetensors file"),
+        (write_gigabytes_of_config, "no config is so large"),
+        (link_the_config, "config.json: is a symbolic link"),
+        (link_the_weights, "is a symbolic link|holds no model"),
+        (pickle_the_weights, "damaged or not a safetensors file"),
         (break_weights, "damaged or not a safetensors file"),
         (cut_weights, "damaged or not a safetensors file"),
         (drop_a_tensor, "'output.bias' has shape None"),

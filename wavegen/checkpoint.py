@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
+# A config of thousands of classes has some hundred kilobytes.
+_LARGEST_CONFIG = 16 << 20
 # What scoring may want to know of the training data; not needed to load the model.
 TRAINING = "training.json"
 # Of the run that the model is from.
@@ -70,8 +72,10 @@ def load_config(path: str | Path) -> WaveNetConfig:
     Raises:
         ModelError: no model there, or its config is damaged.
     """
-    file = find_model(path) / CONFIG
+    file = _plain(find_model(path) / CONFIG)
     try:
+        if (size := file.stat().st_size) > _LARGEST_CONFIG:
+            raise ModelError(f"{file}: has {size} bytes; no config is so large")
         return WaveNetConfig.from_json(file.read_text(encoding="utf-8"))
     except (ConfigError, UnicodeDecodeError, OSError) as error:
         raise ModelError(f"{file}: {error}") from error
@@ -91,7 +95,7 @@ def load_model(path: str | Path, device: "str | torch.device" = "cpu") -> "WaveN
 
     folder = find_model(path)
     config = load_config(folder)
-    file = folder / WEIGHTS
+    file = _plain(folder / WEIGHTS)
     # Shapes are compared before memory is taken: a config cannot ask for more than the
     # weights that lie beside it.
     with torch.device("meta"):
@@ -151,6 +155,13 @@ def best_figures(run: str | Path) -> dict[str, float]:
         return json.loads((Path(run) / BEST).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
+
+
+def _plain(file: Path) -> Path:
+    """The file, if it is one; a link in a model from elsewhere may lead anywhere."""
+    if file.is_symlink():
+        raise ModelError(f"{file}: is a symbolic link; put the file itself there")
+    return file
 
 
 def _model_folder(path: Path) -> Path | None:

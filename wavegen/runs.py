@@ -22,6 +22,7 @@ from wavegen.labels import Attributes, Labels
 from wavegen.plots import spectrogram_png
 from wavegen.training import LitWaveNet
 
+CONFIG = "config.yaml"
 MODEL = "model"
 SAMPLES = "samples"
 LAST_CHECKPOINT = Path("checkpoints") / "last.ckpt"
@@ -120,12 +121,24 @@ def one_of_each_class(attributes: Attributes) -> list[Labels]:
     ]
 
 
-def find_checkpoint(run: Path) -> Path:
-    """The checkpoint that a run goes on from; `ModelError` if there is none."""
+def find_checkpoint(run: Path) -> Path | None:
+    """The checkpoint that a run goes on from; None if it was ended before it had one.
+
+    Raises:
+        ModelError: it is no run folder.
+    """
     path = run / LAST_CHECKPOINT
-    if not path.is_file():
-        raise ModelError(f"{run}: no {LAST_CHECKPOINT} to go on from; train without --resume")
-    return path
+    if path.is_file():
+        return path
+    if (run / CONFIG).is_file():
+        return None
+    raise ModelError(f"{run}: no {CONFIG} to go on from; train without --resume")
+
+
+def remove_debris(run: Path) -> None:
+    """Remove what a killed process had begun to write."""
+    for part in run.rglob(".*.part"):
+        part.unlink(missing_ok=True)
 
 
 def _show(

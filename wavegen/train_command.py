@@ -18,13 +18,20 @@ from wavegen.checkpoint import is_model, save_model
 from wavegen.clips import summary
 from wavegen.data import AudioDataModule
 from wavegen.defaults import suggest
-from wavegen.errors import ConfigError, Stopped
+from wavegen.errors import ConfigError, ModelError, Stopped
 from wavegen.files import make_folder, output_errors, write_text
 from wavegen.interrupts import StopOnSignal
-from wavegen.runs import LAST_CHECKPOINT, MODEL, RunFolder, WholeCheckpoints, find_checkpoint
+from wavegen.runs import (
+    CONFIG,
+    LAST_CHECKPOINT,
+    MODEL,
+    RunFolder,
+    WholeCheckpoints,
+    find_checkpoint,
+    remove_debris,
+)
 from wavegen.training import ExponentialMovingAverage, LitWaveNet
 
-CONFIG = "config.yaml"
 # Where the first of several processes tells the others which run folder it has chosen.
 _RUN_VARIABLE = "WAVEGEN_RUN"
 # Lightning's remarks that do not hold here: the run folder is ours to fill, and the data
@@ -82,7 +89,7 @@ def train(options: list[str]) -> Path:
         )
         if cli.trainer.is_global_zero:
             _begin(cli)
-        cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=cli.checkpoint)
+        _fit(cli)
         if cli.signals.received:
             raise Stopped(cli.signals.received, f"; go on with --resume {cli.run_folder}")
         if cli.trainer.enable_validation and cli.model.validated_step != cli.trainer.global_step:
@@ -101,6 +108,19 @@ def train(options: list[str]) -> Path:
         # Without a validation no model is the best: the last one it is.
         save_model(cli.model.network, cli.run_folder / MODEL)
     return cli.run_folder
+
+
+def _fit(cli: "TrainCLI") -> None:
+    try:
+        cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=cli.checkpoint)
+    except (RuntimeError, LookupError, TypeError, AttributeError, ValueError) as error:
+        if cli.checkpoint is None or cli.model.ready or isinstance(error, torch.OutOfMemoryError):
+            raise
+        # Lightning takes it that a checkpoint holds what it should.
+        raise ModelError(
+            f"{cli.checkpoint}: cannot go on from it ({error}); was it made by this network and "
+            "this version?"
+        ) from error
 
 
 class TrainCLI(LightningCLI):
@@ -184,6 +204,7 @@ def _begin(cli: TrainCLI) -> None:
     """Make the run folder, write the resolved config and say what will happen."""
     run = make_folder(cli.run_folder)
     os.environ[_RUN_VARIABLE] = str(run)
+    remove_debris(run)
     _keep_metrics(run)
     # What is said of one run only is not for a config that others may begin from.
     config = cli.config.clone()

@@ -46,6 +46,18 @@ class LitWaveNet(LightningModule):
         self.validated_step = -1
         self._began = time.monotonic()
         self._watch = _LossWatch()
+        # Whatever a resumed run had to load has been loaded.
+        self.ready = False
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """`ValueError` where parts are missing: Lightning would begin those anew in silence."""
+        parts = ("state_dict", "optimizer_states", "lr_schedulers", "loops", "callbacks")
+        if missing := [part for part in parts if not checkpoint.get(part)]:
+            raise ValueError(f"it has no {', '.join(missing)}")
+
+    def on_train_start(self) -> None:
+        """Note that loading is over."""
+        self.ready = True
 
     def on_fit_start(self) -> None:
         """Begin the clock that validation figures are logged with."""
