@@ -17,6 +17,7 @@ FLOORS = [
     {"audio", "splits", "wavenet", "windows", "plots"},
     {"folders", "checkpoint", "sampling"},
     {"clips"},
+    {"decoding"},
     {"store", "engines", "engines.prefill", "engines.precision", "engines.numba_vectors"},
     {"engines.numba_draw", "engines.numba_cache", "engines.numba_packing"},
     {"engines.numba_kernel", "engines.numba_scorer"},

@@ -11,7 +11,7 @@ import audio_files as odd
 import numpy as np
 import pytest
 
-from wavegen import audio
+from wavegen import audio, decoding
 from wavegen.clips import Clip, find_clips
 from wavegen.errors import AudioFileError, ConfigError, DataError, OutputError
 from wavegen.store import AudioStore, open_store
@@ -157,7 +157,7 @@ def test_a_file_that_fails_in_decoding_is_left_out_whole(tmp_path: Path, data: P
     assert left_out.name == "aa.flac"
     assert left_out.reason.startswith("is cut short")
     np.testing.assert_array_equal(store.waveform(1), audio.read(data / "b.flac", 8000))
-    assert (store.folder / "audio.f32").stat().st_size == 14_000 * 4
+    assert (store.folder / "audio-00000.f32").stat().st_size == 14_000 * 4
     # The store is there now; whoever wants to stop at a bad file still does.
     with pytest.raises(AudioFileError, match=r"data/aa\.flac: is cut short"):
         open_store(found, 8000, folder=tmp_path / "cache", on_bad_file="fail")
@@ -190,9 +190,9 @@ def test_settings_out_of_range_are_config_errors(tmp_path: Path, data: Path) -> 
 @pytest.mark.parametrize(
     ("file", "damage"),
     [
-        ("audio.f32", lambda path: odd.cut(path)),
-        ("audio.f32", lambda path: path.write_bytes(b"")),
-        ("audio.f32", lambda path: path.unlink()),
+        ("audio-00000.f32", lambda path: odd.cut(path)),
+        ("audio-00000.f32", lambda path: path.write_bytes(b"")),
+        ("audio-00000.f32", lambda path: path.unlink()),
         ("index.json", lambda path: odd.cut(path)),
         ("index.json", lambda path: path.write_text("{}")),
         ("index.json", lambda path: path.write_text("[]")),
@@ -209,10 +209,12 @@ def test_a_damaged_store_is_made_again(
     assert odd.contents(folder.parent) == [folder.name]
 
 
-def test_nothing_half_written_is_seen_or_left(
+def test_an_interrupted_run_is_gone_on_with(
     tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Nothing half-written is seen, and nothing that was whole is decoded again."""
     cache = tmp_path / "cache"
+    monkeypatch.setattr(decoding, "_SHARD_BYTES", 1)
     blocks = audio.blocks
 
     def interrupted(path: Path, sample_rate: int | None = None) -> object:
@@ -221,17 +223,45 @@ def test_nothing_half_written_is_seen_or_left(
             raise KeyboardInterrupt
         return blocks(path, sample_rate)
 
-    monkeypatch.setattr(audio, "blocks", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        open_store(clips(data), 8000, folder=cache)
-    assert list(cache.glob("*/*")) == []
+    with monkeypatch.context() as patch:
+        patch.setattr(audio, "blocks", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            open_store(clips(data), 8000, folder=cache)
+    assert stores(cache) == []
+    decoded = decodings(monkeypatch)
+    store = open_store(clips(data), 8000, folder=cache)
+    assert decoded == ["c.ogg"]
+    for number, clip in enumerate(clips(data)):
+        np.testing.assert_array_equal(store.waveform(number), audio.read(clip.path, 8000))
+    assert odd.contents(store.folder.parent) == [store.folder.name]
+    assert odd.contents(store.folder) == [
+        *(f"audio-0000{number}.f32" for number in range(3)),
+        "index.json",
+    ]
 
 
-def test_what_a_killed_run_left_is_removed_after_a_day(tmp_path: Path, data: Path) -> None:
+def test_shards_hold_whole_clips_in_order(tmp_path: Path, monkeypatch) -> None:
+    """Of any size, with bad clips among them: also a shard of none but bad ones."""
+    rng = np.random.default_rng(0)
+    for number in range(12):
+        path = odd.save(tmp_path / "data" / f"{number:02}.flac", odd.noise(rng.uniform(0.1, 1)))
+        if number in (3, 4, 7):
+            odd.cut(path)
+    good = [clip for clip in clips(tmp_path / "data") if clip.name[:2] not in ("03", "04", "07")]
+    for size in (1, 30_000, 1 << 30):
+        monkeypatch.setattr(decoding, "_SHARD_BYTES", size)
+        store = open_store(clips(tmp_path / "data"), 8000, folder=tmp_path / str(size))
+        assert len(store.skipped) == 3
+        assert list(store.names) == [clip.name for clip in good]
+        for number, clip in enumerate(good):
+            np.testing.assert_array_equal(store.waveform(number), audio.read(clip.path, 8000))
+
+
+def test_what_a_killed_run_left_is_removed_after_a_week(tmp_path: Path, data: Path) -> None:
     cache = tmp_path / "cache"
     parent = open_store(clips(data), 8000, folder=cache).folder.parent
-    for name, age in ((".old.part", 2), (".fresh.part", 0)):
-        file = parent / name / "audio.f32"
+    for name, age in ((".old.part", 8), (".fresh.part", 0)):
+        file = parent / name / "audio-00000.f32"
         file.parent.mkdir()
         file.write_bytes(b"half")
         for path in (file, file.parent):

@@ -1,7 +1,7 @@
 """Clips decoded, resampled and stored once, then memory-mapped.
 
-A store is a folder with `audio.f32`, all clips one after another, and `index.json`. It
-bears the fingerprint of its clips (path, size, time of change), the rate and the
+A store is a folder with shards (see `wavegen.decoding`), all clips one after another, and
+`index.json`. It bears the fingerprint of its clips (path, size, time of change), the rate and the
 trimming, so a store that is found is the right one.
 """
 
@@ -10,25 +10,32 @@ import json
 import os
 import shutil
 import sys
-import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from wavegen import audio
 from wavegen.audio import display
 from wavegen.clips import Clip
-from wavegen.errors import AudioFileError, DataError, OutputError
-from wavegen.files import flush
+from wavegen.decoding import SAMPLE, decode, shard_path
+from wavegen.errors import AudioFileError, DataError, OutputError, WavegenError
+from wavegen.files import flush, write_json
 from wavegen.folders import OnBadFile, Skipped
 
-_VERSION = 1
-_SAMPLE = np.dtype("<f4")
-_STALE_SECONDS = 24 * 3600
+fcntl: ModuleType | None
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None
+
+_VERSION = 2
+# A killed run is gone on with until then.
+_STALE_SECONDS = 7 * 24 * 3600
 
 _Path = str | os.PathLike[str]
 
@@ -56,18 +63,27 @@ class AudioStore:
         self.skipped = tuple(Skipped(name, reason) for name, reason in index["skipped"])
         self.files: dict[str, list[int]] = index["files"]
         self.made = (self.folder / "index.json").stat().st_mtime_ns
-        mapped = np.memmap(self.folder / "audio.f32", dtype=_SAMPLE, mode="r")
-        if len(mapped) != self.lengths.sum() or len(self.lengths) != len(self.names):
+        samples = np.array(index["shards"], dtype=np.int64)
+        self._ends = np.cumsum(samples)
+        self._shards = [
+            np.memmap(shard_path(self.folder, number), dtype=SAMPLE, mode="r").view(np.ndarray)
+            if size
+            else np.empty(0, SAMPLE)
+            for number, size in enumerate(samples.tolist())
+        ]
+        sound = [len(shard) for shard in self._shards] == samples.tolist()
+        if not sound or samples.sum() != self.lengths.sum() or len(self.lengths) != len(self.names):
             raise ValueError("the audio is not what the index says")
-        self._samples = mapped.view(np.ndarray)
 
     def __len__(self) -> int:
         return len(self.names)
 
     def waveform(self, clip: int) -> np.ndarray:
         """Return a clip: a read-only float32 view `(time,)` of the file."""
-        start = self.offsets[clip]
-        return self._samples[start : start + self.lengths[clip]]
+        offset, length = int(self.offsets[clip]), int(self.lengths[clip])
+        shard = int(np.searchsorted(self._ends, offset, side="right"))
+        stop = offset + length - int(self._ends[shard]) + len(self._shards[shard])
+        return self._shards[shard][stop - length : stop]
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A worker process maps the file again, where it would be sent all the samples.
@@ -115,12 +131,14 @@ def open_store(
     if store is None:
         try:
             store = _make(clips, files, sample_rate, trim, target, on_bad_file, progress)
-        except OSError as error:
+        except (OSError, OutputError) as error:
+            cause = error if isinstance(error, OSError) else error.__cause__
+            reason = getattr(cause, "strerror", None) or cause
             seconds = sum(clip.info.frames / clip.info.sample_rate for clip in clips)
-            size = seconds * sample_rate * _SAMPLE.itemsize / 1e6
+            size = seconds * sample_rate * SAMPLE.itemsize / 1e6
             raise OutputError(
                 f"{display(root)}: cannot keep the decoded audio there"
-                f" ({error.strerror or error}); it takes about {size:.0f} MB: free some space"
+                f" ({reason}); it takes about {size:.0f} MB: free some space"
                 " or choose another folder with --data.store"
             ) from error
     if store.skipped and on_bad_file == "fail":
@@ -174,75 +192,60 @@ def _make(
                 " decoding all again",
                 file=sys.stderr,
             )
-    part = Path(tempfile.mkdtemp(dir=parent, prefix=".", suffix=".part"))
-    try:
-        index = {"sample_rate": sample_rate, "files": files} | _decode(
-            clips, sample_rate, trim, part / "audio.f32", on_bad_file, progress
-        )
-        with (part / "index.json").open("w", encoding="utf-8") as file:
-            json.dump(index, file)
-            file.flush()
-            os.fsync(file.fileno())
-        flush(part)
-        store = _publish(part, target)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+    part = target.with_name(f".{target.name}.part")
+    with _only_one(part):
+        # Whoever had it before may have made the store.
+        if (store := _opened(target)) is not None:
+            shutil.rmtree(part)
+            return store
+        try:
+            shards = decode(clips, sample_rate, trim, part, on_bad_file, progress)
+            if not any(shard.names for shard in shards):
+                skipped = [each for shard in shards for each in shard.skipped]
+                first = f"; {skipped[0][0]} {skipped[0][1]}" if skipped else ""
+                raise DataError(f"none of {len(clips)} clips can be decoded{first}")
+            index = {
+                "sample_rate": sample_rate,
+                "files": files,
+                "names": [name for shard in shards for name in shard.names],
+                "lengths": [length for shard in shards for length in shard.lengths],
+                "skipped": [each for shard in shards for each in shard.skipped],
+                "shards": [sum(shard.lengths) for shard in shards],
+            }
+            write_json(part / "index.json", index)
+            for number in range(len(shards)):
+                shard_path(part, number).with_suffix(".json").unlink()
+            # What is damaged is in the way.
+            shutil.rmtree(target, ignore_errors=True)
+            part.rename(target)
+            flush(target.parent)
+        except (WavegenError, OSError):
+            shutil.rmtree(part, ignore_errors=True)
+            raise
     for one in older:
         shutil.rmtree(one.folder, ignore_errors=True)
-    return store
-
-
-def _decode(
-    clips: Sequence[Clip],
-    sample_rate: int,
-    trim: float | None,
-    path: Path,
-    on_bad_file: OnBadFile,
-    progress: bool,
-) -> dict[str, Any]:
-    """Write all clips to `path`, flushed to disk, and return their part of the index."""
-    names: list[str] = []
-    lengths: list[int] = []
-    skipped: list[tuple[str, str]] = []
-    with path.open("wb") as file:
-        for clip in tqdm(clips, desc="decoding", unit="clip", disable=not progress):
-            start = file.tell()
-            try:
-                if trim is None:
-                    blocks = audio.blocks(clip.path, sample_rate)
-                else:
-                    blocks = iter([audio.trim(audio.read(clip.path, sample_rate), trim)])
-                for block in blocks:
-                    file.write(np.ascontiguousarray(block, _SAMPLE).data)
-            except AudioFileError as error:
-                if on_bad_file == "fail":
-                    raise
-                skipped.append((clip.name, str(error).removeprefix(f"{display(clip.path)}: ")))
-                file.seek(start)
-                file.truncate()
-            else:
-                names.append(clip.name)
-                lengths.append((file.tell() - start) // _SAMPLE.itemsize)
-        if not names:
-            first = f"; {skipped[0][0]} {skipped[0][1]}" if skipped else ""
-            raise DataError(f"none of {len(clips)} clips can be decoded{first}")
-        file.flush()
-        os.fsync(file.fileno())
-    return {"names": names, "lengths": lengths, "skipped": skipped}
-
-
-def _publish(part: Path, target: Path) -> AudioStore:
-    """Rename `part` to `target`, unless another process has put a sound store there."""
-    try:
-        part.rename(target)
-    except OSError:
-        store = _opened(target)
-        if store is not None:
-            return store
-        shutil.rmtree(target, ignore_errors=True)
-        part.rename(target)
-    flush(target.parent)
     return AudioStore(target)
+
+
+@contextmanager
+def _only_one(folder: Path) -> Iterator[None]:
+    """Make a folder and let one process at a time work in it; a killed one lets go."""
+    if fcntl is None:
+        folder.mkdir(exist_ok=True)
+        yield
+        return
+    while True:
+        folder.mkdir(exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            with suppress(OSError):  # a file system without locks
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            # Else it was renamed or removed while this process waited.
+            if folder.exists() and folder.stat().st_ino == os.fstat(descriptor).st_ino:
+                yield
+                return
+        finally:
+            os.close(descriptor)
 
 
 def _older(target: Path, files: dict[str, list[int]]) -> list[AudioStore]:
