@@ -309,15 +309,31 @@ def test_the_learning_rate_follows_the_clock(trained, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_train_together(trained, tmp_path: Path) -> None:
+def test_two_processes_are_one_with_the_same_batches(trained, tmp_path: Path) -> None:
+    """Two ranks that average their gradients, or one that adds up two batches a step."""
     tones, _ = trained
-    run = tmp_path / "run"
-    options = ["--run", run, "--trainer.max_steps=4", "--trainer.devices=2"]
-    command = [sys.executable, "-m", "wavegen", "train", tones, *options, *TINY]
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert (run / "model" / "config.json").is_file()
-    assert len(list((run / "samples").iterdir())) == 4
+    # Validation is counted in batches.
+    ways = {
+        "two": ["--trainer.devices=2", "--trainer.val_check_interval=6"],
+        "one": ["--trainer.accumulate_grad_batches=2", "--trainer.val_check_interval=12"],
+    }
+    for name, way in ways.items():
+        options = ["--run", tmp_path / name, "--trainer.max_steps=12", "--data.crop=200", *way]
+        sizes = [option for option in TINY if not option.startswith("--data.crop")]
+        command = [sys.executable, "-m", "wavegen", "train", tones, *options, *sizes]
+        done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-2000:]
+        assert len(list((tmp_path / name / "samples").iterdir())) == 2
+    two, one = (
+        torch.load(tmp_path / name / "checkpoints" / "last.ckpt", weights_only=True)
+        for name in ways
+    )
+    assert two["global_step"] == one["global_step"] == 12
+    for name, tensor in one["state_dict"].items():
+        torch.testing.assert_close(two["state_dict"][name], tensor, rtol=1e-4, atol=1e-5)
+    # Every held-out sample counts once, whichever rank it falls to.
+    figures = [json.loads((tmp_path / name / "best.json").read_text()) for name in ways]
+    assert figures[0] == pytest.approx(figures[1], rel=1e-5)
 
 
 def test_one_file_is_enough_and_says_what_it_means(tmp_path: Path, capsys) -> None:

@@ -118,9 +118,11 @@ class TrainingCrops(Dataset[Batch]):
         epoch, number = key if isinstance(key, tuple) else (0, key)
         if epoch != self._epoch:
             self._epoch, self._batches = epoch, self._plan(epoch)
-        time, chosen = self._batches[(number * self.ranks + self.rank) % len(self._batches)]
+        # Counted over all ranks, so that the same is drawn however many there are.
+        number = number * self.ranks + self.rank
+        time, chosen = self._batches[number % len(self._batches)]
         batch = self.corpus.batch(self.pieces[chosen], time)
-        chance = _generator(self.seed, epoch, number + 1, self.rank)
+        chance = _generator(self.seed, epoch, number + 1)
         rows, attributes = batch["labels"].shape
         # One attribute alone is left out, and all of them: both are asked for later.
         dropped = chance.random((rows, attributes + 1)) < self.label_dropout / 2
@@ -224,8 +226,7 @@ def _lengths(pieces: np.ndarray) -> np.ndarray:
     return pieces[:, 2] - pieces[:, 1]
 
 
-def _generator(seed: int, epoch: int, *counter: int) -> np.random.Generator:
+def _generator(seed: int, epoch: int, number: int = 0) -> np.random.Generator:
     """Random numbers that are a function of their arguments."""
-    words = [0, 0, *counter] if counter else [0, 0, 0, 0]
     key = np.array([seed, epoch], dtype=np.uint64)
-    return np.random.Generator(np.random.Philox(key=key, counter=words))
+    return np.random.Generator(np.random.Philox(key=key, counter=[0, 0, number, 0]))
