@@ -25,7 +25,8 @@ def targets_seen(corpus: Corpus, batches) -> dict[int, list[int]]:
     """Clip -> targets in order, from rows whose label says which clip they are of."""
     seen: dict[int, list[int]] = {}
     for batch in batches:
-        for inputs, targets, labels in zip(*batch.values(), strict=True):
+        for inputs, targets, labels, clips in zip(*batch.values(), strict=True):
+            assert clips == labels[0] - 1
             kept = targets[targets != windows.IGNORED]
             # What is predicted is the input one step later.
             assert np.array_equal(inputs[HISTORY + 1 :][: len(kept) - 1], kept[:-1])
