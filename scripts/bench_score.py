@@ -89,7 +89,7 @@ def main() -> int:
     seconds = 1.0 if options.quick else 5.0
     about = machine()
     rows: list[Row] = []
-    lengths = rng.integers(1500, 6000, 16 if options.quick else 128)
+    lengths = rng.integers(1500, 6000, 16 if options.quick else 64)
     sets = {
         f"{len(lengths)} of 1,500 to 6,000 samples": [rng.integers(0, 256, n) for n in lengths],
         "one of 100,000 samples": [rng.integers(0, 256, 100_000)],

@@ -13,7 +13,7 @@ they don't know?"). So several scores are taken of the surprisal of a recording:
 - `gain`: bits per sample that are saved by knowing the class, at best, of every attribute: a
   voice of nobody in the training data may be as likely as any, but no speaker explains it.
 
-All are two-sided, as in a typicality test (Nalisnick et al. 2019b, "Detecting
+All but the last are two-sided, as in a typicality test (Nalisnick et al. 2019b, "Detecting
 out-of-distribution inputs to deep generative models using typicality"): their combination
 is the Mahalanobis distance from normal recordings, which also sees what is unusual only
 together, such as a mean that is normal for a recording that is never at rest.
@@ -213,8 +213,16 @@ def _spread(normal: np.ndarray) -> np.ndarray:
 
 def _distance(scores: np.ndarray, normal: np.ndarray) -> np.ndarray:
     """Squared Mahalanobis distance of each row of scores from normal ones."""
-    mean, spread = normal.mean(axis=0), _spread(normal)
+
+    def away(rows: np.ndarray) -> np.ndarray:
+        deviations = (rows - normal.mean(axis=0)) / _spread(normal)
+        # No class can explain a recording too well.
+        gain = SCORES.index("gain")
+        deviations[:, gain] = np.minimum(deviations[:, gain], 0)
+        return deviations
+
+    known = away(normal)
     # A little is added to each variance: scores may follow from one another.
-    covariance = np.cov(((normal - mean) / spread).T) + 1e-3 * np.eye(len(mean))
-    away = (scores - mean) / spread
-    return np.einsum("ni,ij,nj->n", away, np.linalg.inv(covariance), away)
+    covariance = np.cov(known.T) + 1e-3 * np.eye(len(SCORES))
+    far = away(scores) - known.mean(axis=0)
+    return np.einsum("ni,ij,nj->n", far, np.linalg.inv(covariance), far)
