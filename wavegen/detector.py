@@ -144,7 +144,7 @@ class Detector:
     ) -> Verdict:
         """Judge a recording by its bits, as in `features`; spans at this rate of false alarms."""
         scores = features(surprisal, background, gain, self.sample_rate)
-        deviation = np.abs(scores - self.normal.mean(axis=0)) / _spread(self.normal)
+        deviation = np.abs(_away(scores, self.normal))
         return Verdict(
             float(self.p_values(self.distance(scores[None]))[0]),
             SCORES[int(deviation.argmax())],
@@ -211,18 +211,19 @@ def _spread(normal: np.ndarray) -> np.ndarray:
     return np.maximum(normal.std(axis=0), 1e-9)
 
 
+def _away(scores: np.ndarray, normal: np.ndarray) -> np.ndarray:
+    """How many standard deviations each score lies from the mean of normal ones."""
+    away = (scores - normal.mean(axis=0)) / _spread(normal)
+    # No class can explain a recording too well.
+    gain = SCORES.index("gain")
+    away[..., gain] = np.minimum(away[..., gain], 0)
+    return away
+
+
 def _distance(scores: np.ndarray, normal: np.ndarray) -> np.ndarray:
     """Squared Mahalanobis distance of each row of scores from normal ones."""
-
-    def away(rows: np.ndarray) -> np.ndarray:
-        deviations = (rows - normal.mean(axis=0)) / _spread(normal)
-        # No class can explain a recording too well.
-        gain = SCORES.index("gain")
-        deviations[:, gain] = np.minimum(deviations[:, gain], 0)
-        return deviations
-
-    known = away(normal)
+    known = _away(normal, normal)
     # A little is added to each variance: scores may follow from one another.
     covariance = np.cov(known.T) + 1e-3 * np.eye(len(SCORES))
-    far = away(scores) - known.mean(axis=0)
+    far = _away(scores, normal) - known.mean(axis=0)
     return np.einsum("ni,ij,nj->n", far, np.linalg.inv(covariance), far)
