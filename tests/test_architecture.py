@@ -12,7 +12,7 @@ from wavegen.checkpoint import save_model
 
 PACKAGE = Path(__file__).parents[1] / "wavegen"
 FLOORS = [
-    {"errors"},
+    {"errors", "ranks"},
     {"files", "mulaw", "labels", "config"},
     {"audio", "splits", "wavenet", "windows", "plots"},
     {"folders", "checkpoint", "sampling"},

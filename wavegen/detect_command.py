@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from dataclasses import replace
 
 from wavegen import labels as labelling
 from wavegen.audio import display
@@ -9,6 +10,7 @@ from wavegen.checkpoint import find_model, load_config
 from wavegen.detection import DETECTOR, calibrate, detect
 from wavegen.errors import ConfigError
 from wavegen.generate import pick_device
+from wavegen.ranks import gather, share
 from wavegen.score_command import progress, readable, remark, sources_of, writer
 from wavegen.scoring import Score
 
@@ -55,7 +57,7 @@ def _judge(options: argparse.Namespace) -> int:
     with progress() as count:
         findings = detect(
             options.model,
-            sources_of(options),
+            share(sources_of(options)),
             false_alarms=options.false_alarms,
             device=pick_device(options.device),
             progress=count,
@@ -64,7 +66,14 @@ def _judge(options: argparse.Namespace) -> int:
             options.format,
             ("path", "samples", "seconds", "normal", "p_value", "raised_by", "spans", "error"),
         )
-        pairs = ((each.score, each) for each in findings)
+        # Not the bits of every sample: all findings may be held at once.
+        light = (
+            replace(each, score=replace(each.score, surprisal=None, waveform=None))
+            for each in findings
+        )
+        pairs = gather((each.score, each) for each in light)
+        if pairs is None:
+            return 0
         for row, _, each in readable(pairs, write, rate):
             assert each.verdict is not None
             judged += 1

@@ -1,6 +1,7 @@
 """From requests to waveforms, in chunks."""
 
 import math
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -148,9 +149,10 @@ def check_seed(seed: int) -> None:
 
 
 def pick_device(name: str | None = None) -> torch.device:
-    """The named device, or the GPU if there is one; `ConfigError` if it is not there."""
+    """The named device, or this rank's GPU if there is one; `ConfigError` if it is not there."""
     if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        gpu = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        return gpu if torch.cuda.is_available() else torch.device("cpu")
     try:
         device = torch.device(name)
         torch.empty(0, device=device)

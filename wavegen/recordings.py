@@ -28,6 +28,7 @@ from wavegen.generate import (
     sample_count,
     stream_chunks,
 )
+from wavegen.ranks import share
 from wavegen.sampling import Sampling
 
 
@@ -118,6 +119,7 @@ def generate_files(
     stems = [file_stem(stream, config.labels, seed) for stream in streams]
     if len(set(stems)) < len(stems):
         raise ConfigError("two of the streams would be written to one file")
+    streams = share(streams)
     chosen = choose(network, engine, precision)
     out = make_folder(out)
     sampling = sampling or Sampling()

@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,6 +24,7 @@ from wavegen.files import make_folder, write_bytes
 from wavegen.generate import pick_device
 from wavegen.likelihood import entropy
 from wavegen.plots import surprisal_png
+from wavegen.ranks import gather, rank, share
 from wavegen.scoring import Score, Source, find_sources, score
 
 T = TypeVar("T")
@@ -44,15 +46,19 @@ def score_command(options: argparse.Namespace) -> None:
     )
     bits, samples, histogram = 0.0, 0, np.zeros(config.quantization_channels, np.int64)
     with progress() as count:
-        scores = score(network, sources, [kind], keep=keep, progress=count)
-        pairs = zip(scores, targets, strict=True)
-        for row, each, target in readable(pairs, write, config.sample_rate):
+        scores = score(network, share(sources), [kind], keep=keep, progress=count)
+        named = zip(scores, share(targets), strict=True)
+        written = (
+            _write_samples(options, target, each, config.sample_rate) for each, target in named
+        )
+        pairs = gather((each, None) for each in written)
+        if pairs is None:
+            return
+        for row, each, _ in readable(pairs, write, config.sample_rate):
             total = float(each.bits[0])
             bits += total
             samples += each.samples
             histogram += each.histogram
-            if keep:
-                _write_samples(options, target, each, config.sample_rate)
             write({**row, "bits": total, "bits_per_sample": total / each.samples})
     print(
         f"all       {bits / samples:.4f} bits per sample over {samples:,} samples "
@@ -71,7 +77,7 @@ def classify_command(options: argparse.Namespace) -> None:
     with progress() as count:
         found = classify(
             network,
-            sources,
+            share(sources),
             given,
             counts=counts,
             combinations=options.combinations,
@@ -81,7 +87,9 @@ def classify_command(options: argparse.Namespace) -> None:
         matrices = {name: Counter[tuple[str, str]]() for name in classes}
         results = ("posterior", "predicted") if options.format == "jsonl" else tuple(classes)
         write = writer(options.format, ("path", "samples", "seconds", *results, "error"))
-        pairs = ((each.score, each) for each in found)
+        pairs = gather((each.score, each) for each in found)
+        if pairs is None:
+            return
         for row, _, each in readable(pairs, write, network.config.sample_rate):
             for name, true in each.score.source.labels.items():
                 if name in classes and true in classes[name]:
@@ -118,9 +126,12 @@ def _targets(options: argparse.Namespace, sources: Sequence[Source]) -> list[str
     return names
 
 
-def _write_samples(options: argparse.Namespace, target: str, each: Score, sample_rate: int) -> None:
-    assert each.surprisal is not None
-    assert each.waveform is not None
+def _write_samples(
+    options: argparse.Namespace, target: str, each: Score, sample_rate: int
+) -> Score:
+    """Write the bits of every sample where that was asked for; the score without them."""
+    if each.surprisal is None or each.waveform is None:
+        return each
     surprisal = each.surprisal
     if options.per_sample:
         buffer = io.BytesIO()
@@ -129,6 +140,7 @@ def _write_samples(options: argparse.Namespace, target: str, each: Score, sample
     if options.plot:
         picture = surprisal_png(each.waveform, surprisal, sample_rate, display(each.source.path))
         write_bytes(Path(options.plot) / f"{target}.png", picture)
+    return replace(each, surprisal=None, waveform=None)
 
 
 def readable(
@@ -164,6 +176,8 @@ def remark(each: Score, sample_rate: int) -> None:
 
 def writer(kind: str, fields: Sequence[str]) -> Callable[[Mapping[str, object]], None]:
     """Writes rows to standard output as a table, as CSV or as JSON lines."""
+    if rank() > 0:
+        return lambda _: None
     if kind == "jsonl":
         return lambda row: tqdm.write(json.dumps({**dict.fromkeys(fields), **row}))
     if kind == "csv":
@@ -207,5 +221,6 @@ def _confusion(name: str, classes: Sequence[str], matrix: Counter[tuple[str, str
 
 @contextmanager
 def progress() -> Iterator[Callable[[int], object]]:
-    with tqdm(unit=" samples", unit_scale=True, disable=not sys.stderr.isatty()) as bar:
+    quiet = rank() > 0 or not sys.stderr.isatty()
+    with tqdm(unit=" samples", unit_scale=True, disable=quiet) as bar:
         yield bar.update

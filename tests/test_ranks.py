@@ -1,0 +1,72 @@
+"""Items shared among processes: each done once, and the same as by one alone."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from small import network as small_network
+
+from wavegen import ranks
+from wavegen.checkpoint import save_model
+
+
+def test_every_item_is_of_one_rank(monkeypatch) -> None:
+    items = list(range(7))
+    seen = []
+    for number in range(3):
+        monkeypatch.setenv("RANK", str(number))
+        monkeypatch.setenv("WORLD_SIZE", "3")
+        seen.append(ranks.share(items))
+    assert seen == [[0, 3, 6], [1, 4], [2, 5]]
+    monkeypatch.delenv("RANK")
+    monkeypatch.delenv("WORLD_SIZE")
+    assert ranks.share(items) == items
+    assert ranks.gather(items) is items
+
+
+def wavegen(processes: int, *arguments: object) -> subprocess.CompletedProcess[str]:
+    several = ["torch.distributed.run", f"--nproc-per-node={processes}", "-m"]
+    command = [sys.executable, "-m", *(several if processes > 1 else []), "wavegen"]
+    return subprocess.run([*command, *map(str, arguments)], capture_output=True, text=True)
+
+
+@pytest.mark.slow
+def test_two_processes_do_what_one_does(tmp_path: Path) -> None:
+    save_model(small_network(labels={"label": ("a", "b", "c")}), tmp_path / "model")
+    rng = np.random.default_rng(0)
+    (tmp_path / "audio").mkdir()
+    for number in range(45):
+        wave = 0.1 * rng.standard_normal(rng.integers(50, 900))
+        soundfile.write(tmp_path / "audio" / f"{number:02}.wav", wave, 8000)
+    (tmp_path / "audio" / "bad.wav").write_text("")
+    model, audio = tmp_path / "model", tmp_path / "audio"
+    assert wavegen(1, "detect", "--calibrate", model, audio).returncode == 0
+    for command in (
+        ["score", model, audio, "--format", "jsonl", "--per-sample"],
+        ["classify", model, audio, "--format", "csv"],
+        ["detect", model, audio, "--false-alarms", "0.1"],
+        ["generate", model, "--each", "label", "--count", "3", "--seconds", "0.05", "--out"],
+    ):
+        done, files = [], []
+        for processes in (1, 2):
+            out = tmp_path / f"{command[0]}{processes}"
+            writes = [out] if command[-1] in ("--per-sample", "--out") else []
+            done.append(wavegen(processes, *command, *writes))
+            files.append({path.name: path.read_bytes() for path in sorted(out.glob("*.[nw]*"))})
+        assert done[0].returncode in (0, 1)
+        # torchrun says 1 for whatever failed; that something was found is no failure.
+        assert done[1].returncode == done[0].returncode, done[1].stderr[-2000:]
+        assert len(files[0]) == {"score": 45, "generate": 9}.get(command[0], 0)
+        assert files[0].keys() == files[1].keys()
+        if command[0] != "generate":
+            assert done[1].stdout == done[0].stdout
+        for name, data in files[0].items():
+            if name.endswith(".wav"):
+                assert files[1][name] == data
+        if command[0] == "score":
+            rows = [json.loads(line) for line in done[1].stdout.splitlines()]
+            assert sum(row["error"] is not None for row in rows) == 1
