@@ -13,7 +13,7 @@ from wavegen.checkpoint import save_model
 PACKAGE = Path(__file__).parents[1] / "wavegen"
 FLOORS = [
     {"errors", "ranks"},
-    {"files", "mulaw", "labels", "config"},
+    {"files", "mulaw", "labels", "config", "block"},
     {"audio", "splits", "wavenet", "windows", "plots"},
     {"folders", "checkpoint", "sampling"},
     {"clips"},

@@ -19,8 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             # LightningCLI has a parser of its own, with every option of the Trainer.
             from wavegen.train_command import train
 
-            run = train(arguments[1:])
-            print(f"done: {run}\nhear it: wavegen generate {run} --out out/")
+            train(arguments[1:])
             return 0
         parsed = _parser().parse_args(arguments)
         return parsed.command(parsed) or 0

@@ -43,6 +43,7 @@ _NOISE = (
     "You're resuming from a checkpoint that ended before the epoch ended",
     "The number of training batches",
     ".*does not have many workers",
+    ".*sync_dist",
     ".*isinstance.treespec",
     ".*deprecated in v4",
 )
@@ -104,10 +105,13 @@ def train(options: list[str]) -> Path:
         if stopped.code != 1:
             raise
         raise KeyboardInterrupt from None
-    if cli.trainer.is_global_zero and not is_model(cli.run_folder):
-        # Without a validation no model is the best: the last one it is.
-        save_model(cli.model.network, cli.run_folder / MODEL)
-    return cli.run_folder
+    run = cli.run_folder
+    if cli.trainer.is_global_zero:
+        if not is_model(run):
+            # Without a validation no model is the best: the last one it is.
+            save_model(cli.model.network, run / MODEL)
+        print(f"done: {run}\nhear it: wavegen generate {run} --out out/")
+    return run
 
 
 def _fit(cli: "TrainCLI") -> None:

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from wavegen.block import Block
 from wavegen.config import WaveNetConfig
 
 
@@ -132,14 +133,14 @@ class WaveNet(nn.Module):
         """
         # Time goes first so that the taps of a convolution are plain slices of memory.
         stream = self.embedding(inputs.t())
+        dtype = stream.dtype
         if torch.is_autocast_enabled(stream.device.type):
-            # Else the residual stream stays in float32 and is cast again in every block.
             dtype = torch.get_autocast_dtype(stream.device.type)
-            stream, bias = stream.to(dtype), bias.to(dtype)
+        stream, bias = stream.to(dtype), bias.to(dtype)
         for layer, block in enumerate(self.blocks):
-            gate = block.gate(block.taps(stream), bias[:, 0, layer])
+            following, gate = block(stream, bias[:, 0, layer])
             yield stream, gate
-            stream = block.residual(stream[-gate.shape[0] :], gate)
+            stream = following
 
     def head(self, gates: Tensor) -> Tensor:
         """Logits (..., Q) from the concatenated gates of all layers (..., L * G / 2)."""
@@ -167,25 +168,21 @@ class ResidualBlock(nn.Module):
             None if last else nn.Linear(config.gate_channels // 2, config.residual_channels)
         )
 
-    def taps(self, stream: Tensor) -> list[Tensor]:
-        """The block's input (T, B, C) as seen by each tap, oldest first: (T', B, C) each."""
-        last = self.kernel.shape[0] - 1
-        time = stream.shape[0] - last * self.dilation
-        return [stream[tap * self.dilation :][:time] for tap in range(last + 1)]
+    def forward(self, stream: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """The next block's input (T', B, C) and the gate (T', B, G / 2).
 
-    def gate(self, taps: list[Tensor], bias: Tensor) -> Tensor:
-        """tanh * sigmoid of the convolution plus bias (B, G): (..., B, G / 2)."""
-        leading = taps[0].shape[:-1]
-        # addmm adds each tap's product to the sum as it goes: no pass of its own.
-        total = bias.expand(*leading, -1).flatten(0, -2)
-        for tap, weight in zip(taps, self.kernel, strict=True):
-            total = torch.addmm(total, tap.flatten(0, -2), weight.t())
-        # On a CPU tanh and sigmoid are several times slower over halves of rows.
-        halves = (half.contiguous() for half in total.chunk(2, dim=-1))
-        return gated(*halves).view(*leading, bias.shape[-1] // 2)
+        T' = T - (kernel_size - 1) * dilation. All in the dtype of `stream` (T, B, C), whatever
+        that of the parameters.
+        """
+        own: list[Tensor | None] = [self.kernel, None, None]
+        if self.projection is not None:
+            own[1:] = self.projection.weight, self.projection.bias
+        cast = (None if each is None else each.to(stream.dtype) for each in own)
+        with torch.autocast(stream.device.type, enabled=False):
+            return Block.apply(stream, bias, *cast, self.dilation)
 
     def residual(self, stream: Tensor, gate: Tensor) -> Tensor:
-        """The next block's input from this one's newest input and gate, (..., B, C)."""
+        """One step of it: the next block's input from this one's newest input and gate, (B, C)."""
         return stream if self.projection is None else stream + self.projection(gate)
 
 

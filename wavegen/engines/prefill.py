@@ -24,7 +24,8 @@ def fill_queues(network: WaveNet, bias: Tensor, prompt: Tensor | None) -> Iterat
         stream = network.embedding(start)
         for layer, block in enumerate(network.blocks):
             yield stream.expand(back * block.dilation, -1, -1)
-            stream = block.residual(stream, block.gate([stream] * (back + 1), bias[:, 0, layer]))
+            alike = stream.expand(back * block.dilation + 1, -1, -1)
+            stream, _ = block(alike, bias[:, 0, layer])
         return
     history = network.history
     start = prompt.new_full((prompt.shape[0], history + 1), network.start_symbol)

@@ -1,0 +1,67 @@
+"""The residual block's written-out gradients against autograd's own."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wavegen.block import Block
+from wavegen.wavenet import gated
+
+
+def plain(stream, bias, kernel, weight, projection_bias, dilation):
+    """The same block, left to autograd."""
+    time = stream.shape[0] - (len(kernel) - 1) * dilation
+    taps = [stream[tap * dilation :][:time] for tap in range(len(kernel))]
+    total = bias + sum(tap @ part.t() for tap, part in zip(taps, kernel, strict=True))
+    gate = gated(*total.chunk(2, dim=-1))
+    if weight is None:
+        return taps[-1], gate
+    return taps[-1] + gate @ weight.t() + projection_bias, gate
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    time=st.integers(1, 20),
+    batch=st.integers(1, 4),
+    taps=st.integers(2, 3),
+    dilation=st.sampled_from([1, 2, 8]),
+    last=st.booleans(),
+)
+def test_gradients_are_those_of_autograd(time, batch, taps, dilation, last) -> None:
+    torch.manual_seed(0)
+    shapes = [(time + (taps - 1) * dilation, batch, 5), (batch, 6), (taps, 6, 5), (5, 3), (5,)]
+    given = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
+    arguments = [*given[:3], *((None, None) if last else given[3:]), dilation]
+    one, other = Block.apply(*arguments), plain(*arguments)
+    pull = [torch.randn_like(each) for each in other]
+    used = given[:3] if last else given
+    gradients = [torch.autograd.grad(each, used, pull) for each in (one, other)]
+    for got, expected in zip(one, other, strict=True):
+        torch.testing.assert_close(got, expected)
+    for got, expected in zip(*gradients, strict=True):
+        torch.testing.assert_close(got, expected)
+
+
+def test_gradients_pass_where_only_one_result_is_used(make_network) -> None:
+    """As in the last block, whose stream no one hears, and in one without a skip."""
+    stream = torch.randn(9, 2, 5, dtype=torch.float64, requires_grad=True)
+    rest = [torch.randn(s, dtype=torch.float64) for s in ((2, 6), (2, 6, 5), (5, 3), (5,))]
+    for chosen in (0, 1):
+        got = torch.autograd.grad(Block.apply(stream, *rest, 4)[chosen].sum(), stream)[0]
+        expected = torch.autograd.grad(plain(stream, *rest, 4)[chosen].sum(), stream)[0]
+        torch.testing.assert_close(got, expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_whole_network_trains_in_either_precision(make_network, dtype) -> None:
+    network = make_network().requires_grad_(True)
+    codes = torch.randint(0, 256, (3, 300))
+    with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+        logits = network(codes)
+    assert logits.dtype == dtype
+    torch.nn.functional.cross_entropy(logits.float().transpose(1, 2), codes).backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.dtype == torch.float32
+        assert torch.isfinite(parameter.grad).all()
