@@ -60,6 +60,23 @@ def test_scoring(tmp_path: Path) -> None:
     assert all(0 < row["ceiling_fraction"] < 3 for row in written["rows"])
 
 
+@pytest.mark.slow
+def test_training(tmp_path: Path) -> None:
+    done = run("bench_train.py", "--quick", "--json", tmp_path / "rows.json")
+    assert done.returncode == 0, done.stderr
+    written = json.loads((tmp_path / "rows.json").read_text())
+    fields = {"form", "precision", "device", "samples_per_second", "ratio_to_textbook"}
+    fields |= {"ceiling_fraction", "data_wait_share"}
+    assert all(fields <= row.keys() for row in written["rows"])
+    own = [row for row in written["rows"] if row["form"] == "wavegen"]
+    # Far below what a quiet machine shows: benchmarks/train_two_cores.json.
+    assert own[0]["ratio_to_textbook"] > 1
+    assert all(row["data_wait_share"] < 0.05 for row in own)
+    memory = [written["peak_bytes_of_two_crops"][str(crop)] for crop in (2048, 8192, 32768)]
+    assert memory == sorted(memory)
+    assert memory[2] < 16 * memory[0]
+
+
 def test_precision_bits(tone_folder: Path, tmp_path: Path) -> None:
     network = small_network(labels={"label": ("low", "high")})
     save_model(network, tmp_path / "model")
