@@ -117,6 +117,12 @@ def test_very_likely_and_very_unlikely_codes_have_finite_bits() -> None:
     assert bits[0, 2] > 500
 
 
+@pytest.mark.parametrize("codes", [[-1], [3, 256]])
+def test_codes_that_there_are_not_are_refused(codes) -> None:
+    with pytest.raises(IndexError, match="from 0 to 255"):
+        make_scorer("numba", small_network(labels=LABELS), 10).surprisals([np.array(codes)])
+
+
 def test_weights_are_read_when_the_scorer_is_made() -> None:
     network = small_network(labels=LABELS)
     codes = np.arange(50)

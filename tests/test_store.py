@@ -240,6 +240,16 @@ def test_an_interrupted_run_is_gone_on_with(
     ]
 
 
+def test_figures_are_reckoned_once(tmp_path: Path, data: Path) -> None:
+    store = open_store(clips(data), 8000, folder=tmp_path / "cache")
+    assert store.figures("some", lambda: {"a": 1}) == {"a": 1}
+    assert store.figures("some", lambda: {"a": 2}) == {"a": 1}
+    assert store.figures("other", lambda: {"a": 2}) == {"a": 2}
+    (store.folder / "some.json").write_text("{")
+    assert store.figures("some", lambda: {"a": 3}) == {"a": 3}
+    assert len(open_store(clips(data), 8000, folder=tmp_path / "cache")) == 3
+
+
 def test_shards_hold_whole_clips_in_order(tmp_path: Path, monkeypatch) -> None:
     """Of any size, with bad clips among them: also a shard of none but bad ones."""
     rng = np.random.default_rng(0)

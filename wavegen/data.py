@@ -1,5 +1,6 @@
 """The DataModule: from a folder of recordings to batches of codes."""
 
+import hashlib
 from typing import Any, Literal
 
 import numpy as np
@@ -140,9 +141,17 @@ class AudioDataModule(LightningDataModule):
         self.training_clips = np.flatnonzero(splits == "train")
         held_out = np.flatnonzero(splits == "validation")
         self.validation_clips = held_out if len(held_out) else self.training_clips
-        training = [store.waveform(clip) for clip in self.training_clips.tolist()]
-        self.order0_bits = order0_entropy(training, config.quantization_channels)
-        self.clamped = sum(mulaw.count_clamped(waveform) for waveform in training)
+
+        def reckon() -> dict[str, float]:
+            training = [store.waveform(clip) for clip in self.training_clips.tolist()]
+            return {
+                "order0_bits": order0_entropy(training, config.quantization_channels),
+                "clamped": sum(mulaw.count_clamped(waveform) for waveform in training),
+            }
+
+        chosen = hashlib.blake2b(self.training_clips.tobytes(), digest_size=12).hexdigest()
+        figures = store.figures(f"figures-{config.quantization_channels}-{chosen}", reckon)
+        self.order0_bits, self.clamped = figures["order0_bits"], figures["clamped"]
 
     def setup(self, stage: str | None = None) -> None:
         """Decode the clips and match them with the network, if that has not been done."""

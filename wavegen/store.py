@@ -11,7 +11,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
@@ -84,6 +84,18 @@ class AudioStore:
         shard = int(np.searchsorted(self._ends, offset, side="right"))
         stop = offset + length - int(self._ends[shard]) + len(self._shards[shard])
         return self._shards[shard][stop - length : stop]
+
+    def figures(self, name: str, reckon: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """What `reckon` returns, kept in the store: it goes through all of the audio once."""
+        path = self.folder / f"{name}.json"
+        with suppress(OSError, ValueError):
+            kept = json.loads(path.read_text(encoding="utf-8"))
+            if isinstance(kept, dict):
+                return kept
+        figures = reckon()
+        with suppress(OutputError):  # no room: then the next run reckons again
+            write_json(path, figures)
+        return figures
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A worker process maps the file again, where it would be sent all the samples.

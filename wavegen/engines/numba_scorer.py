@@ -70,7 +70,11 @@ class NumbaScorer:
             self._free.put(_scratch(self._packed))
 
     def surprisals(self, recordings: Sequence[np.ndarray], context: int = 0) -> list[np.ndarray]:
-        """See `wavegen.likelihood.Scorer`."""
+        """See `wavegen.likelihood.Scorer`; `IndexError` for a code that there is not."""
+        for each in recordings:
+            # The compiled code trusts them as indices.
+            if len(each) and not (each.min() >= 0 and each.max() < self._start_symbol):
+                raise IndexError(f"codes must be from 0 to {self._start_symbol - 1}")
         bits = [np.empty((len(self._biases), len(each) - context)) for each in recordings]
 
         def work(job: tuple[int, int, int, int]) -> None:
