@@ -12,20 +12,19 @@ on the training clips, and the held-out ones are moved so that it errs.
 """
 
 import argparse
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import adversary
 import numpy as np
-from machine import machine
+from machine import machine, run
 from scipy.stats import binom, rankdata
 
 from wavegen import audio, mulaw
 from wavegen.checkpoint import fingerprint, load_model
 from wavegen.detection import class_gain, class_kinds
 from wavegen.detector import SCORES, Detector, features, order0_bits
-from wavegen.errors import ConfigError, WavegenError
+from wavegen.errors import ConfigError
 from wavegen.files import write_json
 from wavegen.likelihood import scorer
 from wavegen.scoring import find_sources
@@ -206,8 +205,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except WavegenError as error:
-        print(f"bench_detect: {error}", file=sys.stderr)
-        sys.exit(2)
+    run(main)

@@ -10,7 +10,6 @@ for every step. A step of the engines needs a little less than that (see
 """
 
 import argparse
-import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +19,7 @@ from pathlib import Path
 import numba
 import numpy as np
 import torch
-from machine import machine
+from machine import machine, run
 from measure import NETWORKS, SAMPLE_RATE, best, matrix_rate
 
 from wavegen.config import WaveNetConfig
@@ -29,7 +28,6 @@ from wavegen.engines.numba_cpu import NumbaCPU, compile_kernel
 from wavegen.engines.numba_packing import in_huge_pages, members_of_a_team
 from wavegen.engines.precision import PRECISIONS, products
 from wavegen.engines.torch_queue import TorchQueue
-from wavegen.errors import WavegenError
 from wavegen.files import write_json
 from wavegen.sampling import Sampling, draw, stream_noise
 from wavegen.wavenet import WaveNet
@@ -236,8 +234,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except WavegenError as error:
-        print(f"bench_generate: {error}", file=sys.stderr)
-        sys.exit(2)
+    run(main)

@@ -10,7 +10,6 @@ is the rate of multiplying float32 matrices, measured in the same run.
 
 import argparse
 import math
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,12 +17,11 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from machine import machine
+from machine import machine, run
 from measure import NETWORKS, SAMPLE_RATE, best, matrix_rate
 from textbook import Textbook
 
 from wavegen.engines.precision import products
-from wavegen.errors import WavegenError
 from wavegen.files import write_json
 from wavegen.likelihood import scorer
 from wavegen.wavenet import WaveNet
@@ -132,8 +130,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except WavegenError as error:
-        print(f"bench_score: {error}", file=sys.stderr)
-        sys.exit(2)
+    run(main)

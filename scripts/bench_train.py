@@ -26,7 +26,7 @@ import numpy as np
 import soundfile
 import torch
 import torch.nn.functional as F
-from machine import machine
+from machine import machine, run
 from measure import NETWORKS, matrix_rate
 from textbook import Textbook
 from torch import Tensor, nn
@@ -273,8 +273,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except WavegenError as error:
-        print(f"bench_train: {error}", file=sys.stderr)
-        sys.exit(2)
+    run(main)

@@ -1,13 +1,17 @@
-"""What a benchmark ran on."""
+"""What a benchmark ran on, and how it ends."""
 
 import os
 import platform
 import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import torch
 
 import wavegen
+from wavegen.errors import WavegenError
 
 CPU_INFO = Path("/proc/cpuinfo")
 
@@ -40,3 +44,12 @@ def _git(*arguments: str) -> str:
         ["git", *arguments], cwd=folder, capture_output=True, text=True, check=False
     )
     return run.stdout.strip()
+
+
+def run(main: Callable[[], int]) -> NoReturn:
+    """End with the status of `main`, or with 2 and one line where it cannot be done."""
+    try:
+        sys.exit(main())
+    except WavegenError as error:
+        print(f"{Path(sys.argv[0]).stem}: {error}", file=sys.stderr)
+        sys.exit(2)

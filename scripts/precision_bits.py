@@ -6,16 +6,15 @@ FOLDER is what MODEL was trained on: what it holds out is found again by the sam
 """
 
 import argparse
-import sys
 from pathlib import Path
 
-from machine import machine
+from machine import machine, run
 
 from wavegen import audio
 from wavegen.checkpoint import fingerprint, load_model
 from wavegen.clips import find_clips
 from wavegen.engines.precision import PRECISIONS, rounded
-from wavegen.errors import ConfigError, WavegenError
+from wavegen.errors import ConfigError
 from wavegen.files import write_json
 from wavegen.likelihood import recording_bits
 
@@ -50,8 +49,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except WavegenError as error:
-        print(f"precision_bits: {error}", file=sys.stderr)
-        sys.exit(2)
+    run(main)

@@ -10,7 +10,7 @@ import numpy as np
 
 from wavegen.checkpoint import load_model
 from wavegen.errors import ConfigError
-from wavegen.labels import Attributes, Labels
+from wavegen.labels import Attributes, Labels, one_class_each
 from wavegen.scoring import Score, Source, score
 from wavegen.wavenet import WaveNet
 
@@ -101,7 +101,7 @@ def class_kinds(
     if math.prod(map(len, left.values())) <= most:
         combinations = product(*left.values())
         return [{**given, **dict(zip(left, each, strict=True))} for each in combinations], left
-    return [{**given, name: each} for name, classes in left.items() for each in classes], left
+    return one_class_each(attributes, given), left
 
 
 def posterior(

@@ -66,11 +66,7 @@ def _judge(options: argparse.Namespace) -> int:
             options.format,
             ("path", "samples", "seconds", "normal", "p_value", "raised_by", "spans", "error"),
         )
-        # Not the bits of every sample: all findings may be held at once.
-        light = (
-            replace(each, score=replace(each.score, surprisal=None, waveform=None))
-            for each in findings
-        )
+        light = (replace(each, score=each.score.without_samples()) for each in findings)
         pairs = gather((each.score, each) for each in light)
         if pairs is None:
             return 0

@@ -4,7 +4,7 @@ The calibration lies beside the model, as `detector.json`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from wavegen.checkpoint import find_model, fingerprint, load_model
 from wavegen.detector import SCORES, Detector, Verdict, features, order0_bits
 from wavegen.errors import ConfigError, DataError, ModelError
 from wavegen.files import write_text
-from wavegen.labels import Attributes, Labels
+from wavegen.labels import Attributes, Labels, one_class_each
 from wavegen.scoring import Score, Source, score
 from wavegen.wavenet import WaveNet
 
@@ -80,8 +80,7 @@ def calibrate(
         rows.append(features(each.surprisal, 0.0, gain, config.sample_rate))
         others.append(bits)
         histogram += each.histogram
-        # Not the bits of every sample: there may be many recordings.
-        normal.append(replace(each, surprisal=None, waveform=None))
+        normal.append(each.without_samples())
     if not normal:
         raise DataError("none of the files could be scored")
     order0 = order0_bits(histogram)
@@ -171,8 +170,7 @@ def load_detector(model: str | Path) -> Detector:
 
 def class_kinds(attributes: Attributes, labels: Labels, classes: bool = True) -> list[Labels]:
     """What is known of recordings, and that with every class of every other attribute."""
-    others = {name: each for name, each in attributes.items() if classes and name not in labels}
-    return [labels, *({**labels, name: one} for name, each in others.items() for one in each)]
+    return [labels, *(one_class_each(attributes, labels) if classes else [])]
 
 
 def class_gain(bits: np.ndarray, kinds: Sequence[Labels]) -> float:

@@ -37,6 +37,12 @@ def encode(labels: Labels, attributes: Attributes) -> list[int]:
     return ids
 
 
+def one_class_each(attributes: Attributes, given: Labels) -> list[Labels]:
+    """`given` with every class of every attribute that it leaves out, one at a time."""
+    left = {name: classes for name, classes in attributes.items() if name not in given}
+    return [{**given, name: each} for name, classes in left.items() for each in classes]
+
+
 def parse(texts: Iterable[str], attributes: Attributes) -> dict[str, str]:
     """Labels from the words of a command line: `dog`, or `digit=7` and `speaker=theo`.
 

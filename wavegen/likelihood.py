@@ -115,8 +115,7 @@ class TorchScorer:
 
     def _window(self, codes: np.ndarray, begin: int, end: int) -> np.ndarray:
         first = begin - self._network.history - 1
-        before = np.full(max(-first, 0), self._network.start_symbol)
-        return np.concatenate([before, codes[max(first, 0) : end]])
+        return windows.from_place(codes[max(first, 0) : end], first, self._network.start_symbol)
 
 
 def in_blocks(

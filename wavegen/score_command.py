@@ -8,7 +8,6 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -140,7 +139,7 @@ def _write_samples(
     if options.plot:
         picture = surprisal_png(each.waveform, surprisal, sample_rate, display(each.source.path))
         write_bytes(Path(options.plot) / f"{target}.png", picture)
-    return replace(each, surprisal=None, waveform=None)
+    return each.without_samples()
 
 
 def readable(

@@ -5,7 +5,7 @@ alone, block after block, in memory that does not grow with its length.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 
@@ -61,6 +61,10 @@ class Score:
     surprisal: np.ndarray | None = None
     waveform: np.ndarray | None = None
     error: str = ""
+
+    def without_samples(self) -> "Score":
+        """The same without what is as long as the file, so that many can be held at once."""
+        return replace(self, surprisal=None, waveform=None)
 
 
 def find_sources(

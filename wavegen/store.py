@@ -212,8 +212,8 @@ def _make(
             return store
         try:
             shards = decode(clips, sample_rate, trim, part, on_bad_file, progress)
+            skipped = [each for shard in shards for each in shard.skipped]
             if not any(shard.names for shard in shards):
-                skipped = [each for shard in shards for each in shard.skipped]
                 first = f"; {skipped[0][0]} {skipped[0][1]}" if skipped else ""
                 raise DataError(f"none of {len(clips)} clips can be decoded{first}")
             index = {
@@ -221,7 +221,7 @@ def _make(
                 "files": files,
                 "names": [name for shard in shards for name in shard.names],
                 "lengths": [length for shard in shards for length in shard.lengths],
-                "skipped": [each for shard in shards for each in shard.skipped],
+                "skipped": skipped,
                 "shards": [sum(shard.lengths) for shard in shards],
             }
             write_json(part / "index.json", index)

@@ -35,8 +35,12 @@ def window(
     """
     first = start - history - 1
     codes = mulaw.encode(np.asarray(waveform[max(first, 0) : stop]), quantization_channels)
-    before = np.full(max(-first, 0), quantization_channels, dtype=np.int64)
-    return np.concatenate([before, codes])
+    return from_place(codes, first, quantization_channels)
+
+
+def from_place(codes: np.ndarray, first: int, start_symbol: int) -> np.ndarray:
+    """Codes from sample `first` on, int64: start symbols stand before a recording's first."""
+    return np.concatenate([np.full(max(-first, 0), start_symbol, dtype=np.int64), codes])
 
 
 def stack(
