@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from small import LABELS
 
 from wavegen import mulaw, windows
-from wavegen.likelihood import order0_entropy, recording_bits, surprisal
+from wavegen.likelihood import recording_bits, surprisal
 
 RNG = np.random.default_rng(1)
 WAVEFORM = np.clip(0.2 * RNG.standard_normal(300), -1, 1).astype(np.float32)
@@ -62,10 +62,3 @@ def test_the_first_sample_counts(network) -> None:
     bits = recording_bits(network, WAVEFORM[:1])
     assert bits == pytest.approx(whole_bits(network, WAVEFORM[:1]), rel=1e-6)
     assert bits > 0
-
-
-def test_order0_entropy_is_that_of_the_histogram() -> None:
-    two_codes = mulaw.decode(np.array([10, 10, 200, 10], dtype=np.int64))
-    expected = -(0.75 * math.log2(0.75) + 0.25 * math.log2(0.25))
-    assert order0_entropy([two_codes[:2], two_codes[2:]], 256) == pytest.approx(expected)
-    assert order0_entropy([np.zeros(5, dtype=np.float32)], 256) == 0

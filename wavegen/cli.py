@@ -60,6 +60,30 @@ def _parser() -> argparse.ArgumentParser:
     # Only listed here; `main` hands its options to LightningCLI.
     commands.add_parser("train", help="train on a folder of recordings", add_help=False)
 
+    prepare = commands.add_parser(
+        "prepare",
+        help="decode a folder of recordings ahead of training",
+        allow_abbrev=False,
+        description="Decode and resample recordings by all cores, for training to read. Without "
+        "--shards they are kept where 'wavegen train' with the same settings finds them.",
+    )
+    prepare.add_argument("folder", metavar="FOLDER", help="recordings, as for training")
+    prepare.add_argument(
+        "--shards",
+        metavar="OUT",
+        help="write shards for 'wavegen train OUT' there: a folder, or s3://BUCKET/NAME",
+    )
+    prepare.add_argument("--sample-rate", type=int, metavar="HZ", help="(that of most recordings)")
+    prepare.add_argument("--labels", metavar="NAME,NAME", help="columns of the metadata to use")
+    prepare.add_argument("--label-pattern", metavar="REGEX", help="labels in the file name")
+    prepare.add_argument(
+        "--validation-fraction", type=float, default=0.1, metavar="SHARE", help="(0.1)"
+    )
+    prepare.add_argument("--trim", type=float, metavar="DB", help="cut silence at both ends")
+    prepare.add_argument("--on-bad-file", default="skip", metavar="DO", help="skip or fail (skip)")
+    prepare.add_argument("--store", metavar="FOLDER", help="for what is kept (the user's cache)")
+    prepare.set_defaults(command=_prepare)
+
     generate = commands.add_parser(
         "generate",
         help="generate WAV files from a trained model",
@@ -280,6 +304,35 @@ def _generate(options: argparse.Namespace) -> None:
     print(*paths, sep="\n")
 
 
+def _prepare(options: argparse.Namespace) -> None:
+    import time
+
+    from wavegen.clips import find_clips, summary
+    from wavegen.decoding import seconds
+    from wavegen.prepare import write_shards
+    from wavegen.store import open_store
+
+    started = time.perf_counter()
+    clips = find_clips(
+        options.folder,
+        labels=_names(options.labels),
+        label_pattern=options.label_pattern,
+        validation_fraction=options.validation_fraction,
+        on_bad_file=options.on_bad_file,
+    )
+    rate = options.sample_rate or clips.commonest_sample_rate()
+    settings = {"trim": options.trim, "on_bad_file": options.on_bad_file}
+    if options.shards is None:
+        store = open_store(clips.clips, rate, folder=options.store, **settings)
+        clips, place = clips.without(store.skipped), store.folder
+    else:
+        clips = write_shards(clips, rate, options.shards, cache=options.store, **settings)
+        place = options.shards
+    took = time.perf_counter() - started
+    print(summary(clips, rate))
+    print(f"prepared: {place}, in {took:.0f} s ({seconds(clips.clips) / took:,.0f} x real time)")
+
+
 def _info(options: argparse.Namespace) -> None:
     from pathlib import Path
 
@@ -297,12 +350,16 @@ def _info(options: argparse.Namespace) -> None:
         raise ConfigError(f"{options.path}: no such folder")
     from wavegen.clips import find_clips, summary
 
-    labels = None
-    if options.labels is not None:
-        # As `wavegen train` takes it: [digit,speaker]
-        labels = [name.strip() for name in options.labels.strip("[]").split(",")]
+    labels = _names(options.labels)
     clips = find_clips(options.path, labels=labels, label_pattern=options.label_pattern)
     print(summary(clips, clips.commonest_sample_rate()))
+
+
+def _names(listed: str | None) -> list[str] | None:
+    if listed is None:
+        return None
+    # As `wavegen train` takes it: [digit,speaker]
+    return [name.strip() for name in listed.strip("[]").split(",")]
 
 
 def _one_line(text: str) -> str:

@@ -9,6 +9,7 @@ from torch.utils.data import Dataset, Sampler
 
 from wavegen import labels as labelling
 from wavegen import windows
+from wavegen.shards import ShardStore
 from wavegen.store import AudioStore
 
 Batch = dict[str, torch.Tensor]
@@ -31,7 +32,7 @@ class Corpus:
         quantization_channels: Q of the network.
     """
 
-    store: AudioStore
+    store: AudioStore | ShardStore
     label_ids: np.ndarray
     history: int
     quantization_channels: int
@@ -108,19 +109,24 @@ class TrainingCrops(Dataset[Batch]):
         self.pieces = corpus.pieces(clips, crop)
         self._epoch = -1
         self._batches: list[tuple[int, np.ndarray]] = []
+        self._windows = np.empty(0, dtype=np.int64)
+        self._ahead = -1
 
     def __len__(self) -> int:
         # Every epoch has as many: the lengths of the crops alone decide it.
-        return max(1, len(self._plan(0)) // self.ranks)
+        return max(1, len(self._plan(0)[0]) // self.ranks)
 
     def __getitem__(self, key: tuple[int, int] | int) -> Batch:
         # A plain number comes from samplers that Lightning puts in, as to overfit on purpose.
         epoch, number = key if isinstance(key, tuple) else (0, key)
         if epoch != self._epoch:
-            self._epoch, self._batches = epoch, self._plan(epoch)
+            self._epoch, self._ahead = epoch, -1
+            self._batches, self._windows = self._plan(epoch)
         # Counted over all ranks, so that the same is drawn however many there are.
         number = number * self.ranks + self.rank
-        time, chosen = self._batches[number % len(self._batches)]
+        place = number % len(self._batches)
+        self._look_ahead(place)
+        time, chosen = self._batches[place]
         batch = self.corpus.batch(self.pieces[chosen], time)
         chance = _generator(self.seed, epoch, number + 1)
         rows, attributes = batch["labels"].shape
@@ -130,15 +136,34 @@ class TrainingCrops(Dataset[Batch]):
         batch["labels"][torch.from_numpy(dropped)] = labelling.UNSPECIFIED
         return batch
 
-    def _plan(self, epoch: int) -> list[tuple[int, np.ndarray]]:
+    def _look_ahead(self, place: int) -> None:
+        """On entering a window, announce what it and the next one need."""
+        window = int(self._windows[place])
+        if window != self._ahead:
+            self._ahead = window
+            stop = int(np.searchsorted(self._windows, window + 1, side="right"))
+            coming = [chosen for _, chosen in self._batches[place:stop]]
+            self.corpus.store.prefetch(self.pieces[np.concatenate(coming)])
+
+    def _plan(self, epoch: int) -> tuple[list[tuple[int, np.ndarray]], np.ndarray]:
+        """The batches of an epoch, and the window of each, ascending.
+
+        The crops of a window of the store are shuffled among themselves.
+        """
         chance = _generator(self.seed, epoch)
         order = chance.permutation(len(self.pieces))
+        # Numbers of its own, so that where there is one window the order is the same.
+        window = self.corpus.store.windows(self.pieces, np.random.default_rng([self.seed, epoch]))
+        order = order[np.argsort(window[order], kind="stable")]
         batches = bucket(_lengths(self.pieces), order, self.crop, self.samples)
         time, last = batches[-1]
         # A last batch that is not full is filled up with crops that come twice.
-        filled = np.resize(np.concatenate([last, order]), _rows(self.samples, time))
+        filled = np.resize(np.concatenate([last, order[::-1]]), _rows(self.samples, time))
         batches[-1] = (time, filled)
-        return [batches[number] for number in chance.permutation(len(batches))]
+        latest = np.array([window[chosen].max() for _, chosen in batches])
+        shuffled = chance.permutation(len(batches))
+        shuffled = shuffled[np.argsort(latest[shuffled], kind="stable")]
+        return [batches[number] for number in shuffled], latest[shuffled]
 
 
 class ValidationWindows(Dataset[Batch]):

@@ -1,6 +1,5 @@
 """The DataModule: from a folder of recordings to batches of codes."""
 
-import hashlib
 from typing import Any, Literal
 
 import numpy as np
@@ -13,8 +12,8 @@ from wavegen import mulaw
 from wavegen.clips import ClipSet, find_clips
 from wavegen.crops import Corpus, EpochBatches, TrainingCrops, ValidationWindows
 from wavegen.errors import ConfigError, DataError
-from wavegen.likelihood import order0_entropy
-from wavegen.store import AudioStore, open_store
+from wavegen.shards import ShardStore, is_shards
+from wavegen.store import AudioStore, figures_name, open_store
 from wavegen.wavenet import WaveNet
 
 
@@ -22,7 +21,9 @@ class AudioDataModule(LightningDataModule):
     """Recordings in a folder, their labels and their splits.
 
     Args:
-        folder: searched recursively for WAV, FLAC, OGG and MP3.
+        folder: searched recursively for WAV, FLAC, OGG and MP3; or shards that
+            `wavegen prepare` has written, in a folder or at an address like `s3://...`. What
+            was said when preparing them holds: labels, splits, rate and trimming.
         sample_rate: Hz; the commonest among the clips, 16000 at most, if not given.
         labels: columns of metadata to use as label attributes; all if not given.
         label_pattern: regular expression whose named groups, searched in the file name,
@@ -31,6 +32,8 @@ class AudioDataModule(LightningDataModule):
         on_bad_file: `skip` leaves a file that cannot be used out and says so; `fail` stops.
         trim: cut silence at both ends, in dB below a clip's peak; off if not given.
         store: where decoded clips are kept; the user's cache folder if not given.
+        keep_gb: of shards in object storage, what is kept there at most. An epoch goes
+            through a fourth of it at a time.
         crop: samples predicted in one row of a training batch, at most.
         batch_size: rows of that length in a training batch, on each device; a batch of
             shorter rows has more of them.
@@ -50,6 +53,7 @@ class AudioDataModule(LightningDataModule):
         on_bad_file: Literal["skip", "fail"] = "skip",
         trim: float | None = None,
         store: str | None = None,
+        keep_gb: float = 8.0,
         crop: int = 4096,
         batch_size: int = 8,
         num_workers: int = 0,
@@ -60,6 +64,8 @@ class AudioDataModule(LightningDataModule):
         for name, value in {"crop": crop, "batch_size": batch_size}.items():
             if value < 1:
                 raise ConfigError(f"--data.{name} is {value}: it must be 1 or more")
+        if keep_gb <= 0:
+            raise ConfigError(f"--data.keep_gb is {keep_gb}: it must be above 0")
         if not 0 <= label_dropout <= 1:
             raise ConfigError(f"--data.label_dropout is {label_dropout}: it must be from 0 to 1")
         if not 0 <= seed < 2**64:
@@ -72,6 +78,7 @@ class AudioDataModule(LightningDataModule):
         self.on_bad_file = on_bad_file
         self.trim = trim
         self.store_folder = store
+        self.keep_gb = keep_gb
         self.crop = crop
         self.batch_size = batch_size
         self.num_workers = num_workers
@@ -80,12 +87,14 @@ class AudioDataModule(LightningDataModule):
         self.order0_bits = float("nan")
         self.clamped = 0
         self._clip_set: ClipSet | None = None
-        self._store: AudioStore | None = None
+        self._store: AudioStore | ShardStore | None = None
         self._corpus: Corpus | None = None
 
     @property
     def clip_set(self) -> ClipSet:
         """The clips of the folder, searched for once."""
+        if self._clip_set is None and is_shards(self.folder):
+            self.decode()
         if self._clip_set is None:
             self._clip_set = find_clips(
                 self.folder,
@@ -96,8 +105,11 @@ class AudioDataModule(LightningDataModule):
             )
         return self._clip_set
 
-    def decode(self) -> AudioStore:
+    def decode(self) -> AudioStore | ShardStore:
         """The decoded clips, stored at the first call; `clip_set` loses those that fail."""
+        if self._store is None and is_shards(self.folder):
+            self._store = self._shards()
+            self._clip_set = self._store.clip_set
         if self._store is None:
             try:
                 self._store = open_store(
@@ -113,6 +125,21 @@ class AudioDataModule(LightningDataModule):
             if not self.clip_set.of("train"):
                 raise DataError(f"{self.folder}: no clips are left to train on")
         return self._store
+
+    def _shards(self) -> ShardStore:
+        store = ShardStore(self.folder, self.store_folder, self.keep_gb * 1e9)
+        settled = {"labels": self.labels, "label_pattern": self.label_pattern, "trim": self.trim}
+        if self.sample_rate not in (None, store.sample_rate):
+            settled["sample_rate"] = self.sample_rate
+        for name, value in settled.items():
+            if value is not None:
+                raise ConfigError(
+                    f"--data.{name} is {value}, but that was settled when these shards were "
+                    "written: leave it out, or write others with 'wavegen prepare'"
+                )
+        if not store.clip_set.of("train"):
+            raise DataError(f"{self.folder}: no clips are left to train on")
+        return store
 
     def adopt(self, other: "AudioDataModule") -> None:
         """Take over the clips that another module of the same folder has decoded."""
@@ -143,14 +170,13 @@ class AudioDataModule(LightningDataModule):
         self.validation_clips = held_out if len(held_out) else self.training_clips
 
         def reckon() -> dict[str, float]:
-            training = [store.waveform(clip) for clip in self.training_clips.tolist()]
-            return {
-                "order0_bits": order0_entropy(training, config.quantization_channels),
-                "clamped": sum(mulaw.count_clamped(waveform) for waveform in training),
-            }
+            counts = mulaw.CodeCounts(config.quantization_channels)
+            for clip in self.training_clips.tolist():
+                counts.add(store.waveform(clip))
+            return counts.figures()
 
-        chosen = hashlib.blake2b(self.training_clips.tobytes(), digest_size=12).hexdigest()
-        figures = store.figures(f"figures-{config.quantization_channels}-{chosen}", reckon)
+        name = figures_name(self.training_clips, config.quantization_channels)
+        figures = store.figures(name, reckon)
         self.order0_bits, self.clamped = figures["order0_bits"], figures["clamped"]
 
     def setup(self, stage: str | None = None) -> None:

@@ -6,10 +6,11 @@ in it, written last; a shard that has that is not made again.
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from tqdm import tqdm
@@ -20,6 +21,8 @@ from wavegen.clips import Clip
 from wavegen.errors import AudioFileError
 from wavegen.files import appearing_whole, write_json
 from wavegen.folders import OnBadFile
+
+T = TypeVar("T")
 
 SAMPLE = np.dtype("<f4")
 # Bytes of a shard, about: small enough that little is lost with one, and so many of them
@@ -70,38 +73,75 @@ def decode(
         AudioFileError: a clip cannot be decoded, if `on_bad_file` is "fail".
         OSError: no room.
     """
-    parts = _plan(clips, sample_rate)
-    threads = os.cpu_count() or 1
-    with tqdm(total=len(clips), desc="decoding", unit="clip", disable=not progress) as bar:
+    size = max(_SHARD_BYTES, seconds(clips) * sample_rate * SAMPLE.itemsize / _MOST_SHARDS)
+    parts = plan(clips, sample_rate, size)
 
-        def work(number: int) -> Shard:
-            return _decode(
-                parts[number], sample_rate, trim, shard_path(folder, number), on_bad_file, bar
-            )
+    def work(number: int, bar: tqdm) -> Shard:
+        return _decode(
+            parts[number], sample_rate, trim, shard_path(folder, number), on_bad_file, bar
+        )
 
+    return by_all_cores(work, parts, progress)
+
+
+def by_all_cores(
+    work: Callable[[int, tqdm], T], parts: Sequence[Sequence[Clip]], progress: bool
+) -> list[T]:
+    """What `work` makes of each part, given its number and a bar that counts clips.
+
+    The first error ends it, once the parts at hand are done.
+    """
+    total = sum(map(len, parts))
+    with (
+        tqdm(total=total, desc="decoding", unit="clip", disable=not progress) as bar,
         # Decoding and resampling leave Python to the other threads.
-        with ThreadPoolExecutor(threads) as pool:
-            done = [pool.submit(work, number) for number in range(len(parts))]
-            try:
-                return [each.result() for each in done]
-            except BaseException:
-                pool.shutdown(wait=True, cancel_futures=True)
-                raise
+        ThreadPoolExecutor(os.cpu_count() or 1) as pool,
+    ):
+        done = [pool.submit(work, number, bar) for number in range(len(parts))]
+        try:
+            return [each.result() for each in done]
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
 
 
-def _plan(clips: Sequence[Clip], sample_rate: int) -> list[list[Clip]]:
-    """Neighbouring clips that make a shard each."""
-    seconds = [clip.info.frames / clip.info.sample_rate for clip in clips]
-    size = max(_SHARD_BYTES, sum(seconds) * sample_rate * SAMPLE.itemsize / _MOST_SHARDS)
+def seconds(clips: Sequence[Clip]) -> float:
+    """How long clips last together, by their headers."""
+    return sum(clip.info.frames / clip.info.sample_rate for clip in clips)
+
+
+def plan(clips: Sequence[Clip], sample_rate: int, size: float) -> list[list[Clip]]:
+    """Neighbouring clips that make a part of about `size` bytes each."""
     parts: list[list[Clip]] = []
     left = 0.0
-    for clip, length in zip(clips, seconds, strict=True):
+    for clip in clips:
         if left <= 0:
             parts.append([])
             left = size
         parts[-1].append(clip)
-        left -= length * sample_rate * SAMPLE.itemsize
+        left -= seconds([clip]) * sample_rate * SAMPLE.itemsize
     return parts
+
+
+def decoded(clip: Clip, sample_rate: int, trim: float | None) -> Iterator[np.ndarray]:
+    """A clip's waveform in blocks, float32 (time,); the whole of it in one if it is trimmed.
+
+    Raises:
+        AudioFileError: it cannot be decoded; blocks may have come before.
+    """
+    if trim is None:
+        blocks = audio.blocks(clip.path, sample_rate)
+    else:
+        blocks = iter([audio.trim(audio.read(clip.path, sample_rate), trim)])
+    for block in blocks:
+        yield np.ascontiguousarray(block, SAMPLE)
+
+
+def skip(clip: Clip, error: AudioFileError, on_bad_file: OnBadFile) -> tuple[str, str]:
+    """The name of a clip that cannot be decoded, and why; raises that instead if asked to."""
+    if on_bad_file == "fail":
+        raise error
+    return clip.name, str(error).removeprefix(f"{display(clip.path)}: ")
 
 
 def _decode(
@@ -122,17 +162,10 @@ def _decode(
         for clip in clips:
             start = file.tell()
             try:
-                if trim is None:
-                    blocks = audio.blocks(clip.path, sample_rate)
-                else:
-                    blocks = iter([audio.trim(audio.read(clip.path, sample_rate), trim)])
-                for block in blocks:
-                    file.write(np.ascontiguousarray(block, SAMPLE).data)
+                for block in decoded(clip, sample_rate, trim):
+                    file.write(block.data)
             except AudioFileError as error:
-                if on_bad_file == "fail":
-                    raise
-                reason = str(error).removeprefix(f"{display(clip.path)}: ")
-                shard.skipped.append((clip.name, reason))
+                shard.skipped.append(skip(clip, error, on_bad_file))
                 file.seek(start)
                 file.truncate()
             else:

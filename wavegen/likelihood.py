@@ -158,20 +158,3 @@ def recording_bits(
     )
     blocks = in_blocks(scorer(network, [labels or {}]), network, codes)
     return float(sum(bits.sum() for bits in blocks))
-
-
-def order0_entropy(waveforms: Sequence[np.ndarray], quantization_channels: int) -> float:
-    """Entropy in bits of the histogram of codes: what a model without memory would reach."""
-    counts = np.zeros(quantization_channels, dtype=np.int64)
-    for waveform in waveforms:
-        # In pieces, for a memory-mapped recording may be larger than memory.
-        for start in range(0, len(waveform), 2**20):
-            codes = mulaw.encode(np.asarray(waveform[start : start + 2**20]), quantization_channels)
-            counts += np.bincount(codes, minlength=quantization_channels)
-    return entropy(counts)
-
-
-def entropy(counts: np.ndarray) -> float:
-    """Entropy in bits of a histogram, int64 (Q,); 0 of an empty one."""
-    share = counts[counts > 0] / max(1, counts.sum())
-    return float(-(share * np.log2(share)).sum())

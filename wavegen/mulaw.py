@@ -9,7 +9,7 @@ Source: van den Oord et al. 2016, "WaveNet", section 2.2.
 """
 
 from functools import cache
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -67,6 +67,46 @@ def decode(codes: Array, quantization_channels: int = 256) -> Array:
 def count_clamped(waveform: Array) -> int:
     """Number of samples beyond [-1, 1], which `encode` clamps."""
     return int((abs(waveform) > 1).sum())
+
+
+class Waveform(Protocol):
+    """A recording (time,) that may lie elsewhere: slices of it are float32 arrays."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, part: slice, /) -> Any: ...
+
+
+class CodeCounts:
+    """How often each code comes in the recordings added: what a model without memory knows.
+
+    Attributes:
+        counts: int64 (Q,).
+        clamped: samples beyond [-1, 1].
+    """
+
+    def __init__(self, quantization_channels: int) -> None:
+        self.counts = np.zeros(quantization_channels, dtype=np.int64)
+        self.clamped = 0
+
+    def add(self, waveform: Waveform) -> None:
+        """Count a waveform (time,), or a part of one."""
+        channels = len(self.counts)
+        # In pieces, for a memory-mapped recording may be larger than memory.
+        for start in range(0, len(waveform), 2**20):
+            part = np.asarray(waveform[start : start + 2**20])
+            self.counts += np.bincount(encode(part, channels), minlength=channels)
+            self.clamped += count_clamped(part)
+
+    def figures(self) -> dict[str, float]:
+        """order0_bits, the entropy of the histogram in bits a sample, and clamped."""
+        return {"order0_bits": entropy(self.counts), "clamped": self.clamped}
+
+
+def entropy(counts: np.ndarray) -> float:
+    """Entropy in bits of a histogram, int64 (Q,); 0 of an empty one."""
+    share = counts[counts > 0] / max(1, counts.sum())
+    return float(-(share * np.log2(share)).sum())
 
 
 @cache

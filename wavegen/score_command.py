@@ -15,13 +15,13 @@ import numpy as np
 from tqdm import tqdm
 
 from wavegen import labels as labelling
+from wavegen import mulaw
 from wavegen.audio import display
 from wavegen.checkpoint import class_counts, load_model
 from wavegen.classification import classify
 from wavegen.errors import ConfigError
 from wavegen.files import make_folder, write_bytes
 from wavegen.generate import pick_device
-from wavegen.likelihood import entropy
 from wavegen.plots import surprisal_png
 from wavegen.ranks import gather, rank, share
 from wavegen.scoring import Score, Source, find_sources, score
@@ -62,7 +62,7 @@ def score_command(options: argparse.Namespace) -> None:
     print(
         f"all       {bits / samples:.4f} bits per sample over {samples:,} samples "
         f"(uniform {np.log2(config.quantization_channels):.1f}, "
-        f"order-0 {entropy(histogram):.2f})",
+        f"order-0 {mulaw.entropy(histogram):.2f})",
         file=sys.stdout if options.format == "table" else sys.stderr,
     )
 

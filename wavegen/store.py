@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from wavegen.audio import display
 from wavegen.clips import Clip
-from wavegen.decoding import SAMPLE, decode, shard_path
+from wavegen.decoding import SAMPLE, decode, seconds, shard_path
 from wavegen.errors import AudioFileError, DataError, OutputError, WavegenError
 from wavegen.files import flush, write_json
 from wavegen.folders import OnBadFile, Skipped
@@ -85,21 +85,38 @@ class AudioStore:
         stop = offset + length - int(self._ends[shard]) + len(self._shards[shard])
         return self._shards[shard][stop - length : stop]
 
+    def windows(self, pieces: np.ndarray, chance: np.random.Generator) -> np.ndarray:
+        """Which of the parts that an epoch goes through one by one each piece is in: all in one."""
+        return np.zeros(len(pieces), dtype=np.int64)
+
+    def prefetch(self, pieces: np.ndarray) -> None:
+        """Nothing to do: all of it is here."""
+
     def figures(self, name: str, reckon: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """What `reckon` returns, kept in the store: it goes through all of the audio once."""
-        path = self.folder / f"{name}.json"
-        with suppress(OSError, ValueError):
-            kept = json.loads(path.read_text(encoding="utf-8"))
-            if isinstance(kept, dict):
-                return kept
-        figures = reckon()
-        with suppress(OutputError):  # no room: then the next run reckons again
-            write_json(path, figures)
-        return figures
+        return figures_kept(self.folder / f"{name}.json", reckon)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A worker process maps the file again, where it would be sent all the samples.
         return AudioStore, (self.folder,)
+
+
+def figures_name(training_clips: np.ndarray, quantization_channels: int) -> str:
+    """What the figures of these clips (int64) in so many codes are kept under."""
+    chosen = hashlib.blake2b(training_clips.tobytes(), digest_size=12).hexdigest()
+    return f"figures-{quantization_channels}-{chosen}"
+
+
+def figures_kept(path: Path, reckon: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What `reckon` returned when the file was written, which this does if it is not there."""
+    with suppress(OSError, ValueError):
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(kept, dict):
+            return kept
+    figures = reckon()
+    with suppress(OutputError):  # no room: then the next run reckons again
+        write_json(path, figures)
+    return figures
 
 
 def open_store(
@@ -136,9 +153,9 @@ def open_store(
     listed = [[_absolute(clip), clip.name, clip.size, clip.mtime_ns] for clip in clips]
     # Stores of the same data are neighbours, so that a new one finds those it replaces.
     data = os.path.commonpath([str(Path(file).parent) for file in files]) if files else ""
-    root = _default_folder() if folder is None else Path(folder)
-    parent = root / f"{Path(data).name[:40]}-{_digest([data, settings])}"
-    target = parent / _digest([settings, listed])
+    root = cache_folder(folder)
+    parent = root / f"{Path(data).name[:40]}-{digest_of([data, settings])}"
+    target = parent / digest_of([settings, listed])
     store = _opened(target)
     if store is None:
         try:
@@ -146,8 +163,7 @@ def open_store(
         except (OSError, OutputError) as error:
             cause = error if isinstance(error, OSError) else error.__cause__
             reason = getattr(cause, "strerror", None) or cause
-            seconds = sum(clip.info.frames / clip.info.sample_rate for clip in clips)
-            size = seconds * sample_rate * SAMPLE.itemsize / 1e6
+            size = seconds(clips) * sample_rate * SAMPLE.itemsize / 1e6
             raise OutputError(
                 f"{display(root)}: cannot keep the decoded audio there"
                 f" ({reason}); it takes about {size:.0f} MB: free some space"
@@ -164,13 +180,17 @@ def _absolute(clip: Clip) -> str:
     return display(clip.path.absolute())
 
 
-def _default_folder() -> Path:
+def cache_folder(folder: _Path | None) -> Path:
+    """`folder` if there is one, else the user's folder for what can be made again."""
+    if folder is not None:
+        return Path(folder)
     if os.environ.get("WAVEGEN_CACHE"):
         return Path(os.environ["WAVEGEN_CACHE"])
     return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "wavegen"
 
 
-def _digest(value: object) -> str:
+def digest_of(value: object) -> str:
+    """A name for a value that JSON can hold."""
     return hashlib.blake2b(json.dumps(value).encode(), digest_size=12).hexdigest()
 
 
@@ -205,7 +225,7 @@ def _make(
                 file=sys.stderr,
             )
     part = target.with_name(f".{target.name}.part")
-    with _only_one(part):
+    with only_one(part):
         # Whoever had it before may have made the store.
         if (store := _opened(target)) is not None:
             shutil.rmtree(part)
@@ -240,7 +260,7 @@ def _make(
 
 
 @contextmanager
-def _only_one(folder: Path) -> Iterator[None]:
+def only_one(folder: Path) -> Iterator[None]:
     """Make a folder and let one process at a time work in it; a killed one lets go."""
     if fcntl is None:
         folder.mkdir(exist_ok=True)

@@ -18,7 +18,7 @@ from wavegen.checkpoint import is_model, save_model
 from wavegen.clips import summary
 from wavegen.data import AudioDataModule
 from wavegen.defaults import suggest
-from wavegen.errors import ConfigError, ModelError, Stopped
+from wavegen.errors import ConfigError, DataError, ModelError, Stopped
 from wavegen.files import make_folder, output_errors, write_text
 from wavegen.interrupts import StopOnSignal
 from wavegen.runs import (
@@ -98,6 +98,10 @@ def train(options: list[str]) -> Path:
             cli.trainer.validate(cli.model, cli.datamodule, verbose=False)
     except (MisconfigurationException, ModuleNotFoundError, ValueError) as error:
         raise ConfigError(f"{error} (see 'wavegen train --help')") from error
+    except DataError as error:
+        # One that a worker process met comes with that process's traceback before it.
+        reason = str(error).rstrip().rsplit("\n", 1)[-1]
+        raise DataError(reason.removeprefix("wavegen.errors.DataError: ")) from error
     except torch.OutOfMemoryError as error:
         raise ConfigError("out of GPU memory: take a smaller --data.batch_size") from error
     except SystemExit as stopped:

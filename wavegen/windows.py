@@ -18,13 +18,13 @@ IGNORED = -100
 
 
 def window(
-    waveform: np.ndarray, start: int, stop: int, history: int, quantization_channels: int
+    waveform: mulaw.Waveform, start: int, stop: int, history: int, quantization_channels: int
 ) -> np.ndarray:
     """Codes of samples start - H - 1 to stop - 1, start symbols before the first.
 
     Args:
-        waveform: the whole recording (time,), which may be memory-mapped; only the
-            window's part is read.
+        waveform: the whole recording (time,), which may lie on a disk; only the window's
+            part is read.
         start: first sample to predict.
         stop: end of the samples to predict.
         history: H of the network.

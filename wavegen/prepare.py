@@ -1,0 +1,256 @@
+"""Writes shards: clips decoded by all cores, straight to a folder or to object storage.
+
+Memory and this machine's disk hold a few chunks at a time. Parts of the data that are done
+stay done when it is interrupted.
+"""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from wavegen import mulaw
+from wavegen.audio import display
+from wavegen.clips import Clip, ClipSet
+from wavegen.decoding import SAMPLE, by_all_cores, decoded, plan, skip
+from wavegen.errors import AudioFileError, ConfigError, DataError
+from wavegen.files import flush, make_folder, output_errors, write_json, write_text
+from wavegen.folders import OnBadFile, Skipped
+from wavegen.shards import BEFORE, CLIPS, INDEX, PIECE, describe, is_remote, litdata, storage_errors
+from wavegen.splits import SPLITS
+from wavegen.store import cache_folder, digest_of, figures_name, only_one
+
+_VERSION = 1
+_CHUNK_BYTES = 64 << 20
+# Of what is done again at most when it was interrupted, in each thread.
+_PART_BYTES = 4 * _CHUNK_BYTES
+# Of the codes that networks mostly have; figures for others are reckoned when they are needed.
+_CHANNELS = 256
+_JOURNAL = ".parts"
+
+
+def write_shards(
+    clip_set: ClipSet,
+    sample_rate: int,
+    place: str,
+    trim: float | None = None,
+    on_bad_file: OnBadFile = "skip",
+    cache: str | None = None,
+    progress: bool = True,
+) -> ClipSet:
+    """Write the clips as shards, or go on where that was interrupted.
+
+    They come in an order of chance, so that neighbours in a chunk are not of one kind.
+
+    Args:
+        clip_set: of `wavegen.clips.find_clips`.
+        sample_rate: Hz.
+        place: a folder that is empty or not there, or an address such as `s3://bucket/digits`.
+        trim: cut both ends more than this many dB below the loudest part; None leaves them.
+        on_bad_file: "skip" leaves out a clip that cannot be decoded, "fail" raises.
+        cache: folder for what is on its way to object storage, in the user's if None.
+        progress: show a bar on stderr.
+
+    Returns:
+        The clips that are in the shards.
+
+    Raises:
+        ConfigError: litdata is not installed, or something else is in that place.
+        AudioFileError: a clip cannot be decoded, if `on_bad_file` is "fail".
+        DataError: no clip can be decoded.
+        OutputError: the place cannot be written to.
+    """
+    litdata()
+    place = place.rstrip("/")
+    send = _sender(place)
+    listed = [[clip.name, clip.size, clip.mtime_ns, clip.split] for clip in clip_set.clips]
+    settings = digest_of([_VERSION, sample_rate, trim, PIECE, BEFORE, _PART_BYTES, listed])
+    if is_remote(place):
+        journal = cache_folder(cache) / f"shards-{digest_of(place)}{_JOURNAL}"
+    else:
+        journal = make_folder(place) / _JOURNAL
+        others = {path.name for path in Path(place).iterdir()} - {_JOURNAL}
+        if others and not (journal / settings).exists():
+            raise ConfigError(
+                f"{display(place)}: already holds files; choose another --shards, or remove it"
+            )
+    make_folder(journal.parent)
+    order = _order(clip_set.clips)
+    parts = plan([clip_set.clips[i] for i in order], sample_rate, _PART_BYTES)
+    with output_errors(journal), only_one(journal):
+        if not (journal / settings).exists():
+            # What is left of other settings is of no use.
+            shutil.rmtree(journal)
+            journal.mkdir()
+            (journal / settings).touch()
+
+        def work(number: int, bar: tqdm) -> dict[str, Any]:
+            return _part(parts[number], number, sample_rate, trim, journal, send, on_bad_file, bar)
+
+        records = by_all_cores(work, parts, progress)
+        done = _finish(clip_set, sample_rate, order, records, journal, send)
+        shutil.rmtree(journal)
+    return done
+
+
+def _order(clips: Sequence[Clip]) -> list[int]:
+    """Split by split, within each of them in an order of chance."""
+    chance = np.random.default_rng(0).permutation(len(clips))
+    return sorted(chance.tolist(), key=lambda clip: SPLITS.index(clips[clip].split))
+
+
+def _part(
+    clips: Sequence[Clip],
+    number: int,
+    sample_rate: int,
+    trim: float | None,
+    journal: Path,
+    send: Callable[[Path], None],
+    on_bad_file: OnBadFile,
+    bar: tqdm,
+) -> dict[str, Any]:
+    """Decode some clips into chunks of their own, unless that has been done."""
+    done = journal / f"{number}.json"
+    if done.exists():
+        bar.update(len(clips))
+        return json.loads(done.read_text(encoding="utf-8"))
+    folder = journal / str(number)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    writer = _writer(folder, number)
+    items = 0
+    lengths: dict[str, tuple[int, int]] = {}
+    skipped: list[tuple[str, str]] = []
+    total = mulaw.CodeCounts(_CHANNELS)
+    for clip in clips:
+        first, length = items, 0
+        counts = mulaw.CodeCounts(_CHANNELS)
+        try:
+            for piece, before in _pieces(decoded(clip, sample_rate, trim)):
+                if chunk := writer.add_item(items, {"audio": piece}):
+                    send(Path(chunk))
+                items += 1
+                length += len(piece) - before
+                if clip.split == "train":
+                    counts.add(piece[before:])
+        except AudioFileError as error:
+            skipped.append(skip(clip, error, on_bad_file))
+        else:
+            lengths[clip.name] = first, length
+            total.counts += counts.counts
+            total.clamped += counts.clamped
+        bar.update()
+    for chunk in writer.done():
+        send(Path(chunk))
+    index = folder / f"{number}.{INDEX}"
+    # Without any item there is none.
+    written = json.loads(index.read_text()) if index.exists() else {"chunks": [], "config": None}
+    record = {
+        **written,
+        "items": items,
+        "lengths": lengths,
+        "skipped": skipped,
+        "counts": total.counts.tolist(),
+        "clamped": total.clamped,
+    }
+    write_json(done, record)
+    shutil.rmtree(folder)
+    return record
+
+
+def _pieces(blocks: Iterator[np.ndarray]) -> Iterator[tuple[np.ndarray, int]]:
+    """`PIECE` samples at a time, the last ones fewer, after those before them; and how many
+    these are, `BEFORE` or none."""
+    held, before = np.empty(0, SAMPLE), 0
+    for block in blocks:
+        held = np.concatenate([held, block])
+        while len(held) - before >= PIECE:
+            yield held[: before + PIECE], before
+            held, before = held[before + PIECE - BEFORE :], BEFORE
+    if len(held) > before:
+        yield held, before
+
+
+def _writer(folder: Path, number: int) -> Any:
+    from litdata.streaming.writer import BinaryWriter
+
+    class PartWriter(BinaryWriter):
+        # Of files called chunk-RANK-N.bin.
+        rank = number
+
+    return PartWriter(str(folder), chunk_bytes=_CHUNK_BYTES)
+
+
+def _finish(
+    clip_set: ClipSet,
+    sample_rate: int,
+    order: Sequence[int],
+    records: Sequence[dict[str, Any]],
+    journal: Path,
+    send: Callable[[Path], None],
+) -> ClipSet:
+    """Write what says where everything is."""
+    skipped = [Skipped(*each) for record in records for each in record["skipped"]]
+    places: dict[str, tuple[int, int]] = {}
+    items = 0
+    for record in records:
+        for name, (first, length) in record["lengths"].items():
+            places[name] = items + first, length
+        items += record["items"]
+    if not places:
+        first_bad = f"; {skipped[0].name} {skipped[0].reason}" if skipped else ""
+        raise DataError(f"none of {len(order)} clips can be decoded{first_bad}")
+    clips = clip_set.without(skipped)
+    first_items, lengths = zip(*(places[clip.name] for clip in clips.clips), strict=True)
+    training = np.flatnonzero([clip.split == "train" for clip in clips.clips])
+    total = mulaw.CodeCounts(_CHANNELS)
+    for record in records:
+        total.counts += record["counts"]
+        total.clamped += record["clamped"]
+    index = {
+        "chunks": [chunk for record in records for chunk in record["chunks"]],
+        "config": next(record["config"] for record in records if record["config"]),
+    }
+    description = {
+        "sample_rate": sample_rate,
+        "first_items": first_items,
+        "lengths": lengths,
+        **describe(clips),
+    }
+    for name, value in {
+        f"{figures_name(training, _CHANNELS)}.json": total.figures(),
+        INDEX: index,
+        CLIPS: description,
+    }.items():
+        write_text(journal / name, json.dumps(value))
+        send(journal / name)
+    return clips
+
+
+def _sender(place: str) -> Callable[[Path], None]:
+    """What takes a file to the place; it is gone here then."""
+    if not is_remote(place):
+
+        def move(path: Path) -> None:
+            flush(path)
+            path.replace(Path(place) / path.name)
+            flush(Path(place))
+
+        return move
+    from litdata.streaming.fs_provider import _get_fs_provider
+
+    with storage_errors(place):
+        provider = _get_fs_provider(place)
+        if provider.exists(f"{place}/{CLIPS}"):
+            raise ConfigError(f"{place}: already holds shards; choose another --shards")
+
+    def upload(path: Path) -> None:
+        with storage_errors(place):
+            provider.upload_file(str(path), f"{place}/{path.name}")
+        path.unlink()
+
+    return upload
