@@ -3,8 +3,9 @@
 python scripts/bench_train.py [--quick] [--json FILE] [--data FOLDER --steps N]
 
 A step is what training does: a batch from the data module's crops, forward, backward,
-clipping, AdamW. Samples are those predicted; this project's network also computes the
-history before each crop, the textbook's puts zeros there. The ceiling is three times the
+clipping, AdamW. Samples are those predicted. In the middle of a long recording this project's
+network also goes through the history before each crop, where the textbook's puts zeros; whole
+clips, which begin with their first sample, have none. The ceiling is three times the
 weights of a sample at the rate of multiplying matrices in the same precision, measured in
 the same run. With `--data`, bits on held-out clips after the same steps in each precision.
 """
@@ -52,6 +53,7 @@ class Row:
     precision: str
     device: str
     network: str
+    crops: str
     crop: int
     batch_size: int
     samples_per_second: float
@@ -68,10 +70,10 @@ def textbook_loss(network: Textbook, batch: Batch) -> Tensor:
 
 def loss(network: WaveNet, batch: Batch) -> Tensor:
     """Mean nats of the crops, from their true history on, as `LitWaveNet` has it."""
-    logits = network.predict(batch["inputs"], network.conditioning(batch["labels"]))
-    return F.cross_entropy(
-        logits.transpose(0, 1).flatten(0, 1).float(), batch["targets"].t().flatten()
-    )
+    inputs, targets = batch["inputs"], batch["targets"]
+    conditioning = network.conditioning(batch["labels"])
+    logits = network.predict(inputs, conditioning, inputs.shape == targets.shape)
+    return F.cross_entropy(logits.transpose(0, 1).flatten(0, 1).float(), targets.t().flatten())
 
 
 def train(
@@ -113,11 +115,12 @@ def _synchronise(device: torch.device) -> None:
         torch.cuda.synchronize()
 
 
-def corpus_of(folder: Path, config: WaveNetConfig) -> Corpus:
-    """Noise, in a few long clips, decoded as training does."""
+def corpus_of(folder: Path, config: WaveNetConfig, seconds: float, count: int) -> Corpus:
+    """Noise in some clips, decoded as training does."""
     rng = np.random.default_rng(0)
-    for number in range(4):
-        noise = 0.1 * rng.standard_normal(400_000)
+    folder.mkdir()
+    for number in range(count):
+        noise = 0.1 * rng.standard_normal(round(seconds * config.sample_rate))
         soundfile.write(folder / f"{number}.wav", noise, config.sample_rate)
     clips = find_clips(folder).clips
     store = open_store(clips, config.sample_rate, folder=folder / "store", progress=False)
@@ -138,8 +141,10 @@ def measure(options: argparse.Namespace, folder: Path) -> list[Row]:
     """Rows of every form, precision and network."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     gpu = device.type == "cuda"
-    # Short crops for short clips; of long ones the history costs little.
-    shapes = [(16384, 32)] if gpu else [(16384, 2), (4096, 2)]
+    whole, parts = "whole clips", "of long recordings"
+    shapes = [(16384, 32, parts), (16384, 32, whole)]
+    if not gpu:
+        shapes = [(4096, 2, whole), (4096, 2, parts), (16384, 2, parts)]
     seconds = 3.0 if options.quick else 8.0
     forms = [
         ("textbook Conv1d", "float32", False),
@@ -152,10 +157,13 @@ def measure(options: argparse.Namespace, folder: Path) -> list[Row]:
     names = list(NETWORKS)[:2]
     for name in names[:1] if options.quick else names:
         config = NETWORKS[name]
-        corpus = corpus_of(folder, config)
-        base: dict[int, float] = {}
+        base: dict[tuple[int, str], float] = {}
         each = list(product(shapes[: 1 if options.quick else None], forms))
-        for (crop, size), (form, precision, compiled) in each:
+        for (crop, size, kind), (form, precision, compiled) in each:
+            place = folder / f"{name}-{crop}-{kind}"
+            if not place.exists():
+                seconds_each = crop / config.sample_rate if kind == whole else 25.0
+                corpus = corpus_of(place, config, seconds_each, 100 if kind == whole else 4)
             torch.manual_seed(0)
             network: Any = (Textbook if "textbook" in form else WaveNet)(config).to(device)
             weights = sum(weight.numel() for weight, _ in products(WaveNet(config)))
@@ -167,23 +175,25 @@ def measure(options: argparse.Namespace, folder: Path) -> list[Row]:
             multiply = matrix_rate(
                 0.5, 4096 if gpu else 1024, dtype=DTYPES[precision], device=device
             )
-            base.setdefault(crop, rate)
+            base.setdefault((crop, kind), rate)
             fraction = rate * 3 * weights / multiply
             row = Row(
                 form,
                 precision,
                 str(device),
                 name,
+                kind,
                 crop,
                 size,
                 rate,
-                rate / base[crop],
+                rate / base[crop, kind],
                 fraction,
                 waiting,
             )
             rows.append(row)
             print(
-                f"{name:<16}{size:>4} x {crop:<8}{form:<20}{precision:<10}{rate:>12,.0f} samples/s"
+                f"{name:<16}{size:>4} x {crop:<6}{kind:<20}{form:<18}{precision:<10}"
+                f"{rate:>12,.0f} samples/s"
                 f"{row.ratio_to_textbook:>7.2f} x textbook{fraction:>7.3f} of the ceiling"
                 f"{waiting:>8.2%} waiting",
                 flush=True,

@@ -9,8 +9,11 @@ from wavegen.block import Block
 from wavegen.wavenet import gated
 
 
-def plain(stream, bias, kernel, weight, projection_bias, dilation):
+def plain(stream, bias, kernel, weight, projection_bias, dilation, beginning=False):
     """The same block, left to autograd."""
+    if beginning:
+        repeated = stream[:1].expand((len(kernel) - 1) * dilation, -1, -1)
+        stream = torch.cat([repeated, stream])
     time = stream.shape[0] - (len(kernel) - 1) * dilation
     taps = [stream[tap * dilation :][:time] for tap in range(len(kernel))]
     total = bias + sum(tap @ part.t() for tap, part in zip(taps, kernel, strict=True))
@@ -20,19 +23,21 @@ def plain(stream, bias, kernel, weight, projection_bias, dilation):
     return taps[-1] + gate @ weight.t() + projection_bias, gate
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     time=st.integers(1, 20),
     batch=st.integers(1, 4),
     taps=st.integers(2, 3),
     dilation=st.sampled_from([1, 2, 8]),
     last=st.booleans(),
+    beginning=st.booleans(),
 )
-def test_gradients_are_those_of_autograd(time, batch, taps, dilation, last) -> None:
+def test_gradients_are_those_of_autograd(time, batch, taps, dilation, last, beginning) -> None:
     torch.manual_seed(0)
-    shapes = [(time + (taps - 1) * dilation, batch, 5), (batch, 6), (taps, 6, 5), (5, 3), (5,)]
+    before = 0 if beginning else (taps - 1) * dilation
+    shapes = [(time + before, batch, 5), (batch, 6), (taps, 6, 5), (5, 3), (5,)]
     given = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
-    arguments = [*given[:3], *((None, None) if last else given[3:]), dilation]
+    arguments = [*given[:3], *((None, None) if last else given[3:]), dilation, beginning]
     one, other = Block.apply(*arguments), plain(*arguments)
     pull = [torch.randn_like(each) for each in other]
     used = given[:3] if last else given
@@ -48,7 +53,7 @@ def test_gradients_pass_where_only_one_result_is_used(make_network) -> None:
     stream = torch.randn(9, 2, 5, dtype=torch.float64, requires_grad=True)
     rest = [torch.randn(s, dtype=torch.float64) for s in ((2, 6), (2, 6, 5), (5, 3), (5,))]
     for chosen in (0, 1):
-        got = torch.autograd.grad(Block.apply(stream, *rest, 4)[chosen].sum(), stream)[0]
+        got = torch.autograd.grad(Block.apply(stream, *rest, 4, False)[chosen].sum(), stream)[0]
         expected = torch.autograd.grad(plain(stream, *rest, 4)[chosen].sum(), stream)[0]
         torch.testing.assert_close(got, expected)
 

@@ -29,7 +29,11 @@ def targets_seen(corpus: Corpus, batches) -> dict[int, list[int]]:
             assert clips == labels[0] - 1
             kept = targets[targets != windows.IGNORED]
             # What is predicted is the input one step later.
-            assert np.array_equal(inputs[HISTORY + 1 :][: len(kept) - 1], kept[:-1])
+            history = len(inputs) - len(targets)
+            assert history in (0, HISTORY)
+            assert np.array_equal(inputs[history + 1 :][: len(kept) - 1], kept[:-1])
+            # From the beginning one start symbol stands for all.
+            assert inputs[0] == 256 or history
             seen.setdefault(int(labels[0]) - 1, []).extend(kept.tolist())
     return seen
 
@@ -131,12 +135,21 @@ def test_an_epoch_goes_on_after_the_batches_that_are_done() -> None:
 @given(
     lengths=st.lists(st.integers(1, 1000), min_size=1, max_size=60),
     samples=st.integers(1, 5000),
+    begins=st.integers(0, 60),
 )
-def test_buckets_lose_nothing_and_pad_little(lengths: list[int], samples: int) -> None:
+def test_buckets_lose_nothing_and_pad_little(lengths: list[int], samples: int, begins: int) -> None:
     sizes = np.array(lengths)
-    batches = bucket(sizes, np.arange(len(sizes)), 1000, samples)
-    together = np.concatenate([pieces for _, pieces in batches])
+    starts = np.where(np.arange(len(sizes)) < begins, 0, 50)
+    pieces = np.stack([np.arange(len(sizes)), starts, starts + sizes], axis=1)
+    order = np.random.default_rng(0).permutation(len(sizes))
+    batches = bucket(pieces, order, 1000, samples)
+    together = np.concatenate([chosen for _, chosen in batches])
     assert sorted(together.tolist()) == list(range(len(sizes)))
-    for time, pieces in batches:
-        assert sizes[pieces].max() <= time <= 1000
-        assert len(pieces) == 1 or len(pieces) * time <= samples
+    for time, chosen in batches:
+        assert sizes[chosen].max() <= time <= 1000
+        assert len(chosen) == 1 or len(chosen) * time <= samples
+    for time, chosen in batches[:-1]:
+        assert len(chosen) == max(1, samples // time)
+    mixed = [chosen for _, chosen in batches if len(set(starts[chosen])) == 2]
+    # Only where the beginnings that are left over go.
+    assert len(mixed) <= 8

@@ -111,3 +111,21 @@ def test_a_fresh_network_needs_log2_q_bits() -> None:
     codes = torch.randint(0, 256, (2, 30))
     nats = F.cross_entropy(network(codes).transpose(1, 2), codes)
     assert nats.item() / math.log(2) == pytest.approx(8.0, abs=1e-5)
+
+
+@pytest.mark.parametrize("kernel_size", [2, 3])
+@pytest.mark.parametrize("time", [1, 5, 40, 200])
+def test_one_start_symbol_stands_for_all(make_network, kernel_size: int, time: int) -> None:
+    """From the beginning of a recording: the same with its whole history and without, also
+    where the recording is shorter than a dilation."""
+    network = make_network(kernel_size=kernel_size).double()
+    codes = torch.randint(0, 256, (2, time))
+    before = torch.full((2, network.history + 1), network.start_symbol)
+    inputs = torch.cat([before, codes[:, :-1]], dim=1)
+    bias = network.conditioning(None, 2)
+    expected = network.predict(inputs, bias)
+    torch.testing.assert_close(network(codes), expected, rtol=0, atol=1e-12)
+    begun = inputs[:, network.history :]
+    torch.testing.assert_close(network.predict(begun, bias, True), expected, rtol=0, atol=1e-12)
+    # A rank without a share of the validation has no rows at all.
+    assert network.predict(begun[:0], bias[:0], True).shape == (0, time, 256)

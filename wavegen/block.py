@@ -18,8 +18,10 @@ _PARTS = 8
 class Block(torch.autograd.Function):
     """`ResidualBlock`: one dilated causal convolution, its gate, its residual projection.
 
-    Shapes: T time, B batch, R residual and G gate channels, K taps; T' = T - (K - 1) *
-    dilation. All of one dtype.
+    Shapes: T time, B batch, R residual and G gate channels, K taps, T' the steps computed. All
+    of one dtype. Either only those steps are computed whose taps are all in the stream, and T'
+    = T - (K - 1) * dilation; or the stream begins where a recording does: then all are, T' =
+    T, and the first step stands for every one before it.
     """
 
     @staticmethod
@@ -31,6 +33,7 @@ class Block(torch.autograd.Function):
         weight: Tensor | None,
         projection_bias: Tensor | None,
         dilation: int,
+        beginning: bool,
     ) -> tuple[Tensor, Tensor]:
         """The next block's input and the gate.
 
@@ -42,26 +45,33 @@ class Block(torch.autograd.Function):
             weight: (R, G / 2) of the projection; None where no block follows.
             projection_bias: (R,), likewise.
             dilation: between taps.
+            beginning: whether the first step stands for all before it.
 
         Returns:
             (T', B, R), the newest of `stream` where no block follows; and (T', B, G / 2).
         """
-        taps = _taps(stream, len(kernel), dilation)
-        time, batch = len(taps[0]), stream.shape[1]
+        batch = stream.shape[1]
+        delays = [tap * dilation for tap in reversed(range(len(kernel)))]
+        newest = stream if beginning else stream[delays[0] :]
+        time = len(newest)
         # addmm adds each tap's product to the sum as it goes: no pass of its own.
         total = bias.expand(time, -1, -1).flatten(0, 1)
-        for tap, part in zip(taps, kernel, strict=True):
-            total = torch.addmm(total, tap.flatten(0, 1), part.t())
+        total = torch.addmm(total, newest.flatten(0, 1), kernel[-1].t())
+        for delay, part in zip(delays[:-1], kernel[:-1], strict=True):
+            before, heard = _heard(stream, delay, time, beginning)
+            total[before * batch :].addmm_(heard.flatten(0, 1), part.t())
+            if before:
+                total[: before * batch].view(before, batch, len(part)).add_(stream[0] @ part.t())
         # On a CPU tanh and sigmoid are several times slower over halves of rows.
         signal, opening = (half.contiguous() for half in total.chunk(2, dim=1))
         signal, opening = signal.tanh_(), opening.sigmoid_()
         gate = signal * opening
-        following = taps[-1]
+        following = newest
         if weight is not None and projection_bias is not None:
-            following = torch.addmm(following.flatten(0, 1), gate, weight.t())
-            following = following.add_(projection_bias).view_as(taps[-1])
+            following = torch.addmm(newest.flatten(0, 1), gate, weight.t())
+            following = following.add_(projection_bias).view_as(newest)
         ctx.save_for_backward(stream, kernel, weight, signal, opening, gate)
-        ctx.dilation = dilation
+        ctx.delays, ctx.beginning = delays, beginning
         return following, gate.view(time, batch, gate.shape[1])
 
     @staticmethod
@@ -69,7 +79,7 @@ class Block(torch.autograd.Function):
         """Gradients of what `forward` was given, from those of what it returned."""
         following, gate_gradient = gradients
         stream, kernel, weight, signal, opening, gate = ctx.saved_tensors
-        taps = _taps(stream, len(kernel), ctx.dilation)
+        time, batch = following.shape[:2]
         following, gate_gradient = following.flatten(0, 1), gate_gradient.flatten(0, 1)
         of_weight = of_projection_bias = None
         if weight is not None:
@@ -83,20 +93,36 @@ class Block(torch.autograd.Function):
             ],
             dim=1,
         )
-        of_kernel = torch.stack([_over_time(of_total, tap.flatten(0, 1)) for tap in taps])
-        of_bias = of_total.view(*taps[0].shape[:2], of_total.shape[1]).sum(0)
-        of_stream = torch.zeros_like(stream)
-        parts = _taps(of_stream, len(kernel), ctx.dilation)
-        parts[-1].copy_(torch.addmm(following, of_total, kernel[-1]).view_as(parts[-1]))
-        for part, matrix in zip(parts[:-1], kernel[:-1], strict=True):
-            part.view(len(of_total), part.shape[2]).addmm_(of_total, matrix)
-        return of_stream, of_bias, of_kernel, of_weight, of_projection_bias, None
+        of_bias = of_total.view(time, batch, of_total.shape[1]).sum(0)
+        newest = stream[len(stream) - time :]
+        of_newest = torch.addmm(following, of_total, kernel[-1]).view_as(newest)
+        if ctx.beginning:
+            of_stream = of_newest
+        else:
+            of_stream = torch.zeros_like(stream)
+            of_stream[len(stream) - time :] = of_newest
+        of_kernel = [_over_time(of_total, newest.flatten(0, 1))]
+        for delay, part in zip(reversed(ctx.delays[:-1]), reversed(kernel[:-1]), strict=True):
+            before, heard = _heard(stream, delay, time, ctx.beginning)
+            early, late = of_total[: before * batch], of_total[before * batch :]
+            of_part = _over_time(late, heard.flatten(0, 1))
+            first = 0 if ctx.beginning else ctx.delays[0] - delay
+            of_stream[first:][: len(heard)].view(len(late), stream.shape[2]).addmm_(late, part)
+            if before:
+                of_first = early.view(before, batch, early.shape[1]).sum(0)
+                of_stream[0].addmm_(of_first, part)
+                of_part = of_part.addmm_(of_first.t(), stream[0])
+            of_kernel.insert(0, of_part)
+        return of_stream, of_bias, torch.stack(of_kernel), of_weight, of_projection_bias, None, None
 
 
-def _taps(stream: Tensor, count: int, dilation: int) -> list[Tensor]:
-    """A stream (T, B, R) as each tap sees it, oldest first: (T', B, R) each."""
-    time = stream.shape[0] - (count - 1) * dilation
-    return [stream[tap * dilation :][:time] for tap in range(count)]
+def _heard(stream: Tensor, delay: int, time: int, beginning: bool) -> tuple[int, Tensor]:
+    """How many of the computed steps are less than `delay` from the beginning; and what the
+    others hear at this delay, in order."""
+    if beginning:
+        before = min(delay, time)
+        return before, stream[: time - before]
+    return 0, stream[len(stream) - time - delay :][:time]
 
 
 def _over_time(one: Tensor, other: Tensor) -> Tensor:

@@ -55,16 +55,18 @@ class Corpus:
     def batch(self, pieces: np.ndarray, time: int) -> Batch:
         """Pieces padded to `time`, all int64.
 
-        inputs (B, H + T), targets (B, T), labels (B, A), and the number of each one's clip,
-        clips (B,).
+        inputs (B, H + T), or (B, T) if all are beginnings of clips, targets (B, T), labels
+        (B, A), and the number of each one's clip, clips (B,).
         """
+        # Before a beginning there is nothing to hear: one start symbol is enough.
+        history = self.history if pieces[:, 1].any() else 0
         rows = [
             windows.window(
-                self.store.waveform(clip), start, stop, self.history, self.quantization_channels
+                self.store.waveform(clip), start, stop, history, self.quantization_channels
             )
             for clip, start, stop in pieces.tolist()
         ]
-        inputs, targets = windows.stack(rows, self.history, time)
+        inputs, targets = windows.stack(rows, history, time)
         return {
             "inputs": torch.from_numpy(inputs),
             "targets": torch.from_numpy(targets),
@@ -155,7 +157,7 @@ class TrainingCrops(Dataset[Batch]):
         # Numbers of its own, so that where there is one window the order is the same.
         window = self.corpus.store.windows(self.pieces, np.random.default_rng([self.seed, epoch]))
         order = order[np.argsort(window[order], kind="stable")]
-        batches = bucket(_lengths(self.pieces), order, self.crop, self.samples)
+        batches = bucket(self.pieces, order, self.crop, self.samples)
         time, last = batches[-1]
         # A last batch that is not full is filled up with crops that come twice.
         filled = np.resize(np.concatenate([last, order[::-1]]), _rows(self.samples, time))
@@ -173,7 +175,7 @@ class ValidationWindows(Dataset[Batch]):
         self.corpus = corpus
         self.pieces = corpus.pieces(clips, _VALIDATION_WINDOW)
         order = np.arange(len(self.pieces))
-        batches = bucket(_lengths(self.pieces), order, _VALIDATION_WINDOW, _VALIDATION_SAMPLES)
+        batches = bucket(self.pieces, order, _VALIDATION_WINDOW, _VALIDATION_SAMPLES)
         # A rank without a share has an empty batch, since all must take part.
         self.batches = batches[rank::ranks] or [(1, order[:0])]
 
@@ -210,15 +212,16 @@ class EpochBatches(Sampler[tuple[int, int]]):
 
 
 def bucket(
-    lengths: np.ndarray, order: np.ndarray, longest: int, samples: int
+    pieces: np.ndarray, order: np.ndarray, longest: int, samples: int
 ) -> list[tuple[int, np.ndarray]]:
     """Group pieces of about one length into batches of about as many samples each.
 
     So hardly anything is padding, every step costs the same, and the few shapes that
-    there are can be met again: libraries prepare a kernel for each.
+    there are can be met again: libraries prepare a kernel for each. Beginnings of clips, which
+    have no history to go through, are not mixed with others.
 
     Args:
-        lengths: of each piece, in samples.
+        pieces: int64 (pieces, 3): clip, start and stop.
         order: the pieces in the order they are taken.
         longest: no piece is longer.
         samples: in a batch, padding included.
@@ -228,16 +231,21 @@ def bucket(
         is in one batch; all batches but the last are full.
     """
     grain = -(-longest // _BUCKETS)
+    lengths = pieces[:, 2] - pieces[:, 1]
     classes = -(-lengths[order] // grain)
+    begins = pieces[order, 1] == 0
     batches, left = [], order[:0]
-    for number in range(1, _BUCKETS + 1):
-        time = min(number * grain, longest)
-        rows = _rows(samples, time)
-        # Too few for a batch of their own go with the next longer ones.
-        left = np.concatenate([left, order[classes == number]])
-        full = len(left) // rows * rows
-        batches += [(time, part) for part in left[:full].reshape(-1, rows)]
-        left = left[full:]
+    for beginning in (True, False):
+        kind = begins == beginning
+        # Too few for a batch of their own go with the next longer ones, the last beginnings
+        # with what has a history: they have one too, of start symbols.
+        for number in range(1, _BUCKETS + 1):
+            time = min(number * grain, longest)
+            left = np.concatenate([left, order[kind & (classes == number)]])
+            fit = lengths[left] <= time
+            full = int(fit.sum()) // _rows(samples, time) * _rows(samples, time)
+            batches += [(time, part) for part in left[fit][:full].reshape(-1, _rows(samples, time))]
+            left = np.concatenate([left[fit][full:], left[~fit]])
     if len(left):
         batches.append((longest, left))
     return batches
@@ -245,10 +253,6 @@ def bucket(
 
 def _rows(samples: int, time: int) -> int:
     return max(1, samples // time)
-
-
-def _lengths(pieces: np.ndarray) -> np.ndarray:
-    return pieces[:, 2] - pieces[:, 1]
 
 
 def _generator(seed: int, epoch: int, number: int = 0) -> np.random.Generator:

@@ -30,14 +30,15 @@ def surprisal(network: WaveNet, inputs: Tensor, targets: Tensor, labels: Tensor 
 
     Args:
         network: on the device of the tensors.
-        inputs: int64 (B, H + T) of `windows.stack`.
+        inputs: int64 (B, H + T) of `windows.stack`; (B, T) from the beginning of recordings.
         targets: int64 (B, T) of `windows.stack`.
         labels: int64 (B, A), or None for unspecified.
 
     Returns:
         float64 (B, T); 0 where the target is `windows.IGNORED`.
     """
-    logits = network.predict(inputs, network.conditioning(labels, inputs.shape[0]))
+    beginning = inputs.shape[1] == targets.shape[1]
+    logits = network.predict(inputs, network.conditioning(labels, inputs.shape[0]), beginning)
     nats = F.cross_entropy(logits.transpose(1, 2).float(), targets, reduction="none")
     return nats.double() / math.log(2)
 
@@ -89,7 +90,7 @@ class TorchScorer:
     @torch.inference_mode()
     def surprisals(self, recordings: Sequence[np.ndarray], context: int = 0) -> list[np.ndarray]:
         """See `Scorer`."""
-        kinds, history = len(self._labels), self._network.history
+        kinds = len(self._labels)
         bits = [np.empty((kinds, len(each) - context)) for each in recordings]
         pieces = [
             (number, begin, min(begin + self._chunk, len(recording)))
@@ -101,7 +102,16 @@ class TorchScorer:
             time = pieces[0][2] - pieces[0][1]
             together = max(1, self._chunk // (time * kinds))
             part, pieces = pieces[:together], pieces[together:]
-            rows = [self._window(recordings[number], begin, end) for number, begin, end in part]
+            # Before a beginning there is nothing to hear.
+            history = self._network.history if any(begin for _, begin, _ in part) else 0
+            rows = [
+                windows.from_place(
+                    recordings[number][max(begin - history - 1, 0) : end],
+                    begin - history - 1,
+                    self._network.start_symbol,
+                )
+                for number, begin, end in part
+            ]
             stacked = windows.stack(rows, history)
             inputs, targets = (
                 torch.from_numpy(each).to(self._labels.device).repeat_interleave(kinds, 0)
@@ -112,10 +122,6 @@ class TorchScorer:
             for row, (number, begin, end) in zip(of_pieces, part, strict=True):
                 bits[number][:, begin - context : end - context] = row[:, : end - begin]
         return bits
-
-    def _window(self, codes: np.ndarray, begin: int, end: int) -> np.ndarray:
-        first = begin - self._network.history - 1
-        return windows.from_place(codes[max(first, 0) : end], first, self._network.start_symbol)
 
 
 def in_blocks(

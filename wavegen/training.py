@@ -65,11 +65,11 @@ class LitWaveNet(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Mean nats over every sample the batch predicts; padding and history bear none."""
-        logits = self.network.predict(batch["inputs"], self.network.conditioning(batch["labels"]))
+        inputs, targets = batch["inputs"], batch["targets"]
+        conditioning = self.network.conditioning(batch["labels"])
+        logits = self.network.predict(inputs, conditioning, inputs.shape == targets.shape)
         # Time first, as the network computes them: flattening copies nothing.
-        loss = F.cross_entropy(
-            logits.transpose(0, 1).flatten(0, 1).float(), batch["targets"].t().flatten()
-        )
+        loss = F.cross_entropy(logits.transpose(0, 1).flatten(0, 1).float(), targets.t().flatten())
         self.log("train_bits", loss.detach() / math.log(2), prog_bar=True)
         self._watch.look(loss, batch["clips"])
         return loss

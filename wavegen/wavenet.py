@@ -10,7 +10,8 @@ Before a recording's first code the network sees a learned start symbol, for eve
 history of the first sample is H + 1 start symbols. So every prediction, the first one
 included, comes from the same arithmetic on a full window of inputs; training crops,
 chunks of a long recording and the start of a generated one need no padding rule of
-their own.
+their own. Where inputs begin with the recording, one start symbol stands for all of them:
+what a block makes of them is the same at every step.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -88,9 +89,9 @@ class WaveNet(nn.Module):
         Returns:
             Logits (B, T, Q); `logits[:, t]` predicts `codes[:, t]` from the codes before t.
         """
-        start = codes.new_full((codes.shape[0], self.history + 1), self.start_symbol)
+        start = codes.new_full((codes.shape[0], 1), self.start_symbol)
         inputs = torch.cat([start, codes[:, :-1]], dim=1)
-        return self.predict(inputs, self.conditioning(labels, codes.shape[0]))
+        return self.predict(inputs, self.conditioning(labels, codes.shape[0]), beginning=True)
 
     def conditioning(self, labels: Tensor | None, batch: int = 1) -> Tensor:
         """What conditions the network, as a bias on every gate.
@@ -111,34 +112,41 @@ class WaveNet(nn.Module):
             total = total + embedding(labels[:, attribute])
         return self.gate_bias(total).view(-1, 1, self.config.layers, self.config.gate_channels)
 
-    def predict(self, inputs: Tensor, bias: Tensor) -> Tensor:
+    def predict(self, inputs: Tensor, bias: Tensor, beginning: bool = False) -> Tensor:
         """Predict the codes that follow each full window of inputs.
 
         Args:
-            inputs: int64 (B, H + T), codes or start symbols.
+            inputs: int64 (B, H + T), codes or start symbols; (B, T) from the beginning.
             bias: (B, 1, L, G) from `conditioning`.
+            beginning: whether the first input is the start symbol of a recording, and stands
+                for all that come before.
 
         Returns:
-            Logits (B, T, Q); `logits[:, t]` follows `inputs[:, : H + t + 1]`.
+            Logits (B, T, Q); `logits[:, t]` follows `inputs[:, : H + t + 1]`, or from the
+            beginning `inputs[:, : t + 1]`.
         """
-        time = inputs.shape[1] - self.history
-        gates = [gate[-time:] for _, gate in self.activations(inputs, bias)]
+        gates = [gate for _, gate in self.activations(inputs, bias, beginning)]
+        # The last block's are as many as there are predictions.
+        time = len(gates[-1])
+        gates = [gate if len(gate) == time else gate[-time:] for gate in gates]
         return self.head(torch.cat(gates, dim=-1)).transpose(0, 1)
 
-    def activations(self, inputs: Tensor, bias: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Run the blocks over inputs (B, N), N >= H, and yield each one's input and gate.
+    def activations(
+        self, inputs: Tensor, bias: Tensor, beginning: bool = False
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Run the blocks over inputs (B, N) and yield each one's input and gate, (time, B, C).
 
-        Both are (time, B, C) and lose (kernel_size - 1) * dilation steps of time at
-        every block: only windows full of real inputs are computed.
+        From the beginning time is N in all of them. Otherwise N >= H, and every block loses
+        (kernel_size - 1) * dilation steps: only windows full of real inputs are computed.
         """
         # Time goes first so that the taps of a convolution are plain slices of memory.
         stream = self.embedding(inputs.t())
         dtype = stream.dtype
         if torch.is_autocast_enabled(stream.device.type):
             dtype = torch.get_autocast_dtype(stream.device.type)
-        stream, bias = stream.to(dtype), bias.to(dtype)
-        for layer, block in enumerate(self.blocks):
-            following, gate = block(stream, bias[:, 0, layer])
+        stream, biases = stream.to(dtype), bias.to(dtype)[:, 0].unbind(1)
+        for block, own in zip(self.blocks, biases, strict=True):
+            following, gate = block(stream, own, beginning)
             yield stream, gate
             stream = following
 
@@ -168,18 +176,20 @@ class ResidualBlock(nn.Module):
             None if last else nn.Linear(config.gate_channels // 2, config.residual_channels)
         )
 
-    def forward(self, stream: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, stream: Tensor, bias: Tensor, beginning: bool = False
+    ) -> tuple[Tensor, Tensor]:
         """The next block's input (T', B, C) and the gate (T', B, G / 2).
 
-        T' = T - (kernel_size - 1) * dilation. All in the dtype of `stream` (T, B, C), whatever
-        that of the parameters.
+        T' = T - (kernel_size - 1) * dilation, or T from the beginning (see `Block`). All in the
+        dtype of `stream` (T, B, C), whatever that of the parameters.
         """
         own: list[Tensor | None] = [self.kernel, None, None]
         if self.projection is not None:
             own[1:] = self.projection.weight, self.projection.bias
         cast = (None if each is None else each.to(stream.dtype) for each in own)
         with torch.autocast(stream.device.type, enabled=False):
-            return Block.apply(stream, bias, *cast, self.dilation)
+            return Block.apply(stream, bias, *cast, self.dilation, beginning)
 
     def residual(self, stream: Tensor, gate: Tensor) -> Tensor:
         """One step of it: the next block's input from this one's newest input and gate, (B, C)."""
