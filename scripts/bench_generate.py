@@ -24,10 +24,12 @@ from measure import NETWORKS, SAMPLE_RATE, best, matrix_rate
 
 from wavegen.config import WaveNetConfig
 from wavegen.engines import Engine
+from wavegen.engines.cuda_graph import GraphQueue
 from wavegen.engines.numba_cpu import NumbaCPU, compile_kernel
 from wavegen.engines.numba_packing import in_huge_pages, members_of_a_team
 from wavegen.engines.precision import PRECISIONS, products
 from wavegen.engines.torch_queue import TorchQueue
+from wavegen.engines.triton_gpu import TritonGPU
 from wavegen.files import write_json
 from wavegen.sampling import Sampling, draw, stream_noise
 from wavegen.wavenet import WaveNet
@@ -114,24 +116,51 @@ class Bench:
             self.ceilings[key] = measure()
         return self.ceilings[key]
 
+    def gpu_ceiling(self, network: WaveNet, precision: str, streams: int) -> float:
+        """Samples a second that the rates of the GPU allow."""
+        config, dtype = network.config, getattr(torch, precision)
+        weights = sum(weight.numel() for weight, _ in products(network))
+        rings = config.layers * config.kernel_size * config.residual_channels
+        tiles = -(-streams // 64)
+        size = dtype.itemsize * (weights * tiles + rings * streams)
+        multiply = self._once(
+            ("multiply-adds, GPU", precision),
+            lambda: matrix_rate(self.seconds, 8192, dtype=dtype, device="cuda"),
+        )
+        copied = self._once(("bytes read, GPU",), self._copy_rate)
+        return streams / max(size / copied, streams * weights / multiply)
+
+    def _copy_rate(self) -> float:
+        """Bytes a second that the GPU reads while it writes as many."""
+        source = torch.zeros(2**30, dtype=torch.uint8, device="cuda")
+        target = torch.empty_like(source)
+        return len(source) / best(lambda: target.copy_(source), self.seconds, gpu=True)
+
     def add(
         self, name: str, engine: Engine, precision: str, network: str, streams: int, threads: int
     ) -> None:
         """Measure an engine and print its row."""
         bias = engine.network.conditioning(None, streams)
         engine.start(bias, Sampling())
-        noise = torch.from_numpy(stream_noise(0, range(streams), 0, 4096))
+        gpu = bias.is_cuda
+        noise = torch.from_numpy(stream_noise(0, range(streams), 0, 4096)).to(bias.device)
+        engine.generate(noise[:, :1])  # what is compiled or captured is no part of it
         # As many steps as take a tenth of the time, found by trying.
         steps, spent = 1, 0.0
         while spent < self.seconds / 10 and steps < 4096:
             steps *= 2
             start = time.perf_counter()
-            engine.generate(noise[:, :steps])
+            engine.generate(noise[:, :steps]).cpu()
             spent = time.perf_counter() - start
-        rate = streams * steps / self.best(lambda: engine.generate(noise[:, :steps]))
+        spent = best(lambda: engine.generate(noise[:, :steps]), self.seconds, gpu)
+        rate = streams * steps / spent
         self.torch_queue.setdefault(network, rate)  # it comes first, with one stream
         ratio = rate / self.torch_queue[network]
-        fraction = rate / self.ceiling(engine.network, precision, streams, threads)
+        if gpu:
+            ceiling = self.gpu_ceiling(engine.network, precision, streams)
+        else:
+            ceiling = self.ceiling(engine.network, precision, streams, threads)
+        fraction = rate / ceiling
         row = Row(name, precision, network, streams, threads, rate, ratio, fraction)
         self.rows.append(row)
         print(
@@ -191,6 +220,17 @@ def engines(network: WaveNet, quick: bool) -> Iterator[tuple[str, object, str, i
                 yield "numba", NumbaCPU(network, precision, most), precision, streams, most
 
 
+def gpu_engines(network: WaveNet, quick: bool) -> Iterator[tuple[str, object, str, int, int]]:
+    """What is measured of one network on a GPU."""
+    yield "torch", TorchQueue(network), "float32", 1, 1
+    sweep = (1, 1024) if quick else (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
+    for streams in sweep:
+        yield "graph", GraphQueue(network), "float32", streams, 1
+    for precision in ("bfloat16",) if quick else ("bfloat16", "float32"):
+        for streams in sweep if precision == "bfloat16" else (1, 64, 1024):
+            yield "triton", TritonGPU(network, precision), precision, streams, 1
+
+
 def main() -> int:
     """Measure, print and write the rows."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
@@ -202,6 +242,12 @@ def main() -> int:
     bench = Bench(0.3 if options.quick else 1.0)
     about = machine()
     print(*(f"{name}: {value}" for name, value in about.items()), sep="\n")
+    for name, config in list(NETWORKS.items())[: 1 if options.quick else None]:
+        if torch.cuda.is_available():
+            on_gpu = WaveNet(config).requires_grad_(False).eval().cuda()
+            print(f"\n{name}, on {torch.cuda.get_device_name()}")
+            for kind, engine, precision, streams, threads in gpu_engines(on_gpu, options.quick):
+                bench.add(kind, engine, precision, f"{name}, GPU", streams, threads)
     for precision in PRECISIONS:
         compile_kernel(precision)
     for name, config in list(NETWORKS.items())[: 1 if options.quick else None]:

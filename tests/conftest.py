@@ -1,5 +1,6 @@
 """What several test files share: small networks and a small labelled data set."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,10 @@ import soundfile
 import torch
 
 from wavegen.wavenet import WaveNet
+
+if not torch.cuda.is_available():
+    # Read when a kernel is defined: Triton's interpreter runs it on the CPU.
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -5,18 +5,21 @@ import pytest
 import torch
 from small import LABELS
 
+from wavegen.engines.cuda_graph import GraphQueue
 from wavegen.engines.numba_cpu import NumbaCPU
 from wavegen.engines.precision import rounded
 from wavegen.engines.torch_queue import TorchQueue
 from wavegen.sampling import Sampling, guide, stream_noise
 
-ENGINES = ["torch", "float32", "bfloat16", "int8"]
+ENGINES = ["torch", "graph", "float32", "bfloat16", "int8"]
 
 
 def engine_of(kind: str, network):
     """The engine, and the network with the weights that it computes with."""
     if kind == "torch":
         return TorchQueue(network), network
+    if kind == "graph":
+        return GraphQueue(network), network
     return NumbaCPU(network, kind), rounded(network, kind)
 
 

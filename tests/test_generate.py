@@ -50,10 +50,10 @@ def test_a_prompt_is_gone_on_from(make_network) -> None:
 
 
 def test_more_streams_than_a_round_holds(make_network, monkeypatch) -> None:
-    monkeypatch.setattr(generating, "_ROUND", 2)
+    monkeypatch.setitem(generating._ROUND, "cpu", 2)
     network = make_network()
     streams = [Stream(index=index) for index in range(5)]
-    assert [len(part) for part in rounds(streams)] == [2, 2, 1]
+    assert [len(part) for part in rounds(streams, network)] == [2, 2, 1]
     waveforms = generate(network, count=5, seconds=0.01)
     assert waveforms.shape == (5, 80)
     assert len({waveform.tobytes() for waveform in waveforms}) == 5

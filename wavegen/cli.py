@@ -124,14 +124,15 @@ def _parser() -> argparse.ArgumentParser:
         "--engine",
         default="auto",
         metavar="NAME",
-        help="numba (compiled, CPU), torch (anywhere), or auto, the faster (auto)",
+        help="numba (compiled, CPU), graph or triton (GPU), torch (anywhere), or auto, the "
+        "fastest here (auto)",
     )
     generate.add_argument(
         "--precision",
         default="float32",
         metavar="NAME",
-        help="of the weights on a CPU: float32, or bfloat16 or int8, which make one stream of a "
-        "large network faster (float32)",
+        help="of the weights: float32, or bfloat16, faster on a GPU and for one stream of a large "
+        "network on a CPU, or int8, on a CPU (float32)",
     )
     generate.add_argument(
         "--like",

@@ -19,9 +19,9 @@ from wavegen.labels import Labels
 from wavegen.sampling import Sampling, stream_noise
 from wavegen.wavenet import WaveNet
 
-# Streams generated side by side; more are done in rounds, so that neither memory nor
+# Streams generated side by side at most; more are done in rounds, so that neither memory nor
 # the number of open files grows with the request.
-_ROUND = 64
+_ROUND = {"cpu": 64, "cuda": 4096}
 # Samples between two writes and two looks at the progress.
 _CHUNK = 1024
 # A WAV counts its bytes in 32 bits.
@@ -80,7 +80,7 @@ def generate(
     chosen = choose(network, engine, precision)
     waveforms = [
         np.concatenate(list(stream_chunks(chosen, part, samples, seed, sampling, prompt)), axis=1)
-        for part in rounds(streams)
+        for part in rounds(streams, network)
     ]
     return np.concatenate(waveforms) if waveforms else np.empty((0, samples), dtype=np.float32)
 
@@ -161,6 +161,15 @@ def pick_device(name: str | None = None) -> torch.device:
     return device
 
 
-def rounds(streams: Sequence[Stream]) -> Iterable[Sequence[Stream]]:
-    """The streams in parts that are generated side by side."""
-    return (streams[first : first + _ROUND] for first in range(0, len(streams), _ROUND))
+def rounds(
+    streams: Sequence[Stream], network: WaveNet, most: int | None = None
+) -> Iterable[Sequence[Stream]]:
+    """The streams in parts that are generated side by side, of `most` streams at most."""
+    device = network.output.weight.device
+    size = _ROUND.get(device.type, _ROUND["cpu"])
+    if device.type == "cuda":
+        # The rings with labels and without, and as much again while they are filled.
+        each = 4 * network.history * network.config.residual_channels * 4
+        size = max(1, min(size, torch.cuda.mem_get_info(device)[0] // 2 // each))
+    size = min(size, most or size)
+    return (streams[first : first + size] for first in range(0, len(streams), size))

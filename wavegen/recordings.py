@@ -31,6 +31,9 @@ from wavegen.generate import (
 from wavegen.ranks import share
 from wavegen.sampling import Sampling
 
+# Files written side by side: a system allows some thousand.
+_MOST_FILES = 512
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -145,7 +148,7 @@ def generate_files(
     )
     written = []
     with _progress(len(streams) * samples, config.sample_rate, progress) as count:
-        for part in rounds(streams):
+        for part in rounds(streams, network, _MOST_FILES):
             paths = [out / f"{file_stem(stream, config.labels, seed)}.wav" for stream in part]
             for path in paths:
                 # Should this stop half-way, no old recipe lies beside a new recording.

@@ -1,5 +1,6 @@
 """Which engine generates: the fastest that runs here."""
 
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -7,24 +8,35 @@ from contextlib import contextmanager
 from functools import cache
 from threading import Timer
 
+import torch
+
 from wavegen.engines import Engine
 from wavegen.engines.precision import PRECISIONS
 from wavegen.engines.torch_queue import TorchQueue
 from wavegen.errors import ConfigError
+from wavegen.sampling import Sampling
 from wavegen.wavenet import WaveNet
 
-ENGINES = ("auto", "torch", "numba")
+# What "auto" tries, the fastest first, and what runs nowhere else.
+_TRIED = {"cpu": ("numba", "torch"), "cuda": ("triton", "graph", "torch")}
+ENGINES = ("auto", "torch", "numba", "graph", "triton")
+_PRECISIONS = {
+    "torch": ("float32",),
+    "numba": tuple(PRECISIONS),
+    "graph": ("float32",),
+    "triton": ("bfloat16", "float32"),
+}
 
 
 def choose(network: WaveNet, name: str = "auto", precision: str = "float32") -> Engine:
     """An engine for a network where it lies, ready to start.
 
-    Compiles the engine of the CPU if this machine has not yet: about ten seconds.
+    Compiles it if this machine has not yet: about ten seconds.
 
     Args:
         network: on any device.
-        name: one of ENGINES; "auto" is numba on a CPU, or torch, with a line on standard
-            error, where numba cannot run.
+        name: one of ENGINES; "auto" is numba on a CPU, on a GPU triton in bfloat16 and graph
+            in float32, or the next best, with a line on standard error, where that cannot run.
         precision: of the weights, one of PRECISIONS.
 
     Raises:
@@ -33,22 +45,70 @@ def choose(network: WaveNet, name: str = "auto", precision: str = "float32") -> 
     for option, value, known in (("engine", name, ENGINES), ("precision", precision, PRECISIONS)):
         if value not in known:
             raise ConfigError(f"--{option} {value}: it is one of {', '.join(known)}")
-    device = network.output.weight.device.type
-    if name == "torch" or (name == "auto" and device != "cpu"):
-        if precision != "float32":
-            raise ConfigError(f"--precision {precision}: only with --engine numba --device cpu")
-        return TorchQueue(network)
-    if device != "cpu":
-        raise ConfigError("--engine numba: only with --device cpu")
-    failure = _numba_failure(precision)
-    if failure is None:
+    tried = _candidates(network.output.weight.device.type, name, precision)
+    failures: list[tuple[str, str | None]] = []
+    for each in tried:
+        engine, failure = _made(each, network, precision)
+        if engine is not None:
+            for failed, reason in failures:
+                _say_once(
+                    f"wavegen: generating with the slower {each} engine: {failed} cannot run "
+                    f"({reason})"
+                )
+            return engine
+        failures.append((each, failure))
+    failed, reason = failures[0]
+    raise ConfigError(f"{failed} cannot run here ({reason}): take --engine torch, in float32")
+
+
+def _candidates(device: str, name: str, precision: str) -> list[str]:
+    """The engines to try; `ConfigError` where there are none."""
+    here = _TRIED.get(device, ("torch",))
+    if device == "cpu" and os.environ.get("TRITON_INTERPRET") == "1":
+        here = (*here, "triton")  # slowly, to be tested
+    if name != "auto" and name not in here:
+        where = "cpu" if name in _TRIED["cpu"] else "cuda"
+        raise ConfigError(f"--engine {name}: only with --device {where}")
+    able = [each for each in here if precision in _PRECISIONS[each] and name in ("auto", each)]
+    if name == "auto" and precision == "float32" and device == "cuda":
+        # Matrix units multiply float32 coarsely or not at all.
+        able.remove("triton")
+    if not able:
+        engines = [each for each, able in _PRECISIONS.items() if precision in able]
+        both = " or ".join(
+            f"--engine {each} --device {'cpu' if each == 'numba' else 'cuda'}" for each in engines
+        )
+        raise ConfigError(f"--precision {precision}: only with {both}")
+    return able
+
+
+def _made(name: str, network: WaveNet, precision: str) -> tuple[Engine | None, str | None]:
+    """An engine that runs here, or None and why it does not."""
+    if name == "torch":
+        return TorchQueue(network), None
+    if name == "numba":
+        if (failure := _numba_failure(precision)) is not None:
+            return None, failure
         from wavegen.engines.numba_cpu import NumbaCPU
 
-        return NumbaCPU(network, precision)
-    if name == "numba" or precision != "float32":
-        raise ConfigError(f"numba cannot run here ({failure}): take --engine torch, in float32")
-    _say_once(f"wavegen: generating with the slower torch engine: numba cannot run ({failure})")
-    return TorchQueue(network)
+        return NumbaCPU(network, precision), None
+    try:
+        engine: Engine
+        with _waiting(f"preparing the {name} engine"), torch.inference_mode():
+            if name == "graph":
+                from wavegen.engines.cuda_graph import GraphQueue
+
+                engine = GraphQueue(network)
+            else:
+                from wavegen.engines.triton_gpu import TritonGPU
+
+                engine = TritonGPU(network, precision)
+            # One sample: what cannot be compiled or captured shows.
+            engine.start(network.conditioning(None), Sampling())
+            engine.generate(torch.full((1, 1), 0.5, dtype=torch.float64))
+    except Exception as error:  # whatever it is, another engine still runs
+        return None, _reason(error)
+    return engine, None
 
 
 def compiled_scorer_runs() -> bool:
@@ -73,8 +133,12 @@ def _numba_failure(precision: str | None) -> str | None:
 
                 compile_kernel(precision)
     except Exception as error:  # whatever it is, the other engine still runs
-        return " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        return _reason(error)
     return None
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
 
 
 @cache

@@ -1,0 +1,258 @@
+"""The engines of the GPU: `test_engines` holds them to the network, here is what is theirs alone.
+
+Without a GPU the kernel runs under Triton's interpreter, and the graph's step is called.
+"""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import triton
+import triton.language as tl
+from small import LABELS
+
+from wavegen.config import WaveNetConfig
+from wavegen.engines import choice
+from wavegen.engines.choice import choose
+from wavegen.engines.cuda_graph import GraphQueue
+from wavegen.engines.torch_queue import TorchQueue
+from wavegen.engines.triton_gpu import TritonGPU
+from wavegen.engines.triton_kernel import _draw
+from wavegen.errors import ConfigError
+from wavegen.generate import Stream, generate, rounds
+from wavegen.sampling import Sampling, distribution, draw, stream_noise
+from wavegen.wavenet import WaveNet
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+SAMPLINGS = [
+    Sampling(),
+    Sampling(temperature=0),
+    Sampling(temperature=0.3),
+    Sampling(temperature=1.7, top_k=5),
+    Sampling(top_p=0.6),
+    Sampling(temperature=0.8, top_k=40, top_p=0.9),
+    Sampling(guidance=3.0, top_k=1000, top_p=1.0),
+    Sampling(temperature=0.7, guidance=0.0, top_p=0.95),
+]
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS, ids=str)
+@pytest.mark.parametrize("kind", [GraphQueue, TritonGPU])
+def test_equal_noise_gives_the_codes_of_the_reference(make_network, kind, sampling) -> None:
+    network = make_network(labels=LABELS).to(DEVICE)
+    labels = torch.tensor([[1, 1], [3, 2], [0, 0]], device=DEVICE)
+    prompt = torch.randint(0, 256, (3, 30), device=DEVICE)
+    noise = torch.from_numpy(stream_noise(1, range(3), 0, 40))
+    drawn = []
+    for engine in (TorchQueue(network), kind(network)):
+        engine.start(
+            network.conditioning(labels),
+            sampling,
+            unspecified=network.conditioning(None, 3),
+            prompt=prompt,
+        )
+        parts = [engine.generate(noise[:, :7]), engine.generate(noise[:, 7:])]
+        drawn.append(torch.cat(parts, dim=1).cpu())
+    assert torch.equal(*drawn)
+
+
+@triton.jit
+def _draw_rows(logits, noise, codes, temperature, top_k, top_p, CODES: tl.constexpr,
+               Q: tl.constexpr, GREEDY: tl.constexpr, TOP_K: tl.constexpr, TOP_P: tl.constexpr):  # fmt: skip
+    row, q = tl.arange(0, 16), tl.arange(0, Q)
+    values = tl.load(logits + row[:, None] * CODES + q[None, :], mask=(q < CODES)[None, :])
+    number = tl.load(noise + row)
+    code = _draw(values, number, temperature, top_k, top_p, CODES, Q, 16, GREEDY, TOP_K, TOP_P)
+    tl.store(codes + row, code)
+
+
+@pytest.mark.parametrize("codes", [2, 100, 256])
+@pytest.mark.parametrize("spread", [0.0, 1.0, 30.0])
+@pytest.mark.parametrize("sampling", SAMPLINGS[:6], ids=str)
+def test_the_kernel_draws_as_the_sampler_does(
+    sampling: Sampling, spread: float, codes: int
+) -> None:
+    """On random logits with ties among them; where they differ the noise is on a bin's edge."""
+    rng = torch.Generator().manual_seed(codes)
+    for _ in range(4):
+        logits = (spread * torch.randn((16, codes), generator=rng)).round(decimals=1)
+        noise = torch.rand(16, dtype=torch.float64, generator=rng)
+        got = torch.zeros(16, dtype=torch.int32, device=DEVICE)
+        _draw_rows[(1,)](
+            logits.to(DEVICE), noise.to(DEVICE), got,
+            float(sampling.temperature or 1), float(sampling.top_k or 0),
+            float(sampling.top_p or 1), CODES=codes, Q=max(16, triton.next_power_of_2(codes)),
+            GREEDY=sampling.temperature == 0,
+            TOP_K=sampling.top_k is not None and sampling.top_k < codes,
+            TOP_P=sampling.top_p is not None,
+        )  # fmt: skip
+        got = got.cpu().long()
+        expected = draw(logits, noise, sampling)
+        if sampling.temperature == 0:
+            rows = torch.arange(16)
+            assert torch.equal(logits[rows, got], logits[rows, expected])
+            continue
+        probabilities = distribution(logits, sampling)
+        assert (probabilities[torch.arange(16), got] > 0).all(), "never a code that is left out"
+        edges = probabilities.cumsum(-1)
+        near = ((edges - noise[:, None]).abs() < 1e-6).any(-1)
+        assert torch.equal(got[~near], expected[~near])
+        assert near.sum() < 2
+
+
+@pytest.mark.parametrize(("streams", "tile"), [(5, 32), (20, 16), (40, 64)])
+def test_streams_need_not_fill_a_tile(make_network, streams: int, tile: int) -> None:
+    network = make_network(labels=LABELS).to(DEVICE)
+    codes = torch.randint(0, 256, (streams, 12), device=DEVICE)
+    labels = torch.stack([torch.arange(streams) % 4, torch.arange(streams) % 3], 1).to(DEVICE)
+    engine = TritonGPU(network, tile=tile)
+    engine.start(network.conditioning(labels), Sampling())
+    expected = network(codes, labels)
+    error = (engine.force(codes) - expected).abs().max() / expected.abs().max()
+    assert error < 1e-4
+    with pytest.raises(ValueError, match=f"1 rows for {streams} streams"):
+        engine.force(codes[:1])
+    with pytest.raises(IndexError, match="codes must be from 0 to 255"):
+        engine.force(codes + 256)
+
+
+@pytest.mark.parametrize("prompt", [0, 1, 150])
+@pytest.mark.parametrize("stacks", [{"layers": 6, "stacks": 2}, {"layers": 4, "stacks": 4}])
+@pytest.mark.parametrize("kernel_size", [2, 3])
+def test_the_kernel_gives_the_logits_of_the_parallel_pass(
+    make_network, kernel_size: int, stacks: dict, prompt: int
+) -> None:
+    network = make_network(kernel_size=kernel_size, labels=LABELS, **stacks).to(DEVICE)
+    codes = torch.randint(0, 256, (5, prompt + 40), device=DEVICE)
+    labels = torch.stack([torch.arange(5) % 4, torch.arange(5) % 3], 1).to(DEVICE)
+    expected = network(codes, labels)[:, prompt:]
+    engine = TritonGPU(network)
+    engine.start(network.conditioning(labels), Sampling(), prompt=codes[:, :prompt])
+    parts = codes[:, prompt:].split([1, 39], dim=1)
+    got = torch.cat([engine.force(part) for part in parts], dim=1)
+    assert (got - expected).abs().max() / expected.abs().max() < 1e-4
+    # Loaded, or swapped for their average: weights are read at every start.
+    other = make_network(seed=9, kernel_size=kernel_size, labels=LABELS, **stacks).to(DEVICE)
+    network.load_state_dict(other.state_dict())
+    engine.start(network.conditioning(labels), Sampling())
+    expected = other(codes[:, :5], labels)
+    assert (engine.force(codes[:, :5]) - expected).abs().max() / expected.abs().max() < 1e-4
+
+
+@pytest.mark.parametrize(
+    "channels",
+    [
+        {"residual_channels": 33, "gate_channels": 90, "skip_channels": 130},
+        {"residual_channels": 1, "gate_channels": 2, "skip_channels": 1, "layers": 1, "stacks": 1},
+        {"residual_channels": 20, "gate_channels": 40, "skip_channels": 20, "kernel_size": 4},
+    ],
+)
+@pytest.mark.parametrize("count", [2, 300])
+def test_channels_need_not_fit_the_kernel(make_network, count: int, channels: dict) -> None:
+    network = make_network(quantization_channels=count, **channels).to(DEVICE)
+    codes = torch.randint(0, count, (4, 30), device=DEVICE)
+    engine = TritonGPU(network)
+    engine.start(network.conditioning(None, 4), Sampling(), prompt=codes[:, :10])
+    expected = network(codes)[:, 10:]
+    assert (engine.force(codes[:, 10:]) - expected).abs().max() / expected.abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("precision", ["float16", pytest.param("bfloat16", marks=pytest.mark.gpu)])
+def test_half_precision_is_near_the_network(make_network, precision: str) -> None:
+    network = make_network(residual_channels=32, gate_channels=64, skip_channels=64).to(DEVICE)
+    codes = torch.randint(0, 256, (3, 60), device=DEVICE)
+    engine = TritonGPU(network, precision)
+    engine.start(network.conditioning(None, 3), Sampling())
+    expected = network(codes)
+    error = (engine.force(codes) - expected).abs().mean() / expected.abs().mean()
+    assert 1e-6 < error < {"float16": 5e-3, "bfloat16": 4e-2}[precision]
+
+
+def test_candidates_by_device_and_precision() -> None:
+    assert choice._candidates("cuda", "auto", "float32") == ["graph", "torch"]
+    assert choice._candidates("cuda", "auto", "bfloat16") == ["triton"]
+    assert choice._candidates("cuda", "triton", "float32") == ["triton"]
+    assert choice._candidates("cpu", "auto", "int8") == ["numba"]
+    assert choice._candidates("mps", "auto", "float32") == ["torch"]
+    for arguments, message in {
+        ("cuda", "auto", "int8"): "--precision int8: only with --engine numba --device cpu",
+        ("cuda", "numba", "float32"): "--engine numba: only with --device cpu",
+        ("cpu", "graph", "float32"): "--engine graph: only with --device cuda",
+        ("cuda", "graph", "bfloat16"): "--engine triton --device cuda",
+    }.items():
+        with pytest.raises(ConfigError, match=message):
+            choice._candidates(*arguments)
+
+
+def test_what_cannot_run_falls_back_and_says_why(make_network, monkeypatch, capsys) -> None:
+    """As on a GPU whose driver refuses graphs, or where Triton cannot compile."""
+
+    def broken(network, *_):
+        raise RuntimeError("operation not permitted\nwhen stream is capturing")
+
+    network = make_network()
+    choice._say_once.cache_clear()
+    monkeypatch.setattr(GraphQueue, "start", broken)
+    monkeypatch.setitem(choice._TRIED, "cpu", ("graph", "torch"))
+    assert isinstance(choose(network), TorchQueue)
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert (
+        "slower torch engine: graph cannot run (RuntimeError: operation not permitted when" in said
+    )
+    with pytest.raises(ConfigError, match=r"graph cannot run here .*: take --engine torch"):
+        choose(network, "graph")
+
+
+@pytest.mark.skipif(DEVICE == "cuda", reason="with a GPU the interpreter is off")
+def test_a_whole_request_under_the_interpreter(make_network) -> None:
+    network = make_network(labels=LABELS)
+    kinds = [{"digit": "1"}, {"speaker": "bob"}]
+    waveforms = [
+        generate(network, kinds, count=2, seconds=0.004, seed=3, engine=name)
+        for name in ("torch", "triton")
+    ]
+    assert waveforms[0].shape == (4, 32)
+    assert np.array_equal(*waveforms)
+
+
+def test_what_does_not_fit_is_done_in_rounds(make_network, monkeypatch) -> None:
+    config = WaveNetConfig(layers=20, stacks=2, residual_channels=64)
+    network = SimpleNamespace(
+        config=config,
+        history=config.receptive_field - 1,
+        output=SimpleNamespace(weight=SimpleNamespace(device=torch.device("cuda"))),
+    )
+    streams = [Stream(index=index) for index in range(5000)]
+    for free, sizes in ((140e9, [4096, 904]), (8e9, [1909, 1909, 1182]), (1e5, [1] * 5000)):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (int(free), 0))
+        assert [len(part) for part in rounds(streams, network)] == sizes
+    assert {len(part) for part in rounds(streams[:100], network, 50)} <= {1, 50}
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("streams", [1, 64, 700])
+@pytest.mark.parametrize("kind", ["graph", "float32", "bfloat16"])
+def test_at_full_size(kind: str, streams: int) -> None:
+    """L20 R64 S256 with random weights: forced logits, and codes near the reference's."""
+    torch.manual_seed(0)
+    network = WaveNet(WaveNetConfig()).requires_grad_(False).eval()
+    torch.nn.init.normal_(network.output.weight, std=0.1)
+    network = network.cuda()
+    engine = GraphQueue(network) if kind == "graph" else TritonGPU(network, kind)
+    codes = torch.randint(0, 256, (streams, 80), device="cuda")
+    engine.start(network.conditioning(None, streams), Sampling())
+    expected = network(codes)
+    error = (engine.force(codes) - expected).abs().mean() / expected.abs().mean()
+    assert error < (3e-2 if kind == "bfloat16" else 1e-4)
+    reference = TorchQueue(network)
+    noise = torch.from_numpy(stream_noise(0, range(streams), 0, 50))
+    drawn = []
+    for each in (reference, engine):
+        each.start(network.conditioning(None, streams), Sampling())
+        drawn.append(each.generate(noise))
+    # Rounding moves a code over a bin's edge now and then, and what follows with it.
+    agree = (drawn[0] == drawn[1]).float().mean().item()
+    assert agree > (0.2 if kind == "bfloat16" else 0.99)

@@ -1,0 +1,169 @@
+"""The queue as one CUDA graph: a step is captured once and replayed for every sample.
+
+Run call by call, a step is bound by launching some hundred small kernels. Replayed, nothing
+of it comes back to Python or to the CPU: rings, positions, noise and codes stay on the device,
+and a block of samples is as many replays. On a CPU the same step is simply called.
+"""
+
+import torch
+from torch import Tensor
+
+from wavegen.engines.prefill import fill_queues
+from wavegen.sampling import Sampling, draw, guide
+from wavegen.wavenet import WaveNet, gated
+
+# Samples whose noise lies on the device at a time.
+_BLOCK = 1024
+
+
+class GraphQueue:
+    """`wavegen.engines.Engine` for every configuration, on the device of the network.
+
+    Args:
+        network: its weights are read at every `start`.
+    """
+
+    name = "graph"
+
+    def __init__(self, network: WaveNet) -> None:
+        self.network = network
+
+    @torch.inference_mode()
+    def start(
+        self,
+        bias: Tensor,
+        sampling: Sampling,
+        *,
+        unspecified: Tensor | None = None,
+        prompt: Tensor | None = None,
+    ) -> None:
+        """See `Engine.start`."""
+        streams, frames = bias.shape[:2]
+        assert frames == 1, "labels are one frame that lasts for ever"
+        self._sampling = sampling
+        if sampling.guided:
+            assert unspecified is not None, "guidance needs the gates without labels"
+            # Every stream runs twice, with its labels and without, on the same codes.
+            bias = torch.cat([bias, unspecified])
+        self._rows = bias.shape[0] // streams
+        network, device = self.network, bias.device
+        if prompt is None or prompt.shape[1] == 0:
+            prompt = None
+            self._codes = torch.full((streams,), network.start_symbol, device=device)
+        else:
+            self._codes = prompt[:, -1].clone()
+            prompt = prompt.repeat(self._rows, 1)
+        rings = list(fill_queues(network, bias, prompt))
+        self._pack(bias, rings)
+        # All that a step reads and writes, where a replay finds it.
+        self._time = torch.zeros(1, dtype=torch.int64, device=device)
+        self._place = torch.zeros(1, dtype=torch.int64, device=device)
+        self._noise = torch.zeros((_BLOCK, streams), dtype=torch.float64, device=device)
+        self._drawn = torch.zeros((_BLOCK, streams), dtype=torch.int64, device=device)
+        codes = network.config.quantization_channels
+        self._logits = torch.zeros((streams, codes), dtype=bias.dtype, device=device)
+        self._graphs: dict[bool, torch.cuda.CUDAGraph] = {}
+
+    def _pack(self, bias: Tensor, rings: list[Tensor]) -> None:
+        """Weights as a step takes them; packed here so that a change of them is never missed.
+
+        A projection's bias is left out of the stream, whose every reader knows what is
+        missing: a step is one kernel less for each layer.
+        """
+        network = self.network
+        gates, channels = network.config.layers, network.config.gate_channels // 2
+        rows, device = bias.shape[0], bias.device
+        missing = torch.zeros(network.config.residual_channels, device=device, dtype=bias.dtype)
+        self._kernels, self._biases, self._lengths, self._ago = [], [], [], []
+        self._queues = []
+        for layer, (block, ring) in enumerate(zip(network.blocks, rings, strict=True)):
+            kernel = block.kernel.transpose(1, 2).flatten(0, 1)
+            self._kernels.append(kernel)
+            taps = missing.repeat(len(block.kernel))
+            self._biases.append(bias[:, 0, layer] + taps @ kernel)
+            # Streams first, so that the taps of one lie side by side as the product wants
+            # them; and a place for the newest beside the past.
+            past = (ring - missing).transpose(0, 1)
+            queue = torch.cat([past, torch.zeros_like(past[:, :1])], dim=1)
+            self._queues.append(queue.contiguous())
+            self._lengths.append(queue.shape[1])
+            # The place that step 0 writes to is the last one; the oldest is the next after it.
+            self._ago.append(torch.arange(0, queue.shape[1], block.dilation, device=device))
+            if block.projection is not None:
+                missing = missing + block.projection.bias
+        self._gates = torch.zeros((rows, gates, channels), device=device, dtype=bias.dtype)
+
+    @torch.inference_mode()
+    def generate(self, noise: Tensor) -> Tensor:
+        """See `Engine.generate`."""
+        parts = []
+        for block in noise.split(_BLOCK, dim=1):
+            time = block.shape[1]
+            self._noise[:time].copy_(block.t())
+            self._place.zero_()
+            for _ in range(time):
+                self._step(drawing=True)
+            parts.append(self._drawn[:time].t().clone())
+        return torch.cat(parts, dim=1) if parts else torch.empty(noise.shape, dtype=torch.int64)
+
+    @torch.inference_mode()
+    def force(self, codes: Tensor) -> Tensor:
+        """See `Engine.force`."""
+        logits = []
+        for column in codes.to(self._codes.device).t():
+            self._step(drawing=False)
+            logits.append(self._logits.clone())
+            self._codes.copy_(column)
+        return torch.stack(logits, dim=1)
+
+    def _step(self, drawing: bool) -> None:
+        """One sample: logits, and a code if they are drawn."""
+        if self._codes.device.type != "cuda":
+            self._advance(drawing)
+            return
+        if drawing not in self._graphs:
+            self._graphs[drawing] = self._captured(drawing)
+        self._graphs[drawing].replay()
+
+    def _captured(self, drawing: bool) -> torch.cuda.CUDAGraph:
+        """The step as a graph. What running it for warming up has changed is put back."""
+        state = [self._time, self._place, self._codes, self._drawn, *self._queues]
+        before = [each.clone() for each in state]
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(3):
+                self._advance(drawing)
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            self._advance(drawing)
+        for each, value in zip(state, before, strict=True):
+            each.copy_(value)
+        return graph
+
+    def _advance(self, drawing: bool) -> None:
+        network = self.network
+        stream = network.embedding(self._codes.repeat(self._rows))
+        for layer, block in enumerate(network.blocks):
+            queue, length = self._queues[layer], self._lengths[layer]
+            newest = (self._time + length - 1) % length
+            queue.index_copy_(1, newest, stream.unsqueeze(1))
+            # From the oldest, the place after the newest, a dilation apart.
+            taps = queue.index_select(1, (self._time + self._ago[layer]) % length)
+            total = torch.addmm(self._biases[layer], taps.flatten(1), self._kernels[layer])
+            gate = self._gates[:, layer]
+            gate.copy_(gated(*total.chunk(2, dim=-1)))
+            if block.projection is not None:
+                stream = torch.addmm(stream, gate, block.projection.weight.t())
+        logits = network.head(self._gates.flatten(1))
+        if self._sampling.guided:
+            conditioned, unspecified = logits.chunk(2)
+            logits = guide(conditioned, unspecified, self._sampling.guidance)
+        self._logits.copy_(logits)
+        self._time += 1
+        if drawing:
+            column = self._noise.index_select(0, self._place)[0]
+            self._codes.copy_(draw(logits, column, self._sampling))
+            self._drawn.index_copy_(0, self._place, self._codes.unsqueeze(0))
+            self._place += 1

@@ -1,0 +1,205 @@
+"""The engine of the GPU: one launch generates a chunk of all streams (`triton_kernel`)."""
+
+import numpy as np
+import torch
+import triton
+from torch import Tensor
+
+from wavegen.engines import triton_kernel
+from wavegen.engines.prefill import fill_queues
+from wavegen.sampling import Sampling
+from wavegen.wavenet import WaveNet
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+# Streams of a program: the fewest that matrix units multiply; more where there are enough
+# of them to keep every multiprocessor busy, for then each reading of the weights serves more.
+_TILES = (16, 32, 64)
+
+
+class TritonGPU:
+    """`wavegen.engines.Engine` on a GPU, or anywhere under Triton's interpreter.
+
+    Args:
+        network: its weights are read at every `start`.
+        precision: of weights, rings and the factors of products, one of DTYPES; sums are
+            float32. Triton's interpreter cannot multiply bfloat16.
+        tile: streams of a program, 16, 32 or 64; by their number if not given.
+    """
+
+    name = "triton"
+
+    def __init__(
+        self, network: WaveNet, precision: str = "float32", tile: int | None = None
+    ) -> None:
+        self.network = network
+        self._dtype = DTYPES[precision]
+        self._tile = tile
+
+    @torch.inference_mode()
+    def start(
+        self,
+        bias: Tensor,
+        sampling: Sampling,
+        *,
+        unspecified: Tensor | None = None,
+        prompt: Tensor | None = None,
+    ) -> None:
+        """See `Engine.start`."""
+        self._streams, frames = bias.shape[:2]
+        assert frames == 1, "labels are one frame that lasts for ever"
+        network, config = self.network, self.network.config
+        device = bias.device
+        self._sampling = sampling
+        sets = [bias]
+        if sampling.guided:
+            assert unspecified is not None, "guidance needs the gates without labels"
+            # Every stream runs twice, with its labels and without, on the same codes.
+            sets.append(unspecified)
+        tile = self._tile or _tile_for(self._streams, device)
+        self._grid = (triton.cdiv(self._streams, tile),)
+        rows = self._grid[0] * tile
+        newest = torch.full((rows,), network.start_symbol, dtype=torch.int32, device=device)
+        if prompt is not None and prompt.shape[1]:
+            newest[: self._streams] = prompt[:, -1]
+
+        half = config.gate_channels // 2
+        widths = (config.residual_channels, half, config.skip_channels)
+        R, H, S, Q = map(_padded, (*widths, config.quantization_channels))
+        weights = packed(network, self._dtype, R, H, S, Q)
+        gates = torch.zeros((len(sets), rows, config.layers, 2, H), device=device)
+        slots = [(config.kernel_size - 1) * dilation for dilation in config.dilations]
+        rings = torch.zeros((sum(slots), len(sets), rows, R), dtype=self._dtype, device=device)
+        for number, each in enumerate(sets):
+            shape = (self._streams, config.layers, 2, half)
+            gates[number, : self._streams, ..., :half] = each[:, 0].reshape(shape)
+            ring = torch.cat([part.to(self._dtype) for part in fill_queues(network, each, prompt)])
+            rings[:, number, : self._streams, : config.residual_channels] = ring
+        rows *= len(sets)
+        scratch = torch.empty((2, rows, S), dtype=self._dtype, device=device)
+        firsts = np.cumsum(slots) - slots
+        self._newest = newest
+        self._state = (
+            weights,
+            gates,
+            rings,
+            torch.tensor(firsts, dtype=torch.int64, device=device),
+            torch.tensor(config.dilations, dtype=torch.int32, device=device),
+            *scratch,
+        )
+        self._sizes = {
+            "LAYERS": config.layers,
+            "ROWS": rows,
+            "K": config.kernel_size,
+            "R": R,
+            "H": H,
+            "S": S,
+            "Q": Q,
+            "CODES": config.quantization_channels,
+            "TILE": tile,
+            "PART": min(S, 64),
+            # Matrix units would round the factors of float32 products to 10 bits.
+            "PRECISION": "ieee" if self._dtype == torch.float32 else None,
+            "num_warps": 4 if tile == 16 else 8,
+        }
+        self._time = 0
+
+    @torch.inference_mode()
+    def generate(self, noise: Tensor) -> Tensor:
+        """See `Engine.generate`."""
+        codes = torch.empty(noise.shape, dtype=torch.int64, device=self._newest.device)
+        self._run(noise.to(codes.device).contiguous(), codes, noise.new_empty(0), forced=False)
+        return codes
+
+    @torch.inference_mode()
+    def force(self, codes: Tensor) -> Tensor:
+        """See `Engine.force`."""
+        given = codes.to(self._newest.device).contiguous()
+        most = self.network.start_symbol
+        if given.numel() and not (given.min() >= 0 and given.max() < most):
+            raise IndexError(f"codes must be from 0 to {most - 1}")
+        logits = torch.empty((*given.shape, most), device=given.device)
+        self._run(logits.new_empty(0, dtype=torch.float64), given, logits, forced=True)
+        return logits
+
+    def _run(self, noise: Tensor, codes: Tensor, logits: Tensor, forced: bool) -> None:
+        if len(codes) != self._streams:
+            raise ValueError(f"{len(codes)} rows for {self._streams} streams")
+        how, steps = self._sampling, codes.shape[1]
+        triton_kernel.run[self._grid](
+            self._newest,
+            noise,
+            codes,
+            logits.to(codes.device),
+            *self._state,
+            self._time,
+            steps,
+            self._streams,
+            temperature=float(how.temperature or 1.0),
+            top_k=float(how.top_k or 0.0),
+            top_p=float(how.top_p or 1.0),
+            guidance=float(how.guidance),
+            GUIDED=how.guided,
+            FORCED=forced,
+            GREEDY=how.temperature == 0,
+            TOP_K=how.top_k is not None and how.top_k < self._sizes["CODES"],
+            TOP_P=how.top_p is not None and how.top_p < 1,
+            **self._sizes,
+        )
+        self._time += steps
+
+
+def packed(
+    network: WaveNet, dtype: torch.dtype, R: int, H: int, S: int, Q: int
+) -> tuple[Tensor, ...]:
+    """The weights as the kernel takes them, padded with zeros.
+
+    Packed at every start, so that weights loaded or swapped since are never missed.
+
+    Args:
+        network: whose weights.
+        dtype: of the factors of products; biases and the embedding are float32.
+        R, H, S, Q: padded residual channels, half the gate's, skip channels and codes.
+
+    Returns:
+        embedding (codes + 1, R), taps (L, K, 2, R, H), projections (L, H, R) and their biases
+        (L, R), skip (L, H, S) and its bias (S,), hidden (S, S) and (S,), output (S, Q) and (Q,).
+    """
+    config = network.config
+    layers, half, device = config.layers, config.gate_channels // 2, network.output.weight.device
+
+    def pad(weight: Tensor, *shape: int, exact: bool = False) -> Tensor:
+        result = torch.zeros(shape, dtype=torch.float32 if exact else dtype, device=device)
+        result[tuple(slice(0, size) for size in weight.shape)] = weight
+        return result
+
+    kernels = torch.stack([block.kernel for block in network.blocks])
+    taps = kernels.unflatten(2, (2, half)).transpose(3, 4)
+    projections = [block.projection for block in network.blocks if block.projection is not None]
+    matrices = torch.zeros((layers, half, config.residual_channels), device=device)
+    biases = torch.zeros((layers, config.residual_channels), device=device)
+    for layer, projection in enumerate(projections):
+        matrices[layer], biases[layer] = projection.weight.t(), projection.bias
+    skip = network.skip.weight.t().unflatten(0, (layers, half))
+    return (
+        pad(network.embedding.weight, config.quantization_channels + 1, R, exact=True),
+        pad(taps, layers, config.kernel_size, 2, R, H),
+        pad(matrices, layers, H, R),
+        pad(biases, layers, R, exact=True),
+        pad(skip, layers, H, S),
+        pad(network.skip.bias, S, exact=True),
+        pad(network.hidden.weight.t(), S, S),
+        pad(network.hidden.bias, S, exact=True),
+        pad(network.output.weight.t(), S, Q),
+        pad(network.output.bias, Q, exact=True),
+    )
+
+
+def _padded(channels: int) -> int:
+    return max(16, triton.next_power_of_2(channels))
+
+
+def _tile_for(streams: int, device: torch.device) -> int:
+    if device.type != "cuda":
+        return _TILES[0]
+    count = torch.cuda.get_device_properties(device).multi_processor_count
+    return next((tile for tile in _TILES[:-1] if streams <= tile * count), _TILES[-1])
