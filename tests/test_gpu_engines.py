@@ -3,6 +3,9 @@
 Without a GPU the kernel runs under Triton's interpreter, and the graph's step is called.
 """
 
+import os
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -59,8 +62,19 @@ def test_equal_noise_gives_the_codes_of_the_reference(make_network, kind, sampli
 
 
 @triton.jit
-def _draw_rows(logits, noise, codes, temperature, top_k, top_p, CODES: tl.constexpr,
-               Q: tl.constexpr, GREEDY: tl.constexpr, TOP_K: tl.constexpr, TOP_P: tl.constexpr):  # fmt: skip
+def _draw_rows(
+    logits,
+    noise,
+    codes,
+    temperature,
+    top_k,
+    top_p,
+    CODES: tl.constexpr,
+    Q: tl.constexpr,
+    GREEDY: tl.constexpr,
+    TOP_K: tl.constexpr,
+    TOP_P: tl.constexpr,
+):
     row, q = tl.arange(0, 16), tl.arange(0, Q)
     values = tl.load(logits + row[:, None] * CODES + q[None, :], mask=(q < CODES)[None, :])
     number = tl.load(noise + row)
@@ -230,6 +244,51 @@ def test_what_does_not_fit_is_done_in_rounds(make_network, monkeypatch) -> None:
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (int(free), 0))
         assert [len(part) for part in rounds(streams, network)] == sizes
     assert {len(part) for part in rounds(streams[:100], network, 50)} <= {1, 50}
+
+
+COMPILE = """
+import sys, types, torch, triton
+from triton.backends.compiler import GPUTarget
+from triton.runtime import driver
+from triton.runtime.jit import MockTensor as T
+
+driver.set_active(types.SimpleNamespace(
+    get_current_device=lambda: 0, get_current_stream=lambda *_: 0,
+    get_current_target=lambda: GPUTarget("cuda", {capability}, 32),
+))
+from wavegen.engines.triton_kernel import run
+
+exact, half = torch.float32, torch.{dtype}
+parts = [exact, half, half, exact, half, exact, half, exact, half, exact]
+kernel = run.warmup(
+    T(torch.int32), T(torch.float64), T(torch.int64), T(exact), tuple(map(T, parts)), T(exact),
+    T(half), T(torch.int64), T(torch.int32), T(half), T(half), 5, 7, 9, 64, 0.9, 40.0, 0.9, 2.0,
+    LAYERS=20, K=2, R=64, H=64, S=256, Q=256, CODES=256, TILE={tile}, PART=64,
+    PRECISION="ieee" if half == exact else None, GUIDED=True, FORCED={forced}, GREEDY=False,
+    TOP_K=True, TOP_P=True, num_warps=8, grid=(1,),
+)
+assert "mma" in kernel.asm["ptx"] or half == exact, "no matrix units"
+print(kernel.metadata.shared)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("forced", [False, True])
+@pytest.mark.parametrize(("dtype", "tile"), [("bfloat16", 16), ("bfloat16", 64), ("float32", 16)])
+def test_the_kernel_compiles_for_gpus_that_are_not_here(
+    dtype: str, tile: int, forced: bool
+) -> None:
+    """For one of 2020 and one of 2022, within the shared memory of both."""
+    for capability in (80, 90):
+        code = COMPILE.format(capability=capability, dtype=dtype, tile=tile, forced=forced)
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "TRITON_INTERPRET": "0"},
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        assert int(done.stdout) <= 160 << 10
 
 
 @pytest.mark.gpu

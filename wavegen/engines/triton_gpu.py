@@ -99,7 +99,7 @@ class TritonGPU:
             "PART": min(S, 64),
             # Matrix units would round the factors of float32 products to 10 bits.
             "PRECISION": "ieee" if self._dtype == torch.float32 else None,
-            "num_warps": 4 if tile == 16 else 8,
+            "num_warps": 8,
         }
         self._time = 0
 

@@ -101,7 +101,7 @@ def _kept(values, weights, budget, TILE: tl.constexpr):
     bits = values.to(tl.int32, bitcast=True)
     low = tl.full((TILE,), -1, tl.int32)
     high = tl.full((TILE,), 0x7F800000, tl.int32)
-    for _ in tl.static_range(32):
+    for _ in tl.range(0, 32, num_stages=1):
         middle = low + (high - low) // 2
         above = tl.sum(tl.where(bits > middle[:, None], weights, 0.0), axis=1)
         enough = (above < budget) & (middle > low)
