@@ -20,7 +20,7 @@ import numpy as np
 from machine import machine, run
 from scipy.stats import binom, rankdata
 
-from wavegen import audio, mulaw
+from wavegen import audio, judge, mulaw
 from wavegen.checkpoint import fingerprint, load_model
 from wavegen.detection import class_gain, class_kinds
 from wavegen.detector import SCORES, Detector, features, order0_bits
@@ -123,13 +123,13 @@ def _adversarial(
         waves, labels = read(folder, rate, split)
         return waves, np.array([list(classes).index(each[attribute]) for each in labels])
 
-    classifier = adversary.train(*clips("train"), rate)
+    classifier = judge.train(*clips("train"), rate)
     waves, targets = clips("validation")
-    right = adversary.accuracy(classifier, waves, targets)
+    right = float(np.mean(judge.predict(classifier, waves) == targets))
     print(f"the classifier of {attribute} is right on {right:.3f} of the held-out clips")
     for strength in STRENGTHS:
         moved = adversary.attacked(classifier, waves, targets, strength)
-        right = adversary.accuracy(classifier, moved, targets)
+        right = float(np.mean(judge.predict(classifier, moved) == targets))
         yield f"adversarial, each sample within {strength}", moved, right
 
 

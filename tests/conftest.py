@@ -44,9 +44,9 @@ def tone_folder(tmp_path: Path) -> Path:
     return tmp_path / "tones"
 
 
-def write_tones(folder: Path) -> None:
+def write_tones(folder: Path, seed: int = 0) -> None:
     """Two classes of six short recordings at 8 kHz: a low tone and a high one, with noise."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     for name, hertz in {"low": 200, "high": 900}.items():
         (folder / name).mkdir(parents=True)
         for number in range(6):

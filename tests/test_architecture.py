@@ -13,8 +13,8 @@ from wavegen.checkpoint import save_model
 PACKAGE = Path(__file__).parents[1] / "wavegen"
 FLOORS = [
     {"errors", "ranks"},
-    {"files", "mulaw", "labels", "config", "block"},
-    {"audio", "splits", "wavenet", "windows", "plots"},
+    {"files", "mulaw", "labels", "config", "block", "options"},
+    {"audio", "splits", "wavenet", "windows", "plots", "distances", "judge"},
     {"folders", "checkpoint", "sampling"},
     {"clips"},
     {"decoding"},
@@ -27,8 +27,10 @@ FLOORS = [
     {"crops", "prepare"},
     {"data", "recordings", "training", "defaults", "scoring", "detector"},
     {"runs", "interrupts", "classification", "detection"},
+    {"evaluation"},
+    {"report"},
     {"score_command"},
-    {"detect_command"},
+    {"detect_command", "evaluate_command"},
     {"train_command"},
     {"cli"},
     {"__main__"},

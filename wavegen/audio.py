@@ -1,10 +1,11 @@
-"""Audio files: probe, read, resample, trim, write. The only file that knows soundfile.
+"""Audio files: probe, read, resample, write. The only file that knows soundfile.
 
 Decoders let a good deal through: headers that promise audio which is not there, rates
 and lengths that cannot be, samples that are not numbers. Here each of these becomes an
 `AudioFileError` that names the file.
 """
 
+import io
 import os
 import stat
 import struct
@@ -110,23 +111,11 @@ def read(path: _Path, sample_rate: int | None = None) -> np.ndarray:
     return np.concatenate(list(blocks(path, sample_rate)))
 
 
-def trim(waveform: np.ndarray, decibels: float) -> np.ndarray:
-    """Cut what is more than `decibels` below the loudest part from both ends.
-
-    Args:
-        waveform: float32 `(time,)`. Loudness is its RMS over windows of 2048 samples.
-        decibels: above 0. A silent waveform stays whole.
-    """
-    if not decibels > 0:
-        raise ConfigError(
-            f"cannot trim at {decibels} dB below the peak: give a number above 0, or none"
-        )
-    import librosa  # slow to import, and needed only here
-
-    if not waveform.any():
-        return waveform
-    trimmed, _ = librosa.effects.trim(waveform, top_db=decibels, ref=np.max)
-    return trimmed
+def encoded(waveform: np.ndarray, sample_rate: int, kind: str) -> bytes:
+    """A waveform (time,) as a file of 16 bits in memory, "WAV" or "FLAC"."""
+    buffer = io.BytesIO()
+    sf.write(buffer, waveform, sample_rate, format=kind, subtype="PCM_16")
+    return buffer.getvalue()
 
 
 class WavWriter:

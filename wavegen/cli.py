@@ -3,11 +3,11 @@
 import argparse
 import os
 import sys
-from collections.abc import Sequence
-from typing import NoReturn
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from wavegen import __version__
 from wavegen.errors import ConfigError, Stopped, WavegenError
+from wavegen.options import parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -21,8 +21,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             train(arguments[1:])
             return 0
-        parsed = _parser().parse_args(arguments)
-        return parsed.command(parsed) or 0
+        parsed = parser().parse_args(arguments)
+        return _COMMANDS[parsed.command](parsed) or 0
     except WavegenError as error:
         print(f"wavegen: {_one_line(str(error))}", file=sys.stderr)
         return 2
@@ -43,211 +43,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """Report as every other error is: one line, and where to read more."""
-        raise ConfigError(f"{message} (see '{self.prog} --help')")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="wavegen",
-        description="Train autoregressive models of audio and generate new recordings.",
-        allow_abbrev=False,
-    )
-    parser.add_argument("--version", action="version", version=f"wavegen {__version__}")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    # Only listed here; `main` hands its options to LightningCLI.
-    commands.add_parser("train", help="train on a folder of recordings", add_help=False)
-
-    prepare = commands.add_parser(
-        "prepare",
-        help="decode a folder of recordings ahead of training",
-        allow_abbrev=False,
-        description="Decode and resample recordings by all cores, for training to read. Without "
-        "--shards they are kept where 'wavegen train' with the same settings finds them.",
-    )
-    prepare.add_argument("folder", metavar="FOLDER", help="recordings, as for training")
-    prepare.add_argument(
-        "--shards",
-        metavar="OUT",
-        help="write shards for 'wavegen train OUT' there: a folder, or s3://BUCKET/NAME",
-    )
-    prepare.add_argument("--sample-rate", type=int, metavar="HZ", help="(that of most recordings)")
-    prepare.add_argument("--labels", metavar="NAME,NAME", help="columns of the metadata to use")
-    prepare.add_argument("--label-pattern", metavar="REGEX", help="labels in the file name")
-    prepare.add_argument(
-        "--validation-fraction", type=float, default=0.1, metavar="SHARE", help="(0.1)"
-    )
-    prepare.add_argument("--trim", type=float, metavar="DB", help="cut silence at both ends")
-    prepare.add_argument("--on-bad-file", default="skip", metavar="DO", help="skip or fail (skip)")
-    prepare.add_argument("--store", metavar="FOLDER", help="for what is kept (the user's cache)")
-    prepare.set_defaults(command=_prepare)
-
-    generate = commands.add_parser(
-        "generate",
-        help="generate WAV files from a trained model",
-        allow_abbrev=False,
-        description="Generate WAV files, named LABEL_SEED_INDEX.wav, each with a JSON beside it "
-        "that holds all it takes to make the same file again.",
-    )
-    generate.add_argument("model", nargs="?", metavar="MODEL", help="run folder or model folder")
-    generate.add_argument(
-        "--label",
-        action="append",
-        default=[],
-        metavar="[ATTRIBUTE=]CLASS",
-        help="what to generate; once for each attribute; left out means unspecified",
-    )
-    generate.add_argument(
-        "--each", metavar="ATTRIBUTE", help="--count files for every class of this attribute"
-    )
-    generate.add_argument("--count", type=int, default=1, help="files of each kind (1)")
-    generate.add_argument("--seconds", type=float, default=2.0, help="length of each (2)")
-    generate.add_argument("--seed", type=int, default=0, help="of the noise (0)")
-    generate.add_argument(
-        "--temperature", type=float, default=1.0, help="below 1 is tamer, 0 takes the likeliest (1)"
-    )
-    generate.add_argument("--top-k", type=int, metavar="K", help="only the K likeliest codes")
-    generate.add_argument(
-        "--top-p", type=float, metavar="P", help="only the likeliest codes that reach P together"
-    )
-    generate.add_argument(
-        "--guidance", type=float, default=1.0, metavar="W", help="above 1 insists on the label (1)"
-    )
-    generate.add_argument(
-        "--prompt", metavar="FILE", help="recording to go on from; not repeated in the output"
-    )
-    generate.add_argument("--out", default="out", metavar="FOLDER", help="for the files (out)")
-    generate.add_argument("--device", help="cpu, cuda, cuda:1, ... (the GPU if there is one)")
-    generate.add_argument(
-        "--engine",
-        default="auto",
-        metavar="NAME",
-        help="numba (compiled, CPU), graph or triton (GPU), torch (anywhere), or auto, the "
-        "fastest here (auto)",
-    )
-    generate.add_argument(
-        "--precision",
-        default="float32",
-        metavar="NAME",
-        help="of the weights: float32, or bfloat16, faster on a GPU and for one stream of a large "
-        "network on a CPU, or int8, on a CPU (float32)",
-    )
-    generate.add_argument(
-        "--like",
-        metavar="FILE.json",
-        help="make the WAV that this JSON lies beside again; MODEL only if it has moved",
-    )
-    generate.set_defaults(command=_generate)
-
-    score = commands.add_parser(
-        "score",
-        help="exact bits per sample of recordings",
-        allow_abbrev=False,
-        description="Score recordings exactly: bits of every file, and of all together.",
-    )
-    _add_scoring(score)
-    score.add_argument(
-        "--per-sample", metavar="FOLDER", help="write the bits of every sample, an npz a file"
-    )
-    score.add_argument(
-        "--plot", metavar="FOLDER", help="draw waveform, surprisal and spectrogram, a PNG a file"
-    )
-    score.set_defaults(command=_score)
-
-    classify = commands.add_parser(
-        "classify",
-        help="classes of recordings by their likelihood",
-        allow_abbrev=False,
-        description="The posterior over the classes of each attribute, by Bayes' rule.",
-    )
-    _add_scoring(classify)
-    classify.add_argument(
-        "--prior",
-        choices=("uniform", "training"),
-        default="uniform",
-        help="of the classes: all alike, or as often as in training (uniform)",
-    )
-    classify.add_argument(
-        "--combinations",
-        type=int,
-        default=100,
-        metavar="N",
-        help="classes of several attributes are scored in all combinations if these are at most "
-        "N, else each with the others unspecified: faster, and less often right (100)",
-    )
-    classify.add_argument(
-        "--check", action="store_true", help="compare with the labels that the folder gives"
-    )
-    classify.set_defaults(command=_classify)
-
-    detect = commands.add_parser(
-        "detect",
-        help="recordings that do not belong",
-        allow_abbrev=False,
-        description="Judge recordings by their likelihood: normal, or not. The exit status is 1 "
-        "if any is not. Calibrate first, on normal recordings that were held out in training.",
-    )
-    _add_scoring(detect)
-    detect.add_argument(
-        "--calibrate", action="store_true", help="learn from PATHs what is normal, beside MODEL"
-    )
-    detect.add_argument(
-        "--background",
-        metavar="MODEL",
-        help="with --calibrate: compare with this model, not with the histogram of codes",
-    )
-    detect.add_argument(
-        "--without-classes",
-        action="store_true",
-        help="with --calibrate: do not ask which class explains a recording best, which takes as "
-        "many times longer as there are classes",
-    )
-    detect.add_argument(
-        "--false-alarms",
-        type=float,
-        default=0.01,
-        metavar="RATE",
-        help="share of normal recordings that may be taken for others (0.01)",
-    )
-    detect.set_defaults(command=_detect)
-
-    info = commands.add_parser(
-        "info", help="show what is in a folder of recordings or in a model", allow_abbrev=False
-    )
-    info.add_argument("path", metavar="PATH", help="folder of recordings, run folder or model")
-    info.add_argument("--data.labels", dest="labels", metavar="[COLUMN,...]")
-    info.add_argument("--data.label_pattern", dest="label_pattern", metavar="REGEX")
-    info.set_defaults(command=_info)
-    return parser
-
-
-def _add_scoring(command: argparse.ArgumentParser) -> None:
-    command.add_argument("model", metavar="MODEL", help="run folder or model folder")
-    command.add_argument("paths", nargs="+", metavar="PATH", help="files and folders of audio")
-    command.add_argument(
-        "--label",
-        action="append",
-        default=[],
-        metavar="[ATTRIBUTE=]CLASS",
-        help="what is known of the recordings; left out means unspecified",
-    )
-    command.add_argument(
-        "--split",
-        choices=("train", "validation", "test"),
-        help="of folders, only the clips of this split, as training splits them",
-    )
-    command.add_argument("--data.label_pattern", dest="label_pattern", metavar="REGEX")
-    command.add_argument(
-        "--format",
-        choices=("table", "csv", "jsonl"),
-        default="table",
-        help="of what is printed (table)",
-    )
-    command.add_argument("--device", help="cpu, cuda, cuda:1, ... (the GPU if there is one)")
-
-
 def _score(options: argparse.Namespace) -> None:
     from wavegen.score_command import score_command
 
@@ -264,6 +59,12 @@ def _detect(options: argparse.Namespace) -> int:
     from wavegen.detect_command import detect_command
 
     return detect_command(options)
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from wavegen.evaluate_command import evaluate_command
+
+    evaluate_command(options)
 
 
 def _generate(options: argparse.Namespace) -> None:
@@ -365,3 +166,14 @@ def _names(listed: str | None) -> list[str] | None:
 
 def _one_line(text: str) -> str:
     return " ".join(text.split())
+
+
+_COMMANDS: dict[str, Callable[[argparse.Namespace], Any]] = {
+    "prepare": _prepare,
+    "generate": _generate,
+    "score": _score,
+    "classify": _classify,
+    "detect": _detect,
+    "evaluate": _evaluate,
+    "info": _info,
+}

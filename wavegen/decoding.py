@@ -18,7 +18,7 @@ from tqdm import tqdm
 from wavegen import audio
 from wavegen.audio import display
 from wavegen.clips import Clip
-from wavegen.errors import AudioFileError
+from wavegen.errors import AudioFileError, ConfigError
 from wavegen.files import appearing_whole, write_json
 from wavegen.folders import OnBadFile
 
@@ -132,9 +132,28 @@ def decoded(clip: Clip, sample_rate: int, trim: float | None) -> Iterator[np.nda
     if trim is None:
         blocks = audio.blocks(clip.path, sample_rate)
     else:
-        blocks = iter([audio.trim(audio.read(clip.path, sample_rate), trim)])
+        blocks = iter([trim_ends(audio.read(clip.path, sample_rate), trim)])
     for block in blocks:
         yield np.ascontiguousarray(block, SAMPLE)
+
+
+def trim_ends(waveform: np.ndarray, decibels: float) -> np.ndarray:
+    """Cut what is more than `decibels` below the loudest part from both ends.
+
+    Args:
+        waveform: float32 `(time,)`. Loudness is its RMS over windows of 2048 samples.
+        decibels: above 0. A silent waveform stays whole.
+    """
+    if not decibels > 0:
+        raise ConfigError(
+            f"cannot trim at {decibels} dB below the peak: give a number above 0, or none"
+        )
+    import librosa  # slow to import, and needed only here
+
+    if not waveform.any():
+        return waveform
+    trimmed, _ = librosa.effects.trim(waveform, top_db=decibels, ref=np.max)
+    return trimmed
 
 
 def skip(clip: Clip, error: AudioFileError, on_bad_file: OnBadFile) -> tuple[str, str]:

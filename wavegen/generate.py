@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -18,6 +19,8 @@ from wavegen.errors import ConfigError
 from wavegen.labels import Labels
 from wavegen.sampling import Sampling, stream_noise
 from wavegen.wavenet import WaveNet
+
+T = TypeVar("T")
 
 # Streams generated side by side at most; more are done in rounds, so that neither memory nor
 # the number of open files grows with the request.
@@ -162,9 +165,15 @@ def pick_device(name: str | None = None) -> torch.device:
 
 
 def rounds(
-    streams: Sequence[Stream], network: WaveNet, most: int | None = None
-) -> Iterable[Sequence[Stream]]:
-    """The streams in parts that are generated side by side, of `most` streams at most."""
+    streams: Sequence[T], network: WaveNet, most: int | None = None
+) -> Iterable[Sequence[T]]:
+    """The streams, or what stands for them, in parts that are generated side by side.
+
+    Args:
+        streams: all of them.
+        network: where it lies decides how many fit.
+        most: streams of a part, if there is a limit besides.
+    """
     device = network.output.weight.device
     size = _ROUND.get(device.type, _ROUND["cpu"])
     if device.type == "cuda":

@@ -1,0 +1,59 @@
+"""`wavegen evaluate`: a report on a model and held-out recordings."""
+
+import argparse
+import sys
+from dataclasses import asdict
+
+import wavegen
+from wavegen.checkpoint import find_model, fingerprint, load_model
+from wavegen.clips import find_clips
+from wavegen.errors import ConfigError
+from wavegen.evaluation import evaluate
+from wavegen.files import make_folder
+from wavegen.generate import check_seed, pick_device
+from wavegen.report import summary, write_report
+from wavegen.sampling import Sampling
+from wavegen.store import open_store
+
+
+def evaluate_command(options: argparse.Namespace) -> None:
+    """Measure, print the figures, and write the report."""
+    if options.count < 1:
+        raise ConfigError(f"--count is {options.count}: it must be 1 or more")
+    check_seed(options.seed)
+    folder = find_model(options.model)
+    network = load_model(folder, pick_device(options.device))
+    config = network.config
+    sampling = Sampling(
+        options.temperature, options.top_k, options.top_p, guidance=options.guidance
+    )
+    # Before anything takes long.
+    make_folder(options.out)
+    found = find_clips(options.data, label_pattern=options.label_pattern)
+    store = open_store(found.clips, config.sample_rate, folder=options.store)
+    clips = found.without(store.skipped)
+    evaluation = evaluate(
+        network,
+        clips,
+        store,
+        sampling=sampling,
+        seed=options.seed,
+        most=options.count,
+        combinations=options.combinations,
+        engine=options.engine,
+        precision=options.precision,
+        say=lambda text: print(f"{text} ...", file=sys.stderr, flush=True),
+    )
+    about = {
+        "model": str(folder),
+        "model_sha256": fingerprint(folder),
+        "data": str(options.data),
+        "network": config.describe(),
+        "sample_rate": config.sample_rate,
+        "seed": options.seed,
+        **asdict(sampling),
+        "version": wavegen.__version__,
+    }
+    paths = write_report(options.out, evaluation, about, config.labels)
+    print(summary(evaluation.figures))
+    print(*paths, sep="\n")
