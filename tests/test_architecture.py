@@ -24,7 +24,7 @@ FLOORS = [
     {"engines.torch_queue", "engines.numba_cpu", "engines.cuda_graph", "engines.triton_gpu"},
     {"engines.choice"},
     {"shards", "generate", "likelihood"},
-    {"crops", "prepare"},
+    {"crops", "prepare", "comparison"},
     {"data", "recordings", "training", "defaults", "scoring", "detector"},
     {"runs", "interrupts", "classification", "detection"},
     {"evaluation"},

@@ -118,3 +118,14 @@ def test_detection(tmp_path: Path) -> None:
     assert right[0] > 0.5
     assert right[-1] < 0.1
     assert attacks[-1]["auc"] > attacks[0]["auc"]
+
+
+def test_the_benchmark_of_preparing_measures_both_ways(tmp_path: Path) -> None:
+    done = run("bench_prepare.py", "--hours", "0.02", "--json", tmp_path / "rows.json")
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "rows.json").read_text())["rows"]
+    assert [row["kind"] for row in rows] == ["store", "shards"]
+    for row in rows:
+        assert row["hours"] == pytest.approx(7 / 360)
+        assert row["times_real_time"] > 1
+        assert row["peak_megabytes"] > 10

@@ -160,7 +160,7 @@ def test_copies_of_training_clips_show(folder: Path, monkeypatch, tmp_path: Path
     ]
     monkeypatch.setattr(
         evaluation,
-        "_generated",
+        "generated",
         lambda engine, streams, lengths, *_: (copies[n % 12] for n in range(len(streams))),
     )
     out = tmp_path / "report"

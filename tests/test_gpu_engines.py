@@ -273,8 +273,10 @@ print(kernel.metadata.shared)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("forced", [False, True])
-@pytest.mark.parametrize(("dtype", "tile"), [("bfloat16", 16), ("bfloat16", 64), ("float32", 16)])
+@pytest.mark.parametrize(
+    ("dtype", "tile", "forced"),
+    [("bfloat16", 16, False), ("bfloat16", 64, False), ("float32", 16, True)],
+)
 def test_the_kernel_compiles_for_gpus_that_are_not_here(
     dtype: str, tile: int, forced: bool
 ) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from conftest import write_tones
 from small import network as small_network
 
 from wavegen import ranks
@@ -70,3 +71,18 @@ def test_two_processes_do_what_one_does(tmp_path: Path) -> None:
         if command[0] == "score":
             rows = [json.loads(line) for line in done[1].stdout.splitlines()]
             assert sum(row["error"] is not None for row in rows) == 1
+
+
+@pytest.mark.slow
+def test_two_processes_evaluate_as_one_does(tmp_path: Path) -> None:
+    for seed, split in enumerate(("train", "validation", "test")):
+        write_tones(tmp_path / "data" / split, seed)
+    save_model(small_network(labels={"label": ("high", "low")}), tmp_path / "model")
+    reports = []
+    for processes in (1, 2):
+        out = tmp_path / str(processes)
+        done = wavegen(processes, "evaluate", tmp_path / "model", tmp_path / "data", "--out", out)
+        assert done.returncode == 0, done.stderr[-2000:]
+        reports.append(json.loads((out / "report.json").read_text()))
+    for part in ("clips", "likelihood", "classification_by_likelihood", "samples"):
+        assert reports[0][part] == reports[1][part]

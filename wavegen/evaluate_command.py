@@ -11,6 +11,7 @@ from wavegen.errors import ConfigError
 from wavegen.evaluation import evaluate
 from wavegen.files import make_folder
 from wavegen.generate import check_seed, pick_device
+from wavegen.ranks import rank
 from wavegen.report import summary, write_report
 from wavegen.sampling import Sampling
 from wavegen.store import open_store
@@ -42,8 +43,10 @@ def evaluate_command(options: argparse.Namespace) -> None:
         combinations=options.combinations,
         engine=options.engine,
         precision=options.precision,
-        say=lambda text: print(f"{text} ...", file=sys.stderr, flush=True),
+        say=_say,
     )
+    if evaluation is None:
+        return
     about = {
         "model": str(folder),
         "model_sha256": fingerprint(folder),
@@ -57,3 +60,8 @@ def evaluate_command(options: argparse.Namespace) -> None:
     paths = write_report(options.out, evaluation, about, config.labels)
     print(summary(evaluation.figures))
     print(*paths, sep="\n")
+
+
+def _say(text: str) -> None:
+    if rank() == 0:
+        print(f"{text} ...", file=sys.stderr, flush=True)

@@ -16,32 +16,22 @@ import numpy as np
 from wavegen import audio, judge, mulaw
 from wavegen.classification import MOST_COMBINATIONS, classify
 from wavegen.clips import Clip, ClipSet
-from wavegen.distances import (
-    Figure,
-    bootstrap,
-    divergence,
-    frechet,
-    half_samples,
-    kernel,
-    log_mel,
-    nearest,
-    shape,
-    statistics,
-)
+from wavegen.comparison import compared, decibels, histogram, mean, share_of
+from wavegen.distances import Figure, bootstrap, log_mel
+from wavegen.engines import Engine
 from wavegen.engines.choice import choose
 from wavegen.errors import DataError
 from wavegen.generate import Stream, rounds, stream_chunks
 from wavegen.labels import Labels
+from wavegen.ranks import gather, share
 from wavegen.sampling import Sampling
-from wavegen.scoring import Source, score
+from wavegen.scoring import Score, Source, score
 from wavegen.store import AudioStore
 from wavegen.wavenet import WaveNet
 
 # Clips of training that others are compared with, and seconds of each that are looked at.
 _MOST_TRAINING = 4000
 _SECONDS = 4.0
-# Decibels below full scale from which a clip counts as silent.
-_SILENT = -60.0
 # Streams that are generated to see whether they drift, and how long against others.
 _LONG_STREAMS, _LONGER, _LONGEST_SECONDS = 4, 10, 30.0
 _LEAST = 8
@@ -75,7 +65,7 @@ def evaluate(
     engine: str = "auto",
     precision: str = "float32",
     say: Callable[[str], object] = str,
-) -> Evaluation:
+) -> Evaluation | None:
     """Measure a network on the clips of the test split, or of validation if there is none.
 
     Args:
@@ -87,6 +77,10 @@ def evaluate(
         most: held-out clips that are looked at; chosen by chance where there are more.
         combinations, engine, precision: as in `classify` and `choose`.
         say: told what is being done.
+
+    Returns:
+        What was measured. Of several ranks each does its share of the clips, and only the
+        first has the whole; the others get None.
 
     Raises:
         DataError: too few clips are held out.
@@ -107,23 +101,37 @@ def evaluate(
     labels = [_known(clip, network) for clip in clips]
     real = [np.array(store.waveform(number)) for number in held_out]
 
-    say(f"scoring {len(clips)} clips of the {split} split")
-    likelihood, classification = _likelihood(network, clips, labels, real, combinations, say)
-
-    say(f"generating {len(clips)} recordings with their labels and lengths")
     made = choose(network, engine, precision)
     streams = _streams(labels)
-    generated = list(_generated(made, streams, [len(wave) for wave in real], seed, sampling))
+    work = _Work(network, made, clips, labels, streams, real, seed, sampling, combinations)
+    say(f"scoring {len(clips)} clips of the {split} split, generating their counterparts")
+    found = gather(work.of(share(range(len(clips)))))
+    if found is None:
+        return None
+    each = list(found)
+    likelihood = _likelihood(each, real, rate, config.quantization_channels)
+    classification = {
+        attribute: share_of(
+            [
+                one.taken_for[attribute] == kind[attribute]
+                for one, kind in zip(each, labels, strict=True)
+                if attribute in kind
+            ]
+        )
+        for attribute in config.labels
+        if any(attribute in kind for kind in labels)
+    }
+    waves = [one.generated for one in each]
     drift = _drift(made, streams, real, seed, sampling)
 
     say(f"comparing with {len(training)} clips of training")
     limit = round(_SECONDS * rate)
     trained = [np.array(store.waveform(number)[:limit]) for number in training]
     columns = {
-        "generated": [wave[:limit] for wave in generated],
+        "generated": [wave[:limit] for wave in waves],
         "real": [wave[:limit] for wave in real],
     }
-    samples = _compared(columns, trained, rate, config.quantization_channels)
+    samples = compared(columns, trained, rate, config.quantization_channels)
     known = [_known(clip_set.clips[number], network) for number in training]
     recognised = {}
     for attribute in config.labels:
@@ -141,7 +149,7 @@ def evaluate(
             "drift": drift,
         },
         real,
-        generated,
+        waves,
         labels,
     )
 
@@ -162,54 +170,78 @@ def _known(clip: Clip, network: WaveNet) -> dict[str, str]:
     return {name: each for name, each in clip.labels.items() if each in attributes.get(name, ())}
 
 
+@dataclass(frozen=True)
+class _Clip:
+    """What is found out of one held-out clip, whichever rank does it."""
+
+    bits: float
+    samples: int
+    taken_for: Labels
+    generated: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Work:
+    network: WaveNet
+    engine: Engine
+    clips: Sequence[Clip]
+    labels: Sequence[Labels]
+    streams: Sequence[Stream]
+    real: Sequence[np.ndarray]
+    seed: int
+    sampling: Sampling | None
+    combinations: int
+
+    def of(self, numbers: Sequence[int]) -> list[_Clip]:
+        """Bits under their own labels, classes, and counterparts of some of the clips."""
+        sources = [Source(self.clips[number].path) for number in numbers]
+        scores = self._scores(numbers)
+        predicted: list[Labels] = [{}] * len(numbers)
+        if self.network.config.labels:
+            found = classify(self.network, sources, combinations=self.combinations)
+            predicted = [each.predicted for each in found]
+        waves = generated(
+            self.engine,
+            [self.streams[number] for number in numbers],
+            [len(self.real[number]) for number in numbers],
+            self.seed,
+            self.sampling,
+        )
+        return [
+            _Clip(float(scores[number].bits[0]), scores[number].samples, taken_for, wave)
+            for number, taken_for, wave in zip(numbers, predicted, waves, strict=True)
+        ]
+
+    def _scores(self, numbers: Sequence[int]) -> dict[int, Score]:
+        """By number of the clip; those of one kind side by side."""
+        together: dict[tuple[tuple[str, str], ...], list[int]] = defaultdict(list)
+        for number in numbers:
+            together[tuple(sorted(self.labels[number].items()))].append(number)
+        result: dict[int, Score] = {}
+        for kind, members in together.items():
+            sources = [Source(self.clips[number].path) for number in members]
+            for number, each in zip(members, score(self.network, sources, dict(kind)), strict=True):
+                if each.error:
+                    raise DataError(f"{self.clips[number].path}: {each.error}")
+                result[number] = each
+        return result
+
+
 def _likelihood(
-    network: WaveNet,
-    clips: Sequence[Clip],
-    labels: Sequence[Labels],
-    waves: Sequence[np.ndarray],
-    combinations: int,
-    say: Callable[[str], object],
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    rate, channels = network.config.sample_rate, network.config.quantization_channels
-    together: dict[tuple[tuple[str, str], ...], list[int]] = defaultdict(list)
-    for number, kind in enumerate(labels):
-        together[tuple(sorted(kind.items()))].append(number)
-    bits, samples = np.zeros(len(clips)), np.zeros(len(clips))
-    for each, members in together.items():
-        scores = score(network, [Source(clips[number].path) for number in members], dict(each))
-        for number, result in zip(members, scores, strict=True):
-            if result.error:
-                raise DataError(f"{clips[number].path}: {result.error}")
-            bits[number], samples[number] = result.bits[0], result.samples
-    counts = np.stack([_histogram(wave, channels) for wave in waves])
+    each: Sequence[_Clip], waves: Sequence[np.ndarray], rate: int, channels: int
+) -> dict[str, Any]:
+    bits = np.array([one.bits for one in each])
+    samples = np.array([one.samples for one in each])
+    counts = np.stack([histogram(wave, channels) for wave in waves])
     # A file's headers and all, as people know it.
     flac = np.array([8 * len(audio.encoded(wave, rate, "FLAC")) for wave in waves])
     lengths = np.array([len(wave) for wave in waves])
-    figures = {
-        "bits_per_sample": bootstrap(lambda n: bits[n].sum() / samples[n].sum(), len(clips)),
+    return {
+        "bits_per_sample": bootstrap(lambda n: bits[n].sum() / samples[n].sum(), len(bits)),
         "uniform": float(np.log2(channels)),
-        "order0": bootstrap(lambda n: mulaw.entropy(counts[n].sum(axis=0)), len(clips)),
-        "flac_16_bit": bootstrap(lambda n: flac[n].sum() / lengths[n].sum(), len(clips)),
+        "order0": bootstrap(lambda n: mulaw.entropy(counts[n].sum(axis=0)), len(bits)),
+        "flac_16_bit": bootstrap(lambda n: flac[n].sum() / lengths[n].sum(), len(bits)),
     }
-    if not network.config.labels:
-        return figures, {}
-    say("classifying them by likelihood")
-    right: dict[str, list[bool]] = defaultdict(list)
-    found = classify(network, [Source(clip.path) for clip in clips], combinations=combinations)
-    for kind, taken_for in zip(labels, found, strict=True):
-        for attribute, true in kind.items():
-            right[attribute].append(taken_for.predicted[attribute] == true)
-    return figures, {attribute: _share(each) for attribute, each in right.items()}
-
-
-def _share(hits: Sequence[bool] | np.ndarray) -> Figure:
-    """How often it is so, with an interval."""
-    array = np.array(hits, float)
-    return bootstrap(lambda n: float(array[n].mean()), len(array))
-
-
-def _histogram(wave: np.ndarray, channels: int) -> np.ndarray:
-    return np.bincount(mulaw.encode(wave, channels), minlength=channels)
 
 
 def _streams(labels: Sequence[Labels]) -> list[Stream]:
@@ -223,8 +255,8 @@ def _streams(labels: Sequence[Labels]) -> list[Stream]:
     return streams
 
 
-def _generated(
-    engine: Any,
+def generated(
+    engine: Engine,
     streams: Sequence[Stream],
     lengths: Sequence[int],
     seed: int,
@@ -242,7 +274,7 @@ def _generated(
 
 
 def _drift(
-    engine: Any,
+    engine: Engine,
     streams: Sequence[Stream],
     real: Sequence[np.ndarray],
     seed: int,
@@ -252,64 +284,18 @@ def _drift(
     rate = engine.network.config.sample_rate
     seconds = min(_LONGEST_SECONDS, _LONGER * float(np.median([len(w) for w in real])) / rate)
     chosen = streams[:_LONG_STREAMS]
-    long = list(_generated(engine, chosen, [round(seconds * rate)] * len(chosen), seed, sampling))
+    long = list(generated(engine, chosen, [round(seconds * rate)] * len(chosen), seed, sampling))
     quarter = len(long[0]) // 4
     ends = [(wave[:quarter], wave[-quarter:]) for wave in long]
-    level = np.array([_decibels(last) - _decibels(first) for first, last in ends])
+    level = [decibels(last) - decibels(first) for first, last in ends]
     spectra = [[log_mel(part, rate).mean(axis=0) for part in each] for each in ends]
     # Natural logarithms of power: 4.34 decibels each.
-    spectrum = 4.343 * np.array([np.abs(last - first).mean() for first, last in spectra])
+    spectrum = [4.343 * float(np.abs(last - first).mean()) for first, last in spectra]
     return {
         "seconds": seconds,
-        "level_decibels": bootstrap(lambda n: float(level[n].mean()), len(level)),
-        "spectrum_decibels": bootstrap(lambda n: float(spectrum[n].mean()), len(level)),
+        "level_decibels": mean(level),
+        "spectrum_decibels": mean(spectrum),
     }
-
-
-def _decibels(wave: np.ndarray) -> float:
-    return 10 * float(np.log10(np.mean(np.square(wave, dtype=np.float64)) + 1e-10))
-
-
-def _compared(
-    columns: dict[str, list[np.ndarray]], trained: list[np.ndarray], rate: int, channels: int
-) -> dict[str, dict[str, Figure]]:
-    """Figures of each column against training, by name."""
-    spectra = [log_mel(wave, rate) for wave in trained]
-    of_training = np.stack([statistics(each) for each in spectra])
-    mean, deviation = of_training.mean(axis=0), of_training.std(axis=0) + 1e-3
-    reference, shapes = (of_training - mean) / deviation, np.stack([shape(s) for s in spectra])
-    counts = np.sum([_histogram(wave, channels) for wave in trained], axis=0)
-    result: dict[str, dict[str, Figure]] = defaultdict(dict)
-    distances = {}
-    for name, waves in columns.items():
-        size = len(waves)
-        spectra = [log_mel(wave, rate) for wave in waves]
-        rows = (np.stack([statistics(each) for each in spectra]) - mean) / deviation
-        distances[name] = nearest(np.stack([shape(each) for each in spectra]), shapes)
-        own = np.stack([_histogram(wave, channels) for wave in waves])
-        silent = np.array([_decibels(wave) < _SILENT for wave in waves], float)
-        clipped = np.array([np.mean(np.abs(wave) > 0.99) for wave in waves])
-        offset = np.array([abs(float(wave.mean())) for wave in waves])
-        result["frechet_log_mel"][name] = half_samples(lambda n: frechet(rows[n], reference), size)
-        result["kernel_log_mel"][name] = half_samples(lambda n: kernel(rows[n], reference), size)
-        result["code_divergence"][name] = bootstrap(
-            lambda n: divergence(own[n].sum(axis=0), counts), size
-        )
-        for what, values in {
-            "silent_clips": silent,
-            "clipped_samples": clipped,
-            "offset": offset,
-        }.items():
-            result[what][name] = bootstrap(lambda n: float(values[n].mean()), size)
-        result["nearest_training_clip"][name] = bootstrap(
-            lambda n: float(np.median(distances[name][n])), size
-        )
-    one, other = distances["generated"], distances["real"]
-    # 1: as far from what was heard in training as what was not. Less: copies.
-    result["nearest_generated_over_real"]["generated"] = bootstrap(
-        lambda n: float(np.median(one[n]) / np.median(other[n])), len(one)
-    )
-    return dict(result)
 
 
 def _recognised(
@@ -331,6 +317,6 @@ def _recognised(
     classifier = judge.train([trained[n] for n in heard], targets, rate)
     right = np.array([number[labels[n][attribute]] for n in asked])
     return {
-        name: _share(judge.predict(classifier, [waves[n] for n in asked]) == right)
+        name: share_of(judge.predict(classifier, [waves[n] for n in asked]) == right)
         for name, waves in columns.items()
     }

@@ -1,0 +1,88 @@
+"""How fast recordings are prepared, and in how much memory.
+
+python scripts/bench_prepare.py [--hours H] [--json FILE]
+
+Makes H hours of FLACs of ten seconds at 16 kHz (links to a hundred different ones), and runs
+`wavegen prepare` on them: into the store that training on a folder reads, and into shards.
+Both take about 4 bytes a sample on the disk: 100 hours take 23 GB, one after the other.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from machine import machine, run
+
+from wavegen.files import write_json
+
+RATE, SECONDS, DIFFERENT = 16_000, 10, 100
+
+
+def recordings(folder: Path, hours: float) -> int:
+    """Write recordings that compress as speech does, and return how many."""
+    rng = np.random.default_rng(0)
+    count = max(1, round(hours * 3600 / SECONDS))
+    for number in range(count):
+        path = folder / f"{number // 1000:03d}" / f"{number:06d}.flac"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if number >= DIFFERENT:
+            first = number % DIFFERENT
+            os.link(folder / "000" / f"{first:06d}.flac", path)
+            continue
+        # A pulse train through a resonance, coming and going, over a little noise.
+        time_of = np.arange(RATE * SECONDS) / RATE
+        loud = np.clip(np.sin(2 * np.pi * rng.uniform(0.5, 2) * time_of), 0, 1)
+        voice = np.sin(2 * np.pi * rng.uniform(90, 250) * time_of) ** 9
+        wave = 0.3 * loud * voice + 0.002 * rng.standard_normal(len(time_of))
+        soundfile.write(path, wave, RATE)
+    return count
+
+
+def main() -> int:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser.add_argument("--hours", type=float, default=1.0)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
+    options = parser.parse_args()
+    rows = []
+    with tempfile.TemporaryDirectory() as place:
+        count = recordings(Path(place) / "recordings", options.hours)
+        for kind in ("store", "shards"):
+            command = [sys.executable, "-m", "wavegen", "prepare", f"{place}/recordings"]
+            began = time.perf_counter()
+            with subprocess.Popen(
+                [*command, f"--{kind}", f"{place}/{kind}"],
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            ) as process:
+                _, status, usage = os.wait4(process.pid, 0)
+                process.returncode = os.waitstatus_to_exitcode(status)
+            spent = time.perf_counter() - began
+            if process.returncode:
+                raise subprocess.CalledProcessError(process.returncode, command)
+            hours = count * SECONDS / 3600
+            rows.append(
+                {
+                    "kind": kind,
+                    "hours": hours,
+                    "seconds": spent,
+                    "times_real_time": hours * 3600 / spent,
+                    "cores_used": (usage.ru_utime + usage.ru_stime) / spent,
+                    "peak_megabytes": usage.ru_maxrss / 1e3,
+                }
+            )
+            print(", ".join(f"{name} {value}" for name, value in rows[-1].items()), flush=True)
+            subprocess.run(["rm", "-rf", f"{place}/{kind}"], check=True)
+    if options.json:
+        write_json(options.json, {"machine": machine(), "rows": rows})
+    return 0
+
+
+if __name__ == "__main__":
+    run(main)
