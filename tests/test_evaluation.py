@@ -174,6 +174,7 @@ def test_copies_of_training_clips_show(folder: Path, monkeypatch, tmp_path: Path
     ("change", "message"),
     [
         (["--count", "0"], "--count is 0"),
+        (["--seconds", "0"], "--seconds is 0"),
         (["--count", "3"], "3 clips are held out and 12 are for training; figures need 8 of each"),
         (["--temperature", "-1"], "temperature is -1"),
         (["--seed", "-1"], "seed is -1"),

@@ -21,6 +21,8 @@ def evaluate_command(options: argparse.Namespace) -> None:
     """Measure, print the figures, and write the report."""
     if options.count < 1:
         raise ConfigError(f"--count is {options.count}: it must be 1 or more")
+    if not 0 < options.seconds < float("inf"):
+        raise ConfigError(f"--seconds is {options.seconds}: it must be above 0")
     check_seed(options.seed)
     folder = find_model(options.model)
     network = load_model(folder, pick_device(options.device))
@@ -40,6 +42,7 @@ def evaluate_command(options: argparse.Namespace) -> None:
         sampling=sampling,
         seed=options.seed,
         most=options.count,
+        seconds=options.seconds,
         combinations=options.combinations,
         engine=options.engine,
         precision=options.precision,
@@ -54,6 +57,7 @@ def evaluate_command(options: argparse.Namespace) -> None:
         "network": config.describe(),
         "sample_rate": config.sample_rate,
         "seed": options.seed,
+        "seconds_compared": options.seconds,
         **asdict(sampling),
         "version": wavegen.__version__,
     }

@@ -29,9 +29,8 @@ from wavegen.scoring import Score, Source, score
 from wavegen.store import AudioStore
 from wavegen.wavenet import WaveNet
 
-# Clips of training that others are compared with, and seconds of each that are looked at.
+# Clips of training that others are compared with.
 _MOST_TRAINING = 4000
-_SECONDS = 4.0
 # Streams that are generated to see whether they drift, and how long against others.
 _LONG_STREAMS, _LONGER, _LONGEST_SECONDS = 4, 10, 30.0
 _LEAST = 8
@@ -61,6 +60,7 @@ def evaluate(
     sampling: Sampling | None = None,
     seed: int = 0,
     most: int = 500,
+    seconds: float = 5.0,
     combinations: int = MOST_COMBINATIONS,
     engine: str = "auto",
     precision: str = "float32",
@@ -75,6 +75,8 @@ def evaluate(
         sampling: how codes are drawn.
         seed: of the noise and of the choice of clips.
         most: held-out clips that are looked at; chosen by chance where there are more.
+        seconds: of a clip that are generated and compared at most, from its beginning; bits
+            and classes are those of whole clips.
         combinations, engine, precision: as in `classify` and `choose`.
         say: told what is being done.
 
@@ -99,7 +101,8 @@ def evaluate(
         )
     clips = [clip_set.clips[number] for number in held_out]
     labels = [_known(clip, network) for clip in clips]
-    real = [np.array(store.waveform(number)) for number in held_out]
+    limit = max(1, round(seconds * rate))
+    real = [np.array(store.waveform(number)[:limit]) for number in held_out]
 
     made = choose(network, engine, precision)
     streams = _streams(labels)
@@ -125,12 +128,8 @@ def evaluate(
     drift = _drift(made, streams, real, seed, sampling)
 
     say(f"comparing with {len(training)} clips of training")
-    limit = round(_SECONDS * rate)
     trained = [np.array(store.waveform(number)[:limit]) for number in training]
-    columns = {
-        "generated": [wave[:limit] for wave in waves],
-        "real": [wave[:limit] for wave in real],
-    }
+    columns = {"generated": waves, "real": real}
     samples = compared(columns, trained, rate, config.quantization_channels)
     known = [_known(clip_set.clips[number], network) for number in training]
     recognised = {}

@@ -169,6 +169,12 @@ def parser() -> argparse.ArgumentParser:
         "--count", type=int, default=500, help="held-out clips that are looked at at most (500)"
     )
     evaluate.add_argument(
+        "--seconds",
+        type=float,
+        default=5.0,
+        help="of a clip that are generated and compared at most (5)",
+    )
+    evaluate.add_argument(
         "--combinations",
         type=int,
         default=100,
