@@ -158,7 +158,7 @@ def summary(figures: dict[str, Any]) -> str:
             value = f"{value.value:.3f}  ({value.low:.3f} to {value.high:.3f})"
         elif isinstance(value, float):
             value = f"{value:.3f}"
-        lines.append(f"  {words:<58}{value}")
+        lines.append(f"  {words:<66}{value}")
 
     for name, value in figures["likelihood"].items():
         say(_WORDS[name], value)
