@@ -241,10 +241,11 @@ def bucket(
         # with what has a history: they have one too, of start symbols.
         for number in range(1, _BUCKETS + 1):
             time = min(number * grain, longest)
+            rows = _rows(samples, time)
             left = np.concatenate([left, order[kind & (classes == number)]])
             fit = lengths[left] <= time
-            full = int(fit.sum()) // _rows(samples, time) * _rows(samples, time)
-            batches += [(time, part) for part in left[fit][:full].reshape(-1, _rows(samples, time))]
+            full = int(fit.sum()) // rows * rows
+            batches += [(time, part) for part in left[fit][:full].reshape(-1, rows)]
             left = np.concatenate([left[fit][full:], left[~fit]])
     if len(left):
         batches.append((longest, left))

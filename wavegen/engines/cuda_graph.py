@@ -8,7 +8,7 @@ and a block of samples is as many replays. On a CPU the same step is simply call
 import torch
 from torch import Tensor
 
-from wavegen.engines.prefill import fill_queues
+from wavegen.engines.prefill import begin, fill_queues
 from wavegen.sampling import Sampling, draw, guide
 from wavegen.wavenet import WaveNet, gated
 
@@ -38,21 +38,10 @@ class GraphQueue:
         prompt: Tensor | None = None,
     ) -> None:
         """See `Engine.start`."""
-        streams, frames = bias.shape[:2]
-        assert frames == 1, "labels are one frame that lasts for ever"
         self._sampling = sampling
-        if sampling.guided:
-            assert unspecified is not None, "guidance needs the gates without labels"
-            # Every stream runs twice, with its labels and without, on the same codes.
-            bias = torch.cat([bias, unspecified])
-        self._rows = bias.shape[0] // streams
-        network, device = self.network, bias.device
-        if prompt is None or prompt.shape[1] == 0:
-            prompt = None
-            self._codes = torch.full((streams,), network.start_symbol, device=device)
-        else:
-            self._codes = prompt[:, -1].clone()
-            prompt = prompt.repeat(self._rows, 1)
+        network, streams, device = self.network, len(bias), bias.device
+        bias, self._codes, prompt = begin(network, bias, sampling, unspecified, prompt)
+        self._rows = len(bias) // streams
         rings = list(fill_queues(network, bias, prompt))
         self._pack(bias, rings)
         # All that a step reads and writes, where a replay finds it.

@@ -5,7 +5,32 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from wavegen.sampling import Sampling
 from wavegen.wavenet import WaveNet
+
+
+def begin(
+    network: WaveNet,
+    bias: Tensor,
+    sampling: Sampling,
+    unspecified: Tensor | None,
+    prompt: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """What a torch engine starts its streams from, given what `Engine.start` is given.
+
+    Returns:
+        The bias of all rows: where it is guided every stream runs twice, with its labels and
+        without, on the same codes. The newest code of each stream, int64 (B,). And the prompt
+        of all rows, None if it is empty.
+    """
+    streams, frames = bias.shape[:2]
+    assert frames == 1, "labels are one frame that lasts for ever"
+    if sampling.guided:
+        assert unspecified is not None, "guidance needs the gates without labels"
+        bias = torch.cat([bias, unspecified])
+    if prompt is None or prompt.shape[1] == 0:
+        return bias, torch.full((streams,), network.start_symbol, device=bias.device), None
+    return bias, prompt[:, -1].clone(), prompt.repeat(len(bias) // streams, 1)
 
 
 def fill_queues(network: WaveNet, bias: Tensor, prompt: Tensor | None) -> Iterator[Tensor]:

@@ -9,7 +9,7 @@ Source: Le Paine et al. 2016, "Fast Wavenet Generation Algorithm".
 import torch
 from torch import Tensor
 
-from wavegen.engines.prefill import fill_queues
+from wavegen.engines.prefill import begin, fill_queues
 from wavegen.sampling import Sampling, draw, guide
 from wavegen.wavenet import WaveNet, gated
 
@@ -36,26 +36,15 @@ class TorchQueue:
         prompt: Tensor | None = None,
     ) -> None:
         """See `Engine.start`."""
-        streams, frames = bias.shape[:2]
-        assert frames == 1, "labels are one frame that lasts for ever"
         self.sampling = sampling
-        if sampling.guided:
-            assert unspecified is not None, "guidance needs the gates without labels"
-            # Every stream runs twice, with its labels and without, on the same codes.
-            bias = torch.cat([bias, unspecified])
-        self._rows = bias.shape[0] // streams
+        network, streams = self.network, len(bias)
+        bias, self._codes, prompt = begin(network, bias, sampling, unspecified, prompt)
+        self._rows = len(bias) // streams
         self._bias = bias[:, 0].unbind(dim=1)  # L times (rows * B, G)
 
-        network = self.network
         # Packed here and not earlier: weights loaded or swapped since are never missed.
         self._kernels = [block.kernel.transpose(1, 2).flatten(0, 1) for block in network.blocks]
 
-        if prompt is None or prompt.shape[1] == 0:
-            prompt = None
-            self._codes = torch.full((streams,), network.start_symbol, device=bias.device)
-        else:
-            self._codes = prompt[:, -1]
-            prompt = prompt.repeat(self._rows, 1)
         self._time = 0
         # A ring is a list, so that a step stores and fetches tensors without copying them.
         # The oldest input is at place 0, where step 0 will look for it.
