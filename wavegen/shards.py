@@ -186,8 +186,11 @@ class ShardStore:
             try:
                 return self._dataset[number]["audio"]
             except OSError as error:
-                # Another process may have made room in between.
-                if path.exists() or not self.remote:
+                # Another process may have made room in between, and have it here again by now.
+                damaged = not (self.remote and isinstance(error, FileNotFoundError))
+                with suppress(FileNotFoundError):
+                    damaged |= path.stat().st_size < self._chunks[chunk]["chunk_bytes"]
+                if damaged:
                     raise DataError(f"{display(path)}: cannot be read ({error})") from error
 
     def _fetch(self, chunk: int, wait: bool = True) -> None:
