@@ -67,7 +67,9 @@ class Textbook(nn.Module):
             back = (self.config.kernel_size - 1) * dilation
             past = self.start[layer].expand(x.shape[0], -1, back)
             signal, gate = self.convolutions[layer](torch.cat([past, x], dim=2)).chunk(2, dim=1)
-            gated = torch.tanh(signal) * torch.sigmoid(gate)
+            if self.config.gate == "tanh":
+                signal = torch.tanh(signal)
+            gated = signal * torch.sigmoid(gate)
             total = total + self.skips[layer](gated)
             x = x + self.residuals[layer](gated)
         return self.output(F.relu(self.hidden(F.relu(total))))

@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wavegen.block import Block
-from wavegen.wavenet import gated
+from wavegen.config import GATES
 
 
-def plain(stream, bias, kernel, weight, projection_bias, dilation, beginning=False):
+def plain(stream, bias, kernel, weight, projection_bias, dilation, beginning=False, gate="linear"):
     """The same block, left to autograd."""
     if beginning:
         repeated = stream[:1].expand((len(kernel) - 1) * dilation, -1, -1)
@@ -17,7 +17,8 @@ def plain(stream, bias, kernel, weight, projection_bias, dilation, beginning=Fal
     time = stream.shape[0] - (len(kernel) - 1) * dilation
     taps = [stream[tap * dilation :][:time] for tap in range(len(kernel))]
     total = bias + sum(tap @ part.t() for tap, part in zip(taps, kernel, strict=True))
-    gate = gated(*total.chunk(2, dim=-1))
+    signal, opening = total.chunk(2, dim=-1)
+    gate = (signal.tanh() if gate == "tanh" else signal) * opening.sigmoid()
     if weight is None:
         return taps[-1], gate
     return taps[-1] + gate @ weight.t() + projection_bias, gate
@@ -31,13 +32,16 @@ def plain(stream, bias, kernel, weight, projection_bias, dilation, beginning=Fal
     dilation=st.sampled_from([1, 2, 8]),
     last=st.booleans(),
     beginning=st.booleans(),
+    gate=st.sampled_from(GATES),
 )
-def test_gradients_are_those_of_autograd(time, batch, taps, dilation, last, beginning) -> None:
+def test_gradients_are_those_of_autograd(
+    time, batch, taps, dilation, last, beginning, gate
+) -> None:
     torch.manual_seed(0)
     before = 0 if beginning else (taps - 1) * dilation
     shapes = [(time + before, batch, 5), (batch, 6), (taps, 6, 5), (5, 3), (5,)]
     given = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
-    arguments = [*given[:3], *((None, None) if last else given[3:]), dilation, beginning]
+    arguments = [*given[:3], *((None, None) if last else given[3:]), dilation, beginning, gate]
     one, other = Block.apply(*arguments), plain(*arguments)
     pull = [torch.randn_like(each) for each in other]
     used = given[:3] if last else given
@@ -53,7 +57,9 @@ def test_gradients_pass_where_only_one_result_is_used(make_network) -> None:
     stream = torch.randn(9, 2, 5, dtype=torch.float64, requires_grad=True)
     rest = [torch.randn(s, dtype=torch.float64) for s in ((2, 6), (2, 6, 5), (5, 3), (5,))]
     for chosen in (0, 1):
-        got = torch.autograd.grad(Block.apply(stream, *rest, 4, False)[chosen].sum(), stream)[0]
+        got = torch.autograd.grad(
+            Block.apply(stream, *rest, 4, False, "linear")[chosen].sum(), stream
+        )[0]
         expected = torch.autograd.grad(plain(stream, *rest, 4)[chosen].sum(), stream)[0]
         torch.testing.assert_close(got, expected)
 

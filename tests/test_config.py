@@ -43,6 +43,7 @@ def test_receptive_field(fields: dict[str, int], samples: int) -> None:
         ({"kernel_size": 1}, "kernel_size is 1: it must be a whole number from 2"),
         ({"layers": 7, "stacks": 2}, "multiple of stacks"),
         ({"gate_channels": 63}, "must be even"),
+        ({"gate": "relu"}, "gate is 'relu': it must be linear or tanh"),
         ({"layers": 40, "stacks": 1}, "receptive field"),
         ({"quantization_channels": 1}, "quantization_channels"),
         ({"labels": {"a": ()}}, "at least one class"),

@@ -23,7 +23,11 @@ def engine_of(kind: str, network):
     return NumbaCPU(network, kind), rounded(network, kind)
 
 
-STACKS = [{"layers": 6, "stacks": 2}, {"layers": 5, "stacks": 1}, {"layers": 4, "stacks": 4}]
+STACKS = [
+    {"layers": 6, "stacks": 2},
+    {"layers": 5, "stacks": 1, "gate": "tanh"},
+    {"layers": 4, "stacks": 4},
+]
 
 
 @pytest.mark.parametrize("prompt", [0, 1, 7, 150])
@@ -55,7 +59,13 @@ def test_forced_codes_give_the_logits_of_the_parallel_pass(
     [
         {"residual_channels": 33, "gate_channels": 90, "skip_channels": 130},
         {"residual_channels": 1, "gate_channels": 2, "skip_channels": 1, "layers": 1, "stacks": 1},
-        {"residual_channels": 72, "gate_channels": 264, "skip_channels": 20, "kernel_size": 4},
+        {
+            "residual_channels": 72,
+            "gate_channels": 264,
+            "skip_channels": 20,
+            "kernel_size": 4,
+            "gate": "tanh",
+        },
     ],
 )
 @pytest.mark.parametrize("codes", [2, 100, 300])

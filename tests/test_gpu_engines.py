@@ -133,7 +133,9 @@ def test_streams_need_not_fill_a_tile(make_network, streams: int, tile: int) -> 
 
 
 @pytest.mark.parametrize("prompt", [0, 1, 150])
-@pytest.mark.parametrize("stacks", [{"layers": 6, "stacks": 2}, {"layers": 4, "stacks": 4}])
+@pytest.mark.parametrize(
+    "stacks", [{"layers": 6, "stacks": 2}, {"layers": 4, "stacks": 4, "gate": "tanh"}]
+)
 @pytest.mark.parametrize("kernel_size", [2, 3])
 def test_the_kernel_gives_the_logits_of_the_parallel_pass(
     make_network, kernel_size: int, stacks: dict, prompt: int
@@ -265,7 +267,7 @@ kernel = run.warmup(
     T(half), T(torch.int64), T(torch.int32), T(half), T(half), 5, 7, 9, 64, 0.9, 40.0, 0.9, 2.0,
     LAYERS=20, K=2, R=64, H=64, S=256, Q=256, CODES=256, TILE={tile}, PART=64,
     PRECISION="ieee" if half == exact else None, GUIDED=True, FORCED={forced}, GREEDY=False,
-    TOP_K=True, TOP_P=True, num_warps=8, grid=(1,),
+    TOP_K=True, TOP_P=True, TANH={tanh}, num_warps=8, grid=(1,),
 )
 assert "mma" in kernel.asm["ptx"] or half == exact, "no matrix units"
 print(kernel.metadata.shared)
@@ -274,15 +276,21 @@ print(kernel.metadata.shared)
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("dtype", "tile", "forced"),
-    [("bfloat16", 16, False), ("bfloat16", 64, False), ("float32", 16, True)],
+    ("dtype", "tile", "forced", "tanh"),
+    [
+        ("bfloat16", 16, False, False),
+        ("bfloat16", 64, False, True),
+        ("float32", 16, True, False),
+    ],
 )
 def test_the_kernel_compiles_for_gpus_that_are_not_here(
-    dtype: str, tile: int, forced: bool
+    dtype: str, tile: int, forced: bool, tanh: bool
 ) -> None:
     """For one of 2020 and one of 2022, within the shared memory of both."""
     for capability in (80, 90):
-        code = COMPILE.format(capability=capability, dtype=dtype, tile=tile, forced=forced)
+        code = COMPILE.format(
+            capability=capability, dtype=dtype, tile=tile, forced=forced, tanh=tanh
+        )
         done = subprocess.run(
             [sys.executable, "-c", code],
             capture_output=True,

@@ -240,7 +240,7 @@ def test_codes_of_a_trained_network_are_those_of_the_reference_over_20000_sample
     """Trained: probabilities are far from even, and one mistake would be followed by others."""
     network = small_network(labels=LABELS, residual_channels=16, gate_channels=32, skip_channels=32)
     network.requires_grad_(True)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=3e-3)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=6e-3)
     rng = np.random.default_rng(0)
     time = np.arange(2000) / 8000
     for _ in range(150):

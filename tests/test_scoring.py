@@ -49,7 +49,7 @@ def make_scorer(kind: str, network, chunk: int):
     shape=st.sampled_from(
         [
             {},
-            {"kernel_size": 3},
+            {"kernel_size": 3, "gate": "tanh"},
             {"layers": 1, "stacks": 1},
             {"residual_channels": 33, "gate_channels": 34, "skip_channels": 65},
             {"quantization_channels": 300},

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from small import LABELS
 
-from wavegen.config import WaveNetConfig
+from wavegen.config import GATES, WaveNetConfig
 from wavegen.wavenet import WaveNet
 
 FORMS = [
@@ -62,22 +62,24 @@ def test_the_first_sample_is_predicted_from_the_start_symbol(make_network) -> No
     assert not torch.equal(network(torch.zeros(1, 5, dtype=torch.int64))[0, 0], first[0])
 
 
-def test_it_is_the_textbook_network(make_network) -> None:
+@pytest.mark.parametrize("gate", GATES)
+def test_it_is_the_textbook_network(make_network, gate: str) -> None:
     """The same weights through zero-free textbook Conv1d layers and summed skips."""
-    network = make_network(kernel_size=3, layers=4, stacks=2, labels=LABELS)
+    network = make_network(kernel_size=3, layers=4, stacks=2, labels=LABELS, gate=gate)
     config = network.config
     labels = torch.tensor([[2, 1], [0, 2]])
     codes = torch.randint(0, 256, (2, 50))
     start = torch.full((2, config.receptive_field), network.start_symbol)
     stream = network.embedding(torch.cat([start, codes[:, :-1]], 1)).transpose(1, 2)
     embedded = sum(e(labels[:, a]) for a, e in enumerate(network.label_embeddings))
-    bias = network.gate_bias(embedded).view(2, config.layers, config.gate_channels)
+    mixed = network.mixing[2](F.silu(network.mixing[0](embedded)))
+    bias = network.gate_bias(embedded + mixed).view(2, config.layers, config.gate_channels)
     skip_weights = network.skip.weight.split(config.gate_channels // 2, dim=1)
     skip = network.skip.bias[None, :, None]
     for layer, (block, dilation) in enumerate(zip(network.blocks, config.dilations, strict=True)):
         total = F.conv1d(stream, block.kernel.permute(1, 2, 0), dilation=dilation)
-        signal, gate = (total + bias[:, layer, :, None]).chunk(2, dim=1)
-        z = torch.tanh(signal) * torch.sigmoid(gate)
+        signal, opening = (total + bias[:, layer, :, None]).chunk(2, dim=1)
+        z = (torch.tanh(signal) if gate == "tanh" else signal) * torch.sigmoid(opening)
         skip = skip + F.conv1d(z[..., -50:], skip_weights[layer][..., None])
         if layer < config.layers - 1:
             projected = F.conv1d(z, block.projection.weight[..., None], block.projection.bias)

@@ -34,6 +34,7 @@ class Block(torch.autograd.Function):
         projection_bias: Tensor | None,
         dilation: int,
         beginning: bool,
+        gate_kind: str,
     ) -> tuple[Tensor, Tensor]:
         """The next block's input and the gate.
 
@@ -46,6 +47,7 @@ class Block(torch.autograd.Function):
             projection_bias: (R,), likewise.
             dilation: between taps.
             beginning: whether the first step stands for all before it.
+            gate_kind: `linear` or `tanh`, of the signal.
 
         Returns:
             (T', B, R), the newest of `stream` where no block follows; and (T', B, G / 2).
@@ -64,14 +66,14 @@ class Block(torch.autograd.Function):
                 total[: before * batch].view(before, batch, len(part)).add_(stream[0] @ part.t())
         # On a CPU tanh and sigmoid are several times slower over halves of rows.
         signal, opening = (half.contiguous() for half in total.chunk(2, dim=1))
-        signal, opening = signal.tanh_(), opening.sigmoid_()
+        signal, opening = signal.tanh_() if gate_kind == "tanh" else signal, opening.sigmoid_()
         gate = signal * opening
         following = newest
         if weight is not None and projection_bias is not None:
             following = torch.addmm(newest.flatten(0, 1), gate, weight.t())
             following = following.add_(projection_bias).view_as(newest)
         ctx.save_for_backward(stream, kernel, weight, signal, opening, gate)
-        ctx.delays, ctx.beginning = delays, beginning
+        ctx.delays, ctx.beginning, ctx.gate_kind = delays, beginning, gate_kind
         return following, gate.view(time, batch, gate.shape[1])
 
     @staticmethod
@@ -86,13 +88,11 @@ class Block(torch.autograd.Function):
             gate_gradient = torch.addmm(gate_gradient, following, weight)
             of_weight = _over_time(following, gate)
             of_projection_bias = following.sum(0)
-        of_total = torch.cat(
-            [
-                torch.ops.aten.tanh_backward(gate_gradient * opening, signal),
-                torch.ops.aten.sigmoid_backward(gate_gradient * signal, opening),
-            ],
-            dim=1,
-        )
+        of_signal = gate_gradient * opening
+        if ctx.gate_kind == "tanh":
+            of_signal = torch.ops.aten.tanh_backward(of_signal, signal)
+        of_opening = torch.ops.aten.sigmoid_backward(gate_gradient * signal, opening)
+        of_total = torch.cat([of_signal, of_opening], dim=1)
         of_bias = of_total.view(time, batch, of_total.shape[1]).sum(0)
         newest = stream[len(stream) - time :]
         of_newest = torch.addmm(following, of_total, kernel[-1]).view_as(newest)
@@ -113,7 +113,8 @@ class Block(torch.autograd.Function):
                 of_stream[0].addmm_(of_first, part)
                 of_part = of_part.addmm_(of_first.t(), stream[0])
             of_kernel.insert(0, of_part)
-        return of_stream, of_bias, torch.stack(of_kernel), of_weight, of_projection_bias, None, None
+        found = of_stream, of_bias, torch.stack(of_kernel), of_weight, of_projection_bias
+        return *found, None, None, None
 
 
 def _heard(stream: Tensor, delay: int, time: int, beginning: bool) -> tuple[int, Tensor]:

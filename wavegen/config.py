@@ -4,7 +4,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, get_args
 
 from wavegen.errors import ConfigError
 
@@ -21,6 +21,8 @@ _LIMITS = {
     "sample_rate": (100, 768_000),
 }
 _MOST_RECEPTIVE_FIELD = 2**22
+Gate = Literal["linear", "tanh"]
+GATES: tuple[str, ...] = get_args(Gate)
 
 
 @dataclass(frozen=True)
@@ -32,11 +34,13 @@ class WaveNetConfig:
         stacks: the dilations 1, 2, 4, ... start again this many times; divides `layers`.
         kernel_size: taps of each convolution, at least 2.
         residual_channels: width of the residual stream.
-        gate_channels: channels before the gate; half go through tanh, half through sigmoid.
+        gate_channels: channels before the gate: half are the signal, half open the gate to it.
         skip_channels: width of the skip sum and of the hidden layer behind it.
         quantization_channels: number of mu-law codes Q.
         sample_rate: samples per second, in Hz.
         labels: label attributes, each with its class names.
+        gate: what the signal goes through: `linear` (a gated linear unit, Dauphin et al. 2017)
+            or `tanh` (van den Oord et al. 2016).
     """
 
     layers: int = 20
@@ -48,6 +52,7 @@ class WaveNetConfig:
     quantization_channels: int = 256
     sample_rate: int = 16000
     labels: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    gate: Gate = "linear"
 
     def __post_init__(self) -> None:
         for name, (low, high) in _LIMITS.items():
@@ -62,6 +67,8 @@ class WaveNetConfig:
             )
         if self.gate_channels % 2:
             raise ConfigError(f"gate_channels ({self.gate_channels}) must be even")
+        if self.gate not in GATES:
+            raise ConfigError(f"gate is {self.gate!r}: it must be {' or '.join(GATES)}")
         if self.receptive_field > _MOST_RECEPTIVE_FIELD:
             raise ConfigError(
                 f"the receptive field is {self.receptive_field} samples, more than "
@@ -98,7 +105,7 @@ class WaveNetConfig:
         milliseconds = 1000 * self.receptive_field / self.sample_rate
         lines = [
             f"network   {self.layers} layers in {self.stacks} stacks, kernel {self.kernel_size}; "
-            f"{self.residual_channels} residual, {self.gate_channels} gate, "
+            f"{self.residual_channels} residual, {self.gate_channels} gate ({self.gate}), "
             f"{self.skip_channels} skip channels",
             f"hears     {self.receptive_field} samples ({milliseconds:.0f} ms): "
             "its receptive field",

@@ -16,12 +16,17 @@ what a block makes of them is the same at every step.
 
 from collections.abc import Iterable, Iterator, Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from wavegen import mulaw
 from wavegen.block import Block
 from wavegen.config import WaveNetConfig
+
+# Channels of the embedding that begin as the amplitude times this, and where that ends.
+_GAINS, _MOST = (8, 32, 128), 6.0
 
 
 class WaveNet(nn.Module):
@@ -41,6 +46,8 @@ class WaveNet(nn.Module):
         self.label_embeddings: Iterable[nn.Embedding] = nn.ModuleList(  # type: ignore[assignment]
             nn.Embedding(len(classes) + 1, residual) for classes in config.labels.values()
         )
+        # What labels mean together: how a speaker says a digit is more than the sum of both.
+        self.mixing = nn.Sequential(nn.Linear(residual, gate), nn.SiLU(), nn.Linear(gate, residual))
         # Serves all layers at once; its bias is the bias of the gates.
         self.gate_bias = nn.Linear(residual, config.layers * gate)
         self.blocks: Sequence[ResidualBlock] = nn.ModuleList(  # type: ignore[assignment]
@@ -62,6 +69,13 @@ class WaveNet(nn.Module):
         places = (torch.arange(codes) + 0.5) / codes
         waves = torch.arange(1, self.config.residual_channels + 1)
         self.embedding.weight[:codes] = 4 * 2**0.5 * torch.cos(torch.pi * places[:, None] * waves)
+        # The last few channels begin as the amplitude itself, louder and louder: what a
+        # recording's next sample is nearly linear in.
+        amplitude = torch.from_numpy(mulaw.decode(np.arange(codes), codes))
+        for channel, gain in zip(
+            range(self.config.residual_channels - 1, 0, -1), _GAINS, strict=False
+        ):
+            self.embedding.weight[:codes, channel] = (gain * amplitude).clamp(-_MOST, _MOST)
         for linear in (self.skip, self.hidden):
             nn.init.kaiming_normal_(linear.weight, nonlinearity="relu")
             nn.init.zeros_(linear.bias)
@@ -110,6 +124,7 @@ class WaveNet(nn.Module):
         total = weight.new_zeros(labels.shape[0], self.config.residual_channels)
         for attribute, embedding in enumerate(self.label_embeddings):
             total = total + embedding(labels[:, attribute])
+        total = total + self.mixing(total)
         return self.gate_bias(total).view(-1, 1, self.config.layers, self.config.gate_channels)
 
     def predict(self, inputs: Tensor, bias: Tensor, beginning: bool = False) -> Tensor:
@@ -167,6 +182,7 @@ class ResidualBlock(nn.Module):
     def __init__(self, config: WaveNetConfig, dilation: int, last: bool) -> None:
         super().__init__()
         self.dilation = dilation
+        self.gate = config.gate
         shape = (config.kernel_size, config.gate_channels, config.residual_channels)
         # Oldest tap first; the bias is in `WaveNet.gate_bias`.
         self.kernel = nn.Parameter(torch.empty(shape))
@@ -189,13 +205,13 @@ class ResidualBlock(nn.Module):
             own[1:] = self.projection.weight, self.projection.bias
         cast = (None if each is None else each.to(stream.dtype) for each in own)
         with torch.autocast(stream.device.type, enabled=False):
-            return Block.apply(stream, bias, *cast, self.dilation, beginning)
+            return Block.apply(stream, bias, *cast, self.dilation, beginning, self.gate)
 
     def residual(self, stream: Tensor, gate: Tensor) -> Tensor:
         """One step of it: the next block's input from this one's newest input and gate, (B, C)."""
         return stream if self.projection is None else stream + self.projection(gate)
 
-
-def gated(signal: Tensor, gate: Tensor) -> Tensor:
-    """The gated activation unit of two tensors of one shape."""
-    return torch.tanh(signal) * torch.sigmoid(gate)
+    def gated(self, total: Tensor) -> Tensor:
+        """The gate (..., G / 2) from the sums of the taps (..., G)."""
+        signal, opening = total.chunk(2, dim=-1)
+        return (torch.tanh(signal) if self.gate == "tanh" else signal) * torch.sigmoid(opening)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from wavegen.engines.prefill import begin, fill_queues
 from wavegen.sampling import Sampling, draw, guide
-from wavegen.wavenet import WaveNet, gated
+from wavegen.wavenet import WaveNet
 
 # Samples whose noise lies on the device at a time.
 _BLOCK = 1024
@@ -142,7 +142,7 @@ class GraphQueue:
             taps = queue.index_select(1, (self._time + self._ago[layer]) % length)
             total = torch.addmm(self._biases[layer], taps.flatten(1), self._kernels[layer])
             gate = self._gates[:, layer]
-            gate.copy_(gated(*total.chunk(2, dim=-1)))
+            gate.copy_(block.gated(total))
             if block.projection is not None:
                 stream = torch.addmm(stream, gate, block.projection.weight.t())
         logits = network.head(self._gates.flatten(1))

@@ -113,7 +113,7 @@ def _run(packed, team, member, how, noise, codes, logits):
             # The others may still add the gates of the layer before to their sums.
             gates = team.gates[layer % 2]
             for row in range(rows):
-                gated(total[row], own_gates, gates[row, g0:g1])
+                gated(total[row], own_gates, packed.linear, gates[row, g0:g1])
             _arrive(team, member)
             _wait(team, member)
             queues[begin + place, :, r0:r1] = stream[:, r0:r1]

@@ -47,6 +47,7 @@ class Packed(NamedTuple):
     past: np.ndarray  # int64 (L + 1, 2): where weights and scales of its earlier taps begin
     columns: np.ndarray  # int64 (4, 2), from and to: of residual, gate, skip, output channels
     codes: int  # Q, without padding
+    linear: bool  # whether the signal of a gate goes through no tanh
 
 
 def members_of_a_team(network: WaveNet, precision: str, threads: int) -> int:
@@ -102,6 +103,7 @@ def pack(network: WaveNet, precision: str, members: int) -> list[Packed]:
         "rings": np.array([0, *accumulate(rings)]),
         "aheads": np.array([0, *accumulate(math.gcd(AHEAD, each) for each in config.dilations)]),
         "codes": config.quantization_channels,
+        "linear": config.gate == "linear",
     }
     packed = []
     for member in range(members):

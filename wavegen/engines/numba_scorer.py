@@ -182,7 +182,7 @@ def _surprise(packed, scratch, start, bias, codes, bits):
                 inputs, newest * residual, residual, rows,
             )  # fmt: skip
             for row in range(rows):
-                gated(total[row], gate, gates[row])
+                gated(total[row], gate, packed.linear, gates[row])
             if layer < layers - 1:
                 ahead = packed.rings[layer + 2] - packed.rings[layer + 1]
                 following = scratch.begins[layer + 1] + ahead

@@ -250,10 +250,15 @@ def _as_float32(typing, bits):
 
 
 @helper
-def gated(total, channels, out):
-    """out = tanh * sigmoid of the two halves of `total`."""
+def gated(total, channels, linear, out):
+    """out = signal * sigmoid of the two halves of `total`; the tanh of it if not linear."""
     bound = np.float32(40)
     signals, gates = total[:channels], total[channels:]
+    if linear:
+        for i in range(channels):
+            v = exp32(-min(max(gates[i], -bound), bound))
+            out[i] = signals[i] / (np.float32(1) + v)
+        return
     for i in range(channels):
         # Both written with exponentials share one division.
         signal = min(max(signals[i], -np.float32(10)), np.float32(10))

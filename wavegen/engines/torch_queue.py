@@ -11,7 +11,7 @@ from torch import Tensor
 
 from wavegen.engines.prefill import begin, fill_queues
 from wavegen.sampling import Sampling, draw, guide
-from wavegen.wavenet import WaveNet, gated
+from wavegen.wavenet import WaveNet
 
 
 class TorchQueue:
@@ -83,7 +83,7 @@ class TorchQueue:
             taps = [queue[(place + ago) % length] for ago in range(0, length, block.dilation)]
             total = torch.addmm(bias, torch.cat([*taps, stream], dim=-1), kernel)
             queue[place] = stream
-            gates.append(gated(*total.chunk(2, dim=-1)))
+            gates.append(block.gated(total))
             stream = block.residual(stream, gates[-1])
         self._time += 1
         logits = network.head(torch.cat(gates, dim=-1))

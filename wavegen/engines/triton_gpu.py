@@ -99,6 +99,7 @@ class TritonGPU:
             "PART": min(S, 64),
             # Matrix units would round the factors of float32 products to 10 bits.
             "PRECISION": "ieee" if self._dtype == torch.float32 else None,
+            "TANH": config.gate == "tanh",
             "num_warps": 8,
         }
         self._time = 0

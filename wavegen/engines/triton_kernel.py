@@ -35,6 +35,7 @@ def _forward(
     TILE: tl.constexpr,
     PART: tl.constexpr,
     PRECISION: tl.constexpr,
+    TANH: tl.constexpr,
 ):
     """Logits (TILE, Q) of the code after `code` (TILE,), and the rings with what was heard."""
     embedding, taps, projection, projection_bias, skip, skip_bias = weights[:6]
@@ -65,9 +66,10 @@ def _forward(
         # All threads have read the oldest tap.
         tl.debug_barrier()
         tl.store(rings + ((first + place) * ROWS + row)[:, None] * R + r[None, :], newest)
-        # tanh by what a GPU has.
-        gate = (1 - 2 / (1 + tl.exp(2 * signal))) / (1 + tl.exp(-opening))
-        gate = gate.to(dtype)
+        if TANH:
+            # By what a GPU has.
+            signal = 1 - 2 / (1 + tl.exp(2 * signal))
+        gate = (signal / (1 + tl.exp(-opening))).to(dtype)
         weight = skip + layer * H * S + h[:, None] * S + s[None, :]
         total = tl.dot(gate, tl.load(weight), total, input_precision=PRECISION)
         weight = projection + layer * H * R + h[:, None] * R + r[None, :]
@@ -178,6 +180,7 @@ def run(
     TILE: tl.constexpr,
     PART: tl.constexpr,
     PRECISION: tl.constexpr,
+    TANH: tl.constexpr,
     GUIDED: tl.constexpr,
     FORCED: tl.constexpr,
     GREEDY: tl.constexpr,
@@ -209,12 +212,12 @@ def run(
         now = time + step
         logits = _forward(
             code, stream, now, weights, bias, rings, offsets, dilations, sums, hidden,
-            ROWS, LAYERS, K, R, H, S, Q, TILE, PART, PRECISION,
+            ROWS, LAYERS, K, R, H, S, Q, TILE, PART, PRECISION, TANH,
         )  # fmt: skip
         if GUIDED:
             plain = _forward(
                 code, stream + ROWS // 2, now, weights, bias, rings, offsets, dilations, sums,
-                hidden, ROWS, LAYERS, K, R, H, S, Q, TILE, PART, PRECISION,
+                hidden, ROWS, LAYERS, K, R, H, S, Q, TILE, PART, PRECISION, TANH,
             )  # fmt: skip
             logits = plain + guidance * (logits - plain)
         place = stream.to(tl.int64) * STEPS + step
