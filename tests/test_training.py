@@ -308,7 +308,7 @@ def test_the_learning_rate_follows_the_clock(trained, tmp_path: Path) -> None:
     tones, _ = trained
     limit = ["--trainer.max_time=00:00:00:03", "--trainer.val_check_interval=1000"]
     assert train(tones, "--run", tmp_path / "run", *limit) == 0
-    rates = [float(row["lr-AdamW/pg1"]) for row in rows(tmp_path / "run") if row["lr-AdamW/pg1"]]
+    rates = [float(row["lr-Muon/pg1"]) for row in rows(tmp_path / "run") if row["lr-Muon/pg1"]]
     assert rates[-1] < 0.3 * max(rates)
 
 

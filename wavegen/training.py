@@ -2,7 +2,7 @@
 
 import math
 import time
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,7 @@ from wavegen.config import WaveNetConfig
 from wavegen.crops import Batch
 from wavegen.errors import ConfigError
 from wavegen.likelihood import surprisal
+from wavegen.muon import Muon
 from wavegen.wavenet import WaveNet
 
 
@@ -22,10 +23,12 @@ class LitWaveNet(LightningModule):
 
     Args:
         network: the architecture.
-        learning_rate: of AdamW, at its highest.
-        weight_decay: of AdamW, on matrices only.
+        learning_rate: at its highest.
+        weight_decay: on matrices only.
         warmup_steps: the learning rate rises linearly over this many steps, then falls as
             a cosine to 0 at the end of training, be that a step, an epoch or a time.
+        optimizer: `muon` moves the matrices between the embeddings and the output by Muon and
+            all else by AdamW; `adamw` moves everything by AdamW.
     """
 
     def __init__(
@@ -34,6 +37,7 @@ class LitWaveNet(LightningModule):
         learning_rate: float = 2e-3,
         weight_decay: float = 0.01,
         warmup_steps: int = 100,
+        optimizer: Literal["muon", "adamw"] = "muon",
     ) -> None:
         super().__init__()
         if not learning_rate > 0:
@@ -42,6 +46,7 @@ class LitWaveNet(LightningModule):
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.warmup_steps = warmup_steps
+        self.optimizer = optimizer
         self.validation_totals = torch.zeros(2, dtype=torch.float64)
         self.validated_step = -1
         self._began = time.monotonic()
@@ -127,15 +132,22 @@ class LitWaveNet(LightningModule):
         self.log("minutes", (time.monotonic() - self._began) / 60)
 
     def configure_optimizers(self) -> Any:
-        """AdamW with warm-up and cosine."""
-        matrices = [p for p in self.parameters() if p.ndim >= 2]
-        others = [p for p in self.parameters() if p.ndim < 2]
-        optimizer = torch.optim.AdamW(
-            [
-                {"params": matrices, "weight_decay": self.weight_decay},
-                {"params": others, "weight_decay": 0.0},
-            ],
+        """Muon and AdamW, or AdamW alone, with warm-up and cosine."""
+        groups: list[dict[str, Any]] = [
+            {"params": [], "orthogonal": True},
+            {"params": []},
+            {"params": [], "weight_decay": 0.0},
+        ]
+        for name, parameter in self.network.named_parameters():
+            # The embeddings are tables, and rows of the output are codes: no matrices to turn.
+            between = name.partition(".")[0] in ("blocks", "skip", "hidden")
+            muon = between and self.optimizer == "muon"
+            kind = 2 if parameter.ndim < 2 else 0 if muon else 1
+            groups[kind]["params"].append(parameter)
+        optimizer = Muon(
+            [group for group in groups if group["params"]],
             lr=self.learning_rate,
+            weight_decay=self.weight_decay,
             betas=(0.9, 0.99),
             foreach=True,
         )

@@ -1,0 +1,90 @@
+"""Muon: an optimiser that gives the update of a matrix the same size in every direction.
+
+Sources: Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks"; Liu et
+al. 2025, "Muon is Scalable for LLM Training", for the scale of an update. torch has it for
+single matrices; here all of one shape are taken together, kernels of several taps too.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+# Of Jordan et al.: singular values come near to 1 in few steps rather than exactly to it.
+_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+_STEPS = 5
+_MOMENTUM = 0.95
+# An entry of an update is then as large as AdamW's usually are: one learning rate serves both.
+_ROOT_MEAN_SQUARE = 0.2
+
+
+class Muon(torch.optim.AdamW):
+    """Muon for the groups of parameters that say `orthogonal=True`, AdamW for the others.
+
+    Args:
+        groups: of parameters, as torch has them. Those of an orthogonal group are matrices
+            (outputs, inputs) or kernels (taps, outputs, inputs), which count as the matrix
+            (outputs, taps * inputs) that they are.
+        options: of AdamW.
+    """
+
+    def __init__(self, groups: list[dict[str, Any]], **options: Any) -> None:
+        super().__init__([{"orthogonal": False, **group} for group in groups], **options)
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """One step, from the gradients there are."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            if group["orthogonal"]:
+                self._step(group)
+        super().step()
+        return loss
+
+    @torch.no_grad()
+    def _step(self, group: dict[str, Any]) -> None:
+        parameters = [each for each in group["params"] if each.grad is not None]
+        if not parameters:
+            return
+        gradients = [each.grad for each in parameters]
+        for each in parameters:
+            if not self.state[each]:
+                # Under the names of AdamW, which loads them.
+                self.state[each] = {"step": torch.zeros(()), "exp_avg": torch.zeros_like(each)}
+        averages = [self.state[each]["exp_avg"] for each in parameters]
+        torch._foreach_lerp_(averages, gradients, 1 - _MOMENTUM)
+        # Nesterov's: as the average will be if the next gradient is like this one.
+        ahead = torch._foreach_lerp(gradients, averages, _MOMENTUM)
+        torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+        alike: defaultdict[torch.Size, list[tuple[Tensor, Tensor]]] = defaultdict(list)
+        for parameter, update in zip(parameters, ahead, strict=True):
+            alike[update.shape].append((parameter, update))
+        for members in alike.values():
+            # (N, taps, outputs, inputs), one tap for a matrix.
+            updates = torch.stack([update for _, update in members])
+            taps = updates.view(len(members), -1, *updates.shape[-2:])
+            matrices = orthogonal(taps.transpose(1, 2).flatten(2))
+            scale = _ROOT_MEAN_SQUARE * max(matrices.shape[1:]) ** 0.5
+            back = matrices.view(taps.transpose(1, 2).shape).transpose(1, 2).view_as(updates)
+            for (parameter, _), update in zip(members, back, strict=True):
+                parameter.add_(update, alpha=-group["lr"] * scale)
+        for each in parameters:
+            # What has no gradient AdamW passes over.
+            each.grad = None
+
+
+def orthogonal(matrices: Tensor) -> Tensor:
+    """Matrices (N, rows, columns) with all singular values moved to about 1 (0.7 to 1.2)."""
+    tall = matrices.shape[1] > matrices.shape[2]
+    # The smaller side is multiplied.
+    x = matrices.transpose(1, 2) if tall else matrices
+    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    first, second, third = _COEFFICIENTS
+    for _ in range(_STEPS):
+        square = x @ x.transpose(1, 2)
+        x = first * x + (second * square + third * square @ square) @ x
+    return x.transpose(1, 2) if tall else x
