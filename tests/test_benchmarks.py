@@ -129,3 +129,26 @@ def test_the_benchmark_of_preparing_measures_both_ways(tmp_path: Path) -> None:
         assert row["hours"] == pytest.approx(7 / 360)
         assert row["times_real_time"] > 1
         assert row["peak_megabytes"] > 10
+
+
+@pytest.mark.slow
+def test_changes_of_a_recipe_are_compared(tone_folder: Path, tmp_path: Path) -> None:
+    """Every patch finds what it patches; the rest are options, which training checks."""
+    config = tmp_path / "recipe.yaml"
+    config.write_text(
+        "data: {crop: 512, batch_size: 1}\n"
+        "model: {network: {layers: 22, stacks: 2, residual_channels: 8, gate_channels: 8}}\n"
+    )
+    patched = "labels-added no-amplitude bilinear normalised shortcut uneven dropout neighbours"
+    only = ["none", "tanh", *patched.split(), "gain", "speed"]
+    options = ("--config", config, "--minutes", 0.05, "--only", *only)
+    done = run("ablation.py", tone_folder, *options, "--json", tmp_path / "rows.json")
+    assert done.returncode == 0, done.stderr
+    runs = {row["change"]: row for row in json.loads((tmp_path / "rows.json").read_text())["runs"]}
+    assert runs.keys() == set(only)
+    # Two factors without a bound: what diverges is said, and the others go on.
+    assert "diverged" in runs.pop("bilinear")["failed"]
+    assert not [row["failed"] for row in runs.values() if "failed" in row]
+    assert all(row["steps"] > 0 and 0 < row["val_bits"] < 8.1 for row in runs.values())
+    assert runs["shortcut"]["parameters"] > runs["none"]["parameters"]
+    assert runs["labels-added"]["parameters"] < runs["none"]["parameters"]

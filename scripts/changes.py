@@ -1,0 +1,245 @@
+"""One change to a recipe at a time, for `ablation.py`: what it is, and training with it.
+
+python scripts/changes.py NAME RESULT.json OPTIONS OF TRAINING ...
+
+A change is some options of `wavegen train`, or a patch where the package has no such option:
+what does not help stays out of the package, and can still be tried again.
+"""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from wavegen import crops, train_command, wavenet
+from wavegen.config import WaveNetConfig
+from wavegen.crops import Batch, Corpus
+from wavegen.training import LitWaveNet
+from wavegen.wavenet import WaveNet
+
+
+@dataclass(frozen=True)
+class Change:
+    """What is done otherwise, in words, and how."""
+
+    about: str
+    options: str = ""
+    patch: Callable[[], object] | None = None
+
+
+def train(name: str, result: Path, options: list[str]) -> None:
+    """Train with a change, and write held-out bits, steps and parameters as JSON."""
+    torch.set_num_threads(1)
+    change = CHANGES[name]
+    if change.patch:
+        change.patch()
+    figures: dict[str, Any] = {}
+    reckon = LitWaveNet.validation_figures
+
+    def kept(self: LitWaveNet) -> dict[str, float]:
+        found = reckon(self)
+        parameters = sum(each.numel() for each in self.network.parameters())
+        figures.update(found, steps=self.trainer.global_step, parameters=parameters)
+        return found
+
+    LitWaveNet.validation_figures = kept  # type: ignore[method-assign]
+    train_command.train([*options, *change.options.split()])
+    result.write_text(json.dumps(figures))
+
+
+def _labels_are_added() -> None:
+    begin = WaveNet.__init__
+
+    class Nothing(nn.Module):
+        def forward(self, labels: Tensor) -> Tensor:
+            return torch.zeros_like(labels)
+
+    def made(self: WaveNet, config: WaveNetConfig) -> None:
+        begin(self, config)
+        self.mixing = Nothing()  # type: ignore[assignment]
+
+    WaveNet.__init__ = made  # type: ignore[method-assign]
+
+
+def _shortcut() -> None:
+    """The newest code goes straight to the skip sum."""
+    begin = WaveNet.__init__
+
+    def made(self: WaveNet, config: WaveNetConfig) -> None:
+        begin(self, config)
+        self.shortcut = nn.Embedding(config.quantization_channels + 1, config.skip_channels)
+        nn.init.zeros_(self.shortcut.weight)
+
+    def predict(self: WaveNet, inputs: Tensor, bias: Tensor, beginning: bool = False) -> Tensor:
+        gates = [gate for _, gate in self.activations(inputs, bias, beginning)]
+        time = len(gates[-1])
+        total = self.skip(torch.cat([gate[-time:] for gate in gates], dim=-1))
+        total = total + self.shortcut(inputs[:, -time:].t()).to(total.dtype)
+        return self.output(F.relu(self.hidden(F.relu(total)))).transpose(0, 1)
+
+    WaveNet.__init__ = made  # type: ignore[method-assign]
+    WaveNet.predict = predict  # type: ignore[method-assign]
+
+
+def _dilations(*exponents: int) -> None:
+    every = tuple(2**exponent for exponent in exponents)
+    field = property(lambda self: 1 + (self.kernel_size - 1) * sum(self.dilations))
+    WaveNetConfig.dilations = property(lambda _: every)  # type: ignore
+    WaveNetConfig.receptive_field = field  # type: ignore
+
+
+class _Block:
+    """`wavegen.block.Block` left to autograd, with something done otherwise."""
+
+    def __init__(self, gate: Callable[[Tensor, Tensor], Tensor], normalised: bool = False) -> None:
+        self.gate, self.normalised = gate, normalised
+
+    def apply(
+        self,
+        stream: Tensor,
+        bias: Tensor,
+        kernel: Tensor,
+        weight: Tensor | None,
+        projection_bias: Tensor | None,
+        dilation: int,
+        beginning: bool,
+        _: str,
+    ) -> tuple[Tensor, Tensor]:
+        back = (len(kernel) - 1) * dilation
+        if beginning:
+            stream = torch.cat([stream[:1].expand(back, -1, -1), stream])
+        source = F.rms_norm(stream, stream.shape[-1:]) if self.normalised else stream
+        time, total = len(stream) - back, bias
+        for tap, part in enumerate(kernel):
+            total = total + source[tap * dilation :][:time] @ part.t()
+        signal, opening = (half.contiguous() for half in total.chunk(2, dim=2))
+        gate = self.gate(signal, opening)
+        if weight is None:
+            return stream[back:], gate
+        return stream[back:] + gate @ weight.t() + projection_bias, gate
+
+
+def _linear(signal: Tensor, opening: Tensor) -> Tensor:
+    return signal * opening.sigmoid()
+
+
+def _block(**otherwise: Any) -> None:
+    wavenet.Block = _Block(**{"gate": _linear, **otherwise})  # type: ignore
+
+
+def _neighbours(share: float) -> None:
+    """A share of the target lies on the codes beside it, less and less in training."""
+
+    def step(self: LitWaveNet, batch: Batch, _: int) -> Tensor:
+        inputs, targets = batch["inputs"], batch["targets"]
+        conditioning = self.network.conditioning(batch["labels"])
+        logits = self.network.predict(inputs, conditioning, inputs.shape == targets.shape)
+        there = targets >= 0
+        likelihoods, codes = logits[there].float().log_softmax(-1), targets[there][:, None]
+        beside = (codes + torch.tensor([-1, 1])).clamp(0, logits.shape[-1] - 1)
+        left = share * (1 - self._progress(self.trainer.global_step))
+        own, others = (likelihoods.gather(1, each).mean() for each in (codes, beside))
+        loss = -((1 - left) * own + left * others)
+        self._watch.look(loss, batch["clips"])
+        return loss
+
+    LitWaveNet.training_step = step  # type: ignore[method-assign]
+
+
+def _augmented(change: Callable[[np.ndarray, np.random.Generator], np.ndarray]) -> None:
+    """Recordings are changed by chance wherever training looks at them."""
+    begin = crops.TrainingCrops.__init__
+    chance = np.random.default_rng(0)
+
+    class Store:
+        def __init__(self, store: Any) -> None:
+            self.store = store
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.store, name)
+
+        def waveform(self, clip: int) -> np.ndarray:
+            return change(np.asarray(self.store.waveform(clip)), chance)
+
+    def made(self: crops.TrainingCrops, corpus: Corpus, *rest: Any) -> None:
+        begin(self, dataclasses.replace(corpus, store=Store(corpus.store)), *rest)  # type: ignore
+
+    crops.TrainingCrops.__init__ = made  # type: ignore[method-assign]
+
+
+def _louder(waveform: np.ndarray, chance: np.random.Generator) -> np.ndarray:
+    return waveform * 10 ** chance.uniform(-0.2, 0.2)
+
+
+def _faster(waveform: np.ndarray, chance: np.random.Generator) -> np.ndarray:
+    """Resampled to another length; what is longer than it was is cut."""
+    length = round(len(waveform) * chance.uniform(0.93, 1.07))
+    spectrum = np.fft.rfft(waveform)
+    spectrum = np.pad(spectrum, (0, max(0, length // 2 + 1 - len(spectrum))))[: length // 2 + 1]
+    changed = np.fft.irfft(spectrum, length) * (length / len(waveform))
+    changed = np.pad(changed, (0, max(0, len(waveform) - length)))[: len(waveform)]
+    return changed.astype(np.float32)
+
+
+def _dropout(chance: float) -> None:
+    """Gates are left out of the skip sum by chance."""
+    head = WaveNet.head
+    WaveNet.head = lambda self, gates: head(self, F.dropout(gates, chance, self.training))  # type: ignore
+
+
+_NET = "--model.network."
+CHANGES = {
+    "none": Change("the recipe as it is"),
+    # Of which the recipe is made.
+    "tanh": Change("tanh gates", f"{_NET}gate tanh"),
+    "adamw": Change("AdamW for everything", "--model.optimizer adamw"),
+    "labels-added": Change("labels are added up only", patch=_labels_are_added),
+    "no-amplitude": Change(
+        "no amplitudes in the embedding", patch=lambda: setattr(wavenet, "_GAINS", ())
+    ),
+    # The network.
+    "bilinear": Change("gates without a sigmoid", patch=partial(_block, gate=torch.mul)),
+    "normalised": Change(
+        "RMSNorm before every convolution", patch=partial(_block, normalised=True)
+    ),
+    "shortcut": Change("the newest code goes straight to the skip sum", patch=_shortcut),
+    "wide": Change(
+        "R64 G128 S256",
+        f"{_NET}residual_channels 64 {_NET}gate_channels 128 {_NET}skip_channels 256",
+    ),
+    "wide-gates": Change("G128", f"{_NET}gate_channels 128"),
+    "wide-skip": Change("S256", f"{_NET}skip_channels 256"),
+    "deep": Change("L30, three stacks", f"{_NET}layers 30 {_NET}stacks 3"),
+    "shallow": Change("L16, hears 511", f"{_NET}layers 16"),
+    "three-taps": Change("L20, three taps, hears 4,093", f"{_NET}layers 20 {_NET}kernel_size 3"),
+    "near": Change("L20, hears 2,047", f"{_NET}layers 20"),
+    "uneven": Change(
+        "stacks of 12 and 10, hears 5,119", patch=partial(_dilations, *range(12), *range(10))
+    ),
+    # Training.
+    "slower": Change("learning rate 3e-3", "--model.learning_rate 3e-3"),
+    "faster": Change("learning rate 1.2e-2", "--model.learning_rate 1.2e-2"),
+    "batch-1": Change("batches of half the size", "--data.batch_size 1"),
+    "batch-4": Change("batches of twice the size", "--data.batch_size 4"),
+    "short-crops": Change("crops of 2,048", "--data.crop 2048 --data.batch_size 4"),
+    "no-average": Change("no averaged weights", "--ema_decay 0"),
+    "long-average": Change("averaged over 5,000 steps", "--ema_decay 0.9998"),
+    "no-decay": Change("no weight decay", "--model.weight_decay 0"),
+    "all-labels": Change("no label is left out", "--data.label_dropout 0"),
+    "dropout": Change("a tenth of the gates left out", patch=partial(_dropout, 0.1)),
+    "neighbours": Change("30 % on neighbouring codes at first", patch=partial(_neighbours, 0.3)),
+    "gain": Change("4 dB louder or quieter by chance", patch=partial(_augmented, _louder)),
+    "speed": Change("7 % faster or slower by chance", patch=partial(_augmented, _faster)),
+}
+
+if __name__ == "__main__":
+    train(sys.argv[1], Path(sys.argv[2]), sys.argv[3:])
