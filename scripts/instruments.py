@@ -1,5 +1,9 @@
-"""A labelled data set made on the spot: four instruments, several pitches, 8 kHz."""
+"""Recordings made on the spot: notes of four instruments as classes, or long music without.
 
+python scripts/instruments.py FOLDER [--rate 16000] [--music]
+"""
+
+import argparse
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +16,8 @@ SECONDS = 0.6
 # MIDI numbers of A3, C4, E4 and A4.
 PITCHES = (57, 60, 64, 69)
 VARIATIONS = 12
+# Music: so many pieces, of so many beats.
+PIECES, BEATS, SECONDS_A_BEAT = 10, 400, 0.25
 # Every recording has the noise of a room, and every model the noise of its codes.
 ROOM_NOISE = 0.02
 
@@ -27,13 +33,13 @@ def flute(time: np.ndarray, hertz: float, rng: np.random.Generator) -> np.ndarra
 def reed(time: np.ndarray, hertz: float, rng: np.random.Generator) -> np.ndarray:
     """Odd harmonics, sustained, as of a clarinet in its low register."""
     phase = 2 * np.pi * hertz * time + rng.uniform(0, 6)
-    harmonics = [number for number in range(1, 16, 2) if number * hertz < SAMPLE_RATE / 2]
+    harmonics = [number for number in range(1, 16, 2) if 2 * number * hertz < 1 / time[1]]
     return sum(np.sin(n * phase) / n**0.7 for n in harmonics)
 
 
 def plucked(time: np.ndarray, hertz: float, rng: np.random.Generator) -> np.ndarray:
     """A string that is plucked and dies away (Karplus and Strong 1983)."""
-    period = round(SAMPLE_RATE / hertz)
+    period = round(1 / (time[1] * hertz))
     string = rng.uniform(-1, 1, period)
     tone = np.empty(len(time))
     for start in range(0, len(time), period):
@@ -52,17 +58,65 @@ def shaker(time: np.ndarray, hertz: float, rng: np.random.Generator) -> np.ndarr
 INSTRUMENTS: dict[str, Note] = {note.__name__: note for note in (flute, reed, plucked, shaker)}
 
 
-def write_instruments(folder: Path) -> None:
+def write_instruments(folder: Path, rate: int = SAMPLE_RATE) -> None:
     """Write `folder/INSTRUMENT/PITCH_VARIATION.wav`, the same at every call."""
-    time = np.arange(round(SECONDS * SAMPLE_RATE)) / SAMPLE_RATE
+    time = np.arange(round(SECONDS * rate)) / rate
     for number, (name, note) in enumerate(INSTRUMENTS.items()):
         (folder / name).mkdir(parents=True, exist_ok=True)
         for pitch in PITCHES:
             for variation in range(VARIATIONS):
                 rng = np.random.default_rng([number, pitch, variation])
-                hertz = 440 * 2 ** ((pitch - 69) / 12)
-                waveform = note(time, hertz, rng)
+                waveform = note(time, _hertz(pitch), rng)
                 waveform *= rng.uniform(0.4, 0.8) / np.abs(waveform).max()
                 waveform += ROOM_NOISE * rng.standard_normal(len(time))
                 path = folder / name / f"{pitch}_{variation}.wav"
-                audio.write(path, waveform.astype(np.float32), SAMPLE_RATE)
+                audio.write(path, waveform.astype(np.float32), rate)
+
+
+def write_music(folder: Path, rate: int = SAMPLE_RATE) -> None:
+    """Write `folder/PIECE.wav`, the same at every call: a melody that is plucked, over a flute."""
+    folder.mkdir(parents=True, exist_ok=True)
+    beat = round(SECONDS_A_BEAT * rate)
+    for piece in range(PIECES):
+        rng = np.random.default_rng(piece)
+        waveform = np.zeros((BEATS + 8) * beat)
+        step = len(_SCALE) // 2
+        for number in range(BEATS):
+            step = int(np.clip(step + rng.integers(-2, 3), 0, len(_SCALE) - 1))
+            _add(waveform, number * beat, plucked, _SCALE[step], 4 * beat, rate, rng)
+            if number % 8 == 0:
+                _add(waveform, number * beat, flute, _SCALE[step % 5] - 12, 8 * beat, rate, rng)
+        waveform *= 0.8 / np.abs(waveform).max()
+        waveform += ROOM_NOISE / 10 * rng.standard_normal(len(waveform))
+        audio.write(folder / f"{piece}.wav", waveform.astype(np.float32), rate)
+
+
+# Two octaves of A minor without its half tones.
+_SCALE = tuple(57 + 12 * octave + step for octave in (0, 1) for step in (0, 3, 5, 7, 10))
+
+
+def _add(
+    waveform: np.ndarray,
+    start: int,
+    note: Note,
+    pitch: int,
+    length: int,
+    rate: int,
+    rng: np.random.Generator,
+) -> None:
+    time = np.arange(length) / rate
+    sound = note(time, _hertz(pitch), rng) * np.minimum(1, 8 * (1 - time / time[-1]))
+    waveform[start : start + length] += sound / np.abs(sound).max()
+
+
+def _hertz(pitch: int) -> float:
+    return 440 * 2 ** ((pitch - 69) / 12)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--rate", type=int, default=SAMPLE_RATE, help="in Hz")
+    parser.add_argument("--music", action="store_true", help="long pieces without labels")
+    options = parser.parse_args()
+    (write_music if options.music else write_instruments)(options.folder, options.rate)

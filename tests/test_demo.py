@@ -46,6 +46,23 @@ def test_instruments_are_the_same_at_every_call(tmp_path: Path) -> None:
         assert path.read_bytes() == other.read_bytes()
 
 
+def test_music_is_long_and_the_same_at_every_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import instruments
+
+    from wavegen import audio
+
+    monkeypatch.setattr(instruments, "PIECES", 2)
+    for name in ("one", "other"):
+        instruments.write_music(tmp_path / name, 16_000)
+    one, other = ((tmp_path / name / "0.wav").read_bytes() for name in ("one", "other"))
+    assert one == other
+    waves = [audio.read(tmp_path / "one" / f"{piece}.wav", 16_000) for piece in (0, 1)]
+    assert all(len(wave) > 60 * 16_000 and 0.7 < abs(wave).max() < 0.9 for wave in waves)
+    assert (waves[0] != waves[1]).any()
+
+
 def run_demo(home: Path, *arguments: str) -> subprocess.CompletedProcess:
     shutil.copytree(ROOT / "scripts", home / "scripts")
     command = [sys.executable, "scripts/demo.py", *arguments]
