@@ -4,7 +4,7 @@ python scripts/ablation.py FOLDER [--config configs/digits.yaml] [--minutes 5] [
     [--only NAME ...] [--json FILE]
 
 Every run has one core to itself, and as many go side by side as there are cores. `changes.py`
-says what the changes are.
+says what the changes are; they are made to `configs/digits.yaml` or a recipe of as many layers.
 """
 
 import argparse
@@ -36,7 +36,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
     cores: SimpleQueue[int] = SimpleQueue()
-    for core in sorted(os.sched_getaffinity(0)):
+    for core in os.sched_getaffinity(0):
         cores.put(core)
     about = {"minutes": options.minutes, "config": options.config.name, "cores_a_run": 1}
     rows: list[dict[str, Any]] = []
@@ -44,11 +44,7 @@ def main() -> int:
 
     def one(asked: tuple[str, int]) -> None:
         name, seed = asked
-        core = cores.get()
-        try:
-            figures = trained(options, name, seed, core)
-        finally:
-            cores.put(core)
+        figures = trained(options, name, seed)
         with writing:
             rows.append({"change": name, "seed": seed, **figures})
             found = (
@@ -58,20 +54,24 @@ def main() -> int:
             if options.json:
                 write_json(options.json, {"machine": machine(), **about, "runs": rows})
 
-    with ThreadPoolExecutor(cores.qsize()) as pool:
+    def pinned() -> None:
+        # What a thread starts runs where it does.
+        os.sched_setaffinity(0, {cores.get()})
+
+    with ThreadPoolExecutor(cores.qsize(), initializer=pinned) as pool:
         list(pool.map(one, [(name, seed) for seed in options.seeds for name in options.only]))
-    return 0
+    return int(all("failed" in row for row in rows))
 
 
-def trained(options: argparse.Namespace, name: str, seed: int, core: int) -> dict[str, Any]:
+def trained(options: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
     """Figures of one run on one core."""
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "figures.json"
-        seconds = round(60 * options.minutes)
+        minutes, seconds = divmod(round(60 * options.minutes), 60)
         command = [
             *(sys.executable, Path(__file__).with_name("changes.py"), name, result, options.folder),
             *("--config", options.config, "--run", Path(folder) / "run"),
-            *("--trainer.max_time", f"00:00:{seconds // 60:02d}:{seconds % 60:02d}"),
+            *("--trainer.max_time", f"00:{minutes // 60:02d}:{minutes % 60:02d}:{seconds:02d}"),
             # Nothing but training until the time is up.
             *("--trainer.val_check_interval", 10**9, "--trainer.logger", False),
             *("--seed_everything", seed, "--data.seed", seed),
@@ -79,14 +79,14 @@ def trained(options: argparse.Namespace, name: str, seed: int, core: int) -> dic
         finished = subprocess.run(
             [str(each) for each in command],
             env={**os.environ, "OMP_NUM_THREADS": "1"},
-            preexec_fn=lambda: os.sched_setaffinity(0, {core}),
             capture_output=True,
             text=True,
             check=False,
         )
         if not result.exists():
             # Such as a network that diverges.
-            return {"failed": finished.stderr.strip().rpartition("\n")[2]}
+            said = finished.stderr.strip().rpartition("\n")[2]
+            return {"failed": said or f"exit status {finished.returncode}"}
         return json.loads(result.read_text())
 
 

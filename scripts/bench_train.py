@@ -3,11 +3,12 @@
 python scripts/bench_train.py [--quick] [--json FILE] [--data FOLDER --steps N]
 
 A step is what training does: a batch from the data module's crops, forward, backward,
-clipping, AdamW. Samples are those predicted. In the middle of a long recording this project's
-network also goes through the history before each crop, where the textbook's puts zeros; whole
-clips, which begin with their first sample, have none. The ceiling is three times the
-weights of a sample at the rate of multiplying matrices in the same precision, measured in
-the same run. With `--data`, bits on held-out clips after the same steps in each precision.
+clipping, Muon with AdamW, for the textbook's AdamW alone. Samples are those predicted. In the
+middle of a long recording this project's network also goes through the history before each
+crop, where the textbook's puts zeros; whole clips, which begin with their first sample, have
+none. The ceiling is three times the weights of a sample at the rate of multiplying matrices in
+the same precision, measured in the same run. With `--data`, bits on held-out clips after the
+same steps in each precision.
 """
 
 import argparse
@@ -39,6 +40,7 @@ from wavegen.engines.precision import products
 from wavegen.errors import WavegenError
 from wavegen.files import write_json
 from wavegen.store import open_store
+from wavegen.training import LitWaveNet
 from wavegen.wavenet import WaveNet
 
 CROPS = (2048, 8192, 32768)
@@ -81,11 +83,11 @@ def train(
     loss_of: Callable[[Any, Batch], Tensor],
     batches: Iterator[Batch],
     precision: str,
-    device: torch.device,
+    optimizer: torch.optim.Optimizer,
     seconds: float,
 ) -> tuple[float, float]:
     """Samples a second, and the share of the time that went to waiting for batches."""
-    optimizer = torch.optim.AdamW(network.parameters(), 1e-3, foreach=True)
+    device = next(network.parameters()).device
     waited = samples = 0.0
     began = time.perf_counter()
     step, warm = 0, 3
@@ -165,13 +167,18 @@ def measure(options: argparse.Namespace, folder: Path) -> list[Row]:
                 seconds_each = crop / config.sample_rate if kind == whole else 25.0
                 corpus = corpus_of(place, config, seconds_each, 100 if kind == whole else 4)
             torch.manual_seed(0)
-            network: Any = (Textbook if "textbook" in form else WaveNet)(config).to(device)
+            training = LitWaveNet(config).to(device)
+            network: Any = training.network
+            optimizer = training.configure_optimizers()["optimizer"]
+            if "textbook" in form:
+                network = Textbook(config).to(device)
+                optimizer = torch.optim.AdamW(network.parameters(), 1e-3, foreach=True)
             weights = sum(weight.numel() for weight, _ in products(WaveNet(config)))
             of = textbook_loss if "textbook" in form else loss
             batches = batches_of(corpus, crop, size)
             if compiled:
                 of = torch.compile(of, dynamic=False)
-            rate, waiting = train(network, of, batches, precision, device, seconds)
+            rate, waiting = train(network, of, batches, precision, optimizer, seconds)
             multiply = matrix_rate(
                 0.5, 4096 if gpu else 1024, dtype=DTYPES[precision], device=device
             )

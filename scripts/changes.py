@@ -6,9 +6,9 @@ A change is some options of `wavegen train`, or a patch where the package has no
 what does not help stays out of the package, and can still be tried again.
 """
 
+import argparse
 import dataclasses
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from machine import run
 from torch import Tensor, nn
 
 from wavegen import crops, train_command, wavenet
@@ -241,5 +242,16 @@ CHANGES = {
     "speed": Change("7 % faster or slower by chance", patch=partial(_augmented, _faster)),
 }
 
+
+def main() -> int:
+    """Train with the change that is named."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser.add_argument("name", choices=CHANGES)
+    parser.add_argument("result", type=Path)
+    asked, options = parser.parse_known_args()
+    train(asked.name, asked.result, options)
+    return 0
+
+
 if __name__ == "__main__":
-    train(sys.argv[1], Path(sys.argv[2]), sys.argv[3:])
+    run(main)

@@ -119,4 +119,6 @@ if __name__ == "__main__":
     parser.add_argument("--rate", type=int, default=SAMPLE_RATE, help="in Hz")
     parser.add_argument("--music", action="store_true", help="long pieces without labels")
     options = parser.parse_args()
+    if options.rate < 4000:
+        parser.error(f"--rate is {options.rate}: it must be 4000 or more")
     (write_music if options.music else write_instruments)(options.folder, options.rate)

@@ -17,9 +17,10 @@ from small import LABELS
 from small import network as small_network
 
 from wavegen import audio, mulaw, scoring
-from wavegen.checkpoint import class_counts, save_class_counts, save_model
+from wavegen.checkpoint import class_counts, save_model, save_training
 from wavegen.classification import class_kinds, classify, posterior
 from wavegen.cli import main
+from wavegen.clips import find_clips
 from wavegen.engines import choice
 from wavegen.engines.numba_scorer import NumbaScorer
 from wavegen.errors import ConfigError, DataError, LabelError, ModelError
@@ -264,8 +265,39 @@ def model(tmp_path: Path) -> Path:
 def test_class_counts_are_kept_beside_the_model(model, tmp_path) -> None:
     with pytest.raises(ModelError, match="how many clips"):
         class_counts(model)
-    save_class_counts({"label": {"high": 3, "low": 1}}, model)
+    save_training({"label": {"high": 3, "low": 1}}, {}, model)
     assert class_counts(model) == {"label": {"high": 3, "low": 1}}
+
+
+def test_what_training_held_out_is_found_again(model, tone_folder, capsys) -> None:
+    reading = {"labels": [], "label_pattern": None, "validation_fraction": 0.5}
+    save_training({}, reading, model)
+    held_out = find_clips(tone_folder, **reading).of("validation")
+    assert len(held_out) > len(find_clips(tone_folder).of("validation"))
+    command = ["score", str(model), str(tone_folder), "--split", "validation"]
+    assert main([*command, "--format", "jsonl"]) == 0
+    scored = [json.loads(line)["path"] for line in capsys.readouterr().out.splitlines()]
+    assert scored == [str(clip.path) for clip in held_out]
+
+
+@pytest.mark.parametrize(
+    "reading",
+    [
+        3,
+        [],
+        {"labels": 3},
+        {"labels": [3]},
+        {"label_pattern": 3},
+        {"validation_fraction": "1"},
+        {"folder": "/"},
+    ],
+)
+def test_a_model_cannot_say_anything_of_its_training(model, tone_folder, reading, capsys) -> None:
+    save_training({}, reading, model)
+    assert main(["score", str(model), str(tone_folder), "--split", "validation"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "training.json: does not say how the folder of training was read" in error
 
 
 def test_score_prints_a_table_and_all_together(model, folder, capsys) -> None:
@@ -364,7 +396,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 
 
 def test_classify_checks_itself_against_the_labels(model, tone_folder, capsys) -> None:
-    save_class_counts({"label": {"high": 1, "low": 0}}, model)
+    save_training({"label": {"high": 1, "low": 0}}, {}, model)
     command = ["classify", str(model), str(tone_folder), "--format", "jsonl"]
     assert main([*command, "--check"]) == 0
     captured = capsys.readouterr()

@@ -255,7 +255,9 @@ def test_the_command_prepares_shards_that_train_takes(
     assert main(["prepare", str(voices), "--shards", place]) == 2
     assert "already holds files; choose another --shards" in capsys.readouterr().err
     run = ["--run", str(tmp_path / "run"), "--trainer.max_steps=2", *TINY]
-    assert main(["train", place, "--data.sample_rate=8000", *run]) == 0
+    # What agrees with them may be said.
+    agreed = ["--data.sample_rate=8000", "--data.labels=[label]"]
+    assert main(["train", place, *agreed, *run]) == 0
     assert "left out: 1 file" in capsys.readouterr().out
     for option in ("sample_rate=4000", "labels=[digit]", "trim=30", "label_pattern=x"):
         assert main(["train", place, f"--data.{option}", *TINY]) == 2
@@ -332,7 +334,7 @@ def test_what_is_not_there_is_one_line(
     assert "wavegen: ftp://nothing/here: " in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "litdata", None)
     assert main(["train", "s3://nothing/here", *TINY]) == 2
-    assert "pip install 'wavegen[shards]'" in capsys.readouterr().err
+    assert "pip install litdata" in capsys.readouterr().err
 
 
 def test_nothing_to_write_is_no_shards(tmp_path: Path) -> None:

@@ -19,14 +19,15 @@ import torch
 from pytorch_lightning import Callback, Trainer
 
 from wavegen import mulaw
-from wavegen.checkpoint import load_config, load_model
+from wavegen.checkpoint import load_config, load_model, training_reading
 from wavegen.cli import main
 from wavegen.clips import find_clips
+from wavegen.config import WaveNetConfig
 from wavegen.errors import ModelError
 from wavegen.likelihood import recording_bits
 from wavegen.runs import WholeCheckpoints, one_of_each_class
 from wavegen.store import open_store
-from wavegen.training import ExponentialMovingAverage
+from wavegen.training import ExponentialMovingAverage, LitWaveNet
 
 TINY = [
     "--model.network.layers=8",
@@ -77,6 +78,11 @@ def test_a_run_folder_holds_all_it_should(trained: tuple[Path, Path]) -> None:
     ]
     assert {path.name for path in (run / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
     assert list((run / "tensorboard").glob("events.out.tfevents.*"))
+    assert training_reading(run) == {
+        "labels": None,
+        "label_pattern": None,
+        "validation_fraction": 0.1,
+    }
     config = load_config(run)
     assert config.sample_rate == 8000
     assert config.labels == {"label": ("high", "low")}
@@ -304,11 +310,31 @@ def test_every_trainer_flag_works(trained, tmp_path: Path, flags: list[str]) -> 
     assert (tmp_path / "run" / "model" / "config.json").is_file()
 
 
+@pytest.mark.parametrize("kind", ["muon", "adamw"])
+def test_muon_moves_the_matrices_between_embedding_and_output(kind: str) -> None:
+    module = LitWaveNet(WaveNetConfig(layers=2, stacks=1, labels={"a": ("x",)}), optimizer=kind)
+    names = {id(parameter): name for name, parameter in module.network.named_parameters()}
+    optimizer = module.configure_optimizers()["optimizer"]
+    found = {"muon": set(), "decayed": set(), "other": set()}
+    for group in optimizer.param_groups:
+        which = "decayed" if group["weight_decay"] else "other"
+        found["muon" if group["orthogonal"] else which] |= {names[id(p)] for p in group["params"]}
+    between = {"blocks.0.kernel", "blocks.0.projection.weight", "blocks.1.kernel"}
+    between |= {"skip.weight", "hidden.weight"}
+    assert found["muon"] == (between if kind == "muon" else set())
+    assert {"embedding.weight", "output.weight", "gate_bias.weight"} <= found["decayed"]
+    assert found["muon"] | found["decayed"] == {
+        name for name, parameter in module.network.named_parameters() if parameter.ndim >= 2
+    }
+    assert sum(map(len, found.values())) == len(names)
+
+
 def test_the_learning_rate_follows_the_clock(trained, tmp_path: Path) -> None:
     tones, _ = trained
     limit = ["--trainer.max_time=00:00:00:03", "--trainer.val_check_interval=1000"]
     assert train(tones, "--run", tmp_path / "run", *limit) == 0
-    rates = [float(row["lr-Muon/pg1"]) for row in rows(tmp_path / "run") if row["lr-Muon/pg1"]]
+    name = "learning_rate/pg1"
+    rates = [float(row[name]) for row in rows(tmp_path / "run") if row[name]]
     assert rates[-1] < 0.3 * max(rates)
 
 

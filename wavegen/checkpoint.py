@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from wavegen.config import WaveNetConfig
 from wavegen.errors import ConfigError, ModelError
@@ -125,9 +125,43 @@ def fingerprint(path: str | Path) -> str:
     return hashlib.sha256(parts.encode()).hexdigest()
 
 
-def save_class_counts(counts: Mapping[str, Mapping[str, int]], folder: str | Path) -> None:
-    """Write beside a model how many clips of each class it was trained on."""
-    write_json(Path(folder) / TRAINING, {"clips": counts})
+def save_training(
+    counts: Mapping[str, Mapping[str, int]], reading: Mapping[str, Any], folder: str | Path
+) -> None:
+    """Write beside a model what it was trained on.
+
+    Args:
+        counts: attribute -> class -> clips of it in training.
+        reading: how the folder was read, options of `clips.find_clips`: with the same ones the
+            same clips are held out.
+        folder: the model directory.
+    """
+    write_json(Path(folder) / TRAINING, {"clips": counts, "reading": reading})
+
+
+def training_reading(path: str | Path) -> dict[str, Any]:
+    """How training read its folder, options of `clips.find_clips`; empty where it is not said.
+
+    Raises:
+        ModelError: no model there, or one that says what is no such option.
+    """
+    file = find_model(path) / TRAINING
+    if not file.exists():
+        return {}
+    try:
+        reading = json.loads(file.read_text(encoding="utf-8")).get("reading", {})
+        labels = reading.get("labels")
+        sound = (
+            reading.keys() <= {"labels", "label_pattern", "validation_fraction"}
+            and (labels is None or all(isinstance(name, str) for name in labels))
+            and isinstance(reading.get("label_pattern"), str | None)
+            and isinstance(reading.get("validation_fraction", 0.1), float)
+        )
+    except (OSError, ValueError, TypeError, AttributeError):
+        sound = False
+    if not sound:
+        raise ModelError(f"{file}: does not say how the folder of training was read")
+    return reading
 
 
 def class_counts(path: str | Path) -> dict[str, dict[str, int]]:

@@ -96,14 +96,16 @@ class AudioDataModule(LightningDataModule):
         if self._clip_set is None and is_shards(self.folder):
             self.decode()
         if self._clip_set is None:
-            self._clip_set = find_clips(
-                self.folder,
-                labels=self.labels,
-                label_pattern=self.label_pattern,
-                validation_fraction=self.validation_fraction,
-                on_bad_file=self.on_bad_file,
-            )
+            self._clip_set = find_clips(self.folder, on_bad_file=self.on_bad_file, **self.reading)
         return self._clip_set
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """Options of `find_clips` that settle labels and splits; shards have theirs in them."""
+        if is_shards(self.folder):
+            return {}
+        names = ("labels", "label_pattern", "validation_fraction")
+        return {name: getattr(self, name) for name in names}
 
     def decode(self) -> AudioStore | ShardStore:
         """The decoded clips, stored at the first call; `clip_set` loses those that fail."""
@@ -128,7 +130,9 @@ class AudioDataModule(LightningDataModule):
 
     def _shards(self) -> ShardStore:
         store = ShardStore(self.folder, self.store_folder, self.keep_gb * 1e9)
-        settled = {"labels": self.labels, "label_pattern": self.label_pattern, "trim": self.trim}
+        settled: dict[str, Any] = {"label_pattern": self.label_pattern, "trim": self.trim}
+        if self.labels != list(store.clip_set.attributes):
+            settled["labels"] = self.labels
         if self.sample_rate not in (None, store.sample_rate):
             settled["sample_rate"] = self.sample_rate
         for name, value in settled.items():

@@ -14,6 +14,7 @@ from wavegen.generate import check_seed, pick_device
 from wavegen.ranks import rank
 from wavegen.report import summary, write_report
 from wavegen.sampling import Sampling
+from wavegen.score_command import read_as_training
 from wavegen.store import open_store
 
 
@@ -32,7 +33,7 @@ def evaluate_command(options: argparse.Namespace) -> None:
     )
     # Before anything takes long.
     make_folder(options.out)
-    found = find_clips(options.data, label_pattern=options.label_pattern)
+    found = find_clips(options.data, **read_as_training(options))
     store = open_store(found.clips, config.sample_rate, folder=options.store)
     clips = found.without(store.skipped)
     evaluation = evaluate(

@@ -27,14 +27,14 @@ class Muon(torch.optim.AdamW):
         groups: of parameters, as torch has them. Those of an orthogonal group are matrices
             (outputs, inputs) or kernels (taps, outputs, inputs), which count as the matrix
             (outputs, taps * inputs) that they are.
-        options: of AdamW.
+        options: of AdamW; Muon heeds `lr` and `weight_decay`.
     """
 
     def __init__(self, groups: list[dict[str, Any]], **options: Any) -> None:
         super().__init__([{"orthogonal": False, **group} for group in groups], **options)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One step, from the gradients there are."""
+        """One step, from the gradients there are; those of orthogonal groups are used up."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -64,12 +64,12 @@ class Muon(torch.optim.AdamW):
         for parameter, update in zip(parameters, ahead, strict=True):
             alike[update.shape].append((parameter, update))
         for members in alike.values():
-            # (N, taps, outputs, inputs), one tap for a matrix.
             updates = torch.stack([update for _, update in members])
-            taps = updates.view(len(members), -1, *updates.shape[-2:])
-            matrices = orthogonal(taps.transpose(1, 2).flatten(2))
+            # (N, outputs, taps, inputs), one tap for a matrix.
+            taps = updates.view(len(members), -1, *updates.shape[-2:]).transpose(1, 2)
+            matrices = orthogonal(taps.flatten(2))
             scale = _ROOT_MEAN_SQUARE * max(matrices.shape[1:]) ** 0.5
-            back = matrices.view(taps.transpose(1, 2).shape).transpose(1, 2).view_as(updates)
+            back = matrices.view(taps.shape).transpose(1, 2).view_as(updates)
             for (parameter, _), update in zip(members, back, strict=True):
                 parameter.add_(update, alpha=-group["lr"] * scale)
         for each in parameters:
@@ -78,7 +78,10 @@ class Muon(torch.optim.AdamW):
 
 
 def orthogonal(matrices: Tensor) -> Tensor:
-    """Matrices (N, rows, columns) with all singular values moved to about 1 (0.7 to 1.2)."""
+    """Matrices (N, rows, columns) with their singular values moved to about 1 (0.7 to 1.2).
+
+    Those near nothing, which a square matrix has, lag behind.
+    """
     tall = matrices.shape[1] > matrices.shape[2]
     # The smaller side is multiplied.
     x = matrices.transpose(1, 2) if tall else matrices

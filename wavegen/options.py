@@ -162,7 +162,7 @@ def parser() -> argparse.ArgumentParser:
     )
     evaluate.add_argument("model", metavar="MODEL", help="run folder or model folder")
     evaluate.add_argument(
-        "data", metavar="DATA", help="folder of recordings, split as training splits it"
+        "data", metavar="DATA", help="folder of recordings, split as training split it"
     )
     evaluate.add_argument("--out", default="report", metavar="FOLDER", help="(report)")
     evaluate.add_argument(
@@ -181,7 +181,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="K",
         help="as for classify; 1 is faster, one attribute at a time (100)",
     )
-    evaluate.add_argument("--label-pattern", metavar="REGEX", help="as for training")
+    _add_pattern(evaluate)
     evaluate.add_argument("--store", metavar="FOLDER", help="of decoded clips (the user's cache)")
     _add_sampling(evaluate)
     evaluate.set_defaults(command="evaluate")
@@ -191,7 +191,7 @@ def parser() -> argparse.ArgumentParser:
     )
     info.add_argument("path", metavar="PATH", help="folder of recordings, run folder or model")
     info.add_argument("--data.labels", dest="labels", metavar="[COLUMN,...]")
-    info.add_argument("--data.label_pattern", dest="label_pattern", metavar="REGEX")
+    _add_pattern(info)
     info.set_defaults(command="info")
     return top
 
@@ -209,9 +209,9 @@ def _add_scoring(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--split",
         choices=("train", "validation", "test"),
-        help="of folders, only the clips of this split, as training splits them",
+        help="of folders, only the clips of this split, as training split them",
     )
-    command.add_argument("--data.label_pattern", dest="label_pattern", metavar="REGEX")
+    _add_pattern(command)
     command.add_argument(
         "--format",
         choices=("table", "csv", "jsonl"),
@@ -219,6 +219,15 @@ def _add_scoring(command: argparse.ArgumentParser) -> None:
         help="of what is printed (table)",
     )
     command.add_argument("--device", help="cpu, cuda, cuda:1, ... (the GPU if there is one)")
+
+
+def _add_pattern(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--data.label_pattern",
+        dest="label_pattern",
+        metavar="REGEX",
+        help="named groups in file names are labels; of a model's own training it is known",
+    )
 
 
 def _add_sampling(command: argparse.ArgumentParser) -> None:

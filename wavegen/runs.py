@@ -14,7 +14,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from wavegen import audio
 from wavegen import labels as labelling
-from wavegen.checkpoint import BEST, best_figures, save_class_counts, save_model
+from wavegen.checkpoint import BEST, best_figures, save_model, save_training
 from wavegen.errors import ModelError
 from wavegen.files import make_folder, write_bytes, write_json
 from wavegen.generate import generate
@@ -81,7 +81,8 @@ class RunFolder(Callback):
         if bits < best_figures(self.folder).get("val_bits", math.inf):
             save_model(pl_module.network, self.folder / MODEL)
             data: Any = trainer.datamodule  # type: ignore[attr-defined]
-            save_class_counts(data.clip_set.class_counts("train"), self.folder / MODEL)
+            counts = data.clip_set.class_counts("train")
+            save_training(counts, data.reading, self.folder / MODEL)
             write_json(self.folder / BEST, {"step": step, **figures})
             verdict = f", the best so far: {self.folder / MODEL}"
         print(

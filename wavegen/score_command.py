@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from tqdm import tqdm
@@ -17,7 +17,7 @@ from tqdm import tqdm
 from wavegen import labels as labelling
 from wavegen import mulaw
 from wavegen.audio import display
-from wavegen.checkpoint import class_counts, load_model
+from wavegen.checkpoint import class_counts, load_model, training_reading
 from wavegen.classification import classify
 from wavegen.errors import ConfigError
 from wavegen.files import make_folder, write_bytes
@@ -106,9 +106,14 @@ def classify_command(options: argparse.Namespace) -> None:
 
 def sources_of(options: argparse.Namespace, labelled: bool = False) -> list[Source]:
     """The files that the command line means."""
-    return find_sources(
-        options.paths, labelled=labelled, split=options.split, label_pattern=options.label_pattern
-    )
+    reading = read_as_training(options)
+    return find_sources(options.paths, labelled=labelled, split=options.split, reading=reading)
+
+
+def read_as_training(options: argparse.Namespace) -> dict[str, Any]:
+    """How training read its folder, but for what the command line says."""
+    said = {"label_pattern": options.label_pattern} if options.label_pattern else {}
+    return training_reading(options.model) | said
 
 
 def _targets(options: argparse.Namespace, sources: Sequence[Source]) -> list[str]:

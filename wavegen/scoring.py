@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -72,7 +73,7 @@ def find_sources(
     *,
     labelled: bool = False,
     split: str | None = None,
-    label_pattern: str | None = None,
+    reading: Mapping[str, Any] | None = None,
 ) -> list[Source]:
     """The files meant by some paths: themselves, or all audio below a folder.
 
@@ -81,7 +82,8 @@ def find_sources(
         labelled: find out the labels, as training does; folders only.
         split: only the clips of "train", "validation" or "test", as training splits them;
             folders only.
-        label_pattern: as in `clips.find_clips`.
+        reading: options of `clips.find_clips`; for the labels and splits that training saw
+            take those of `checkpoint.training_reading`.
 
     Raises:
         DataError: a path that does not exist, or a folder without audio.
@@ -94,7 +96,7 @@ def find_sources(
             continue
         path = Path(each)
         if path.is_dir() and (labelled or split):
-            found = find_clips(path, label_pattern=label_pattern)
+            found = find_clips(path, **(reading or {}))
             clips = found.clips if split is None else found.of(split)
             if not clips:
                 raise DataError(f"{display(path)}: no clip is in the {split} split")

@@ -29,6 +29,8 @@ from wavegen.store import cache_folder, digest_of, figures_kept
 # Samples of an item, and of those before them that come with it.
 PIECE = 2**18
 BEFORE = 2**14
+# A chunk that is gone when it is wanted is fetched again so many times.
+_ATTEMPTS = 100
 INDEX = "index.json"
 # Written last: what has it is complete. litdata fetches what ends so without starting the
 # client that worker processes cannot inherit.
@@ -52,9 +54,7 @@ def litdata() -> ModuleType:
     try:
         import litdata
     except ImportError as error:
-        raise ConfigError(
-            f"shards need litdata ({error}): pip install 'wavegen[shards]'"
-        ) from error
+        raise ConfigError(f"shards need litdata ({error}): pip install litdata") from error
     return litdata
 
 
@@ -181,13 +181,15 @@ class ShardStore:
         path = self.folder / self._chunks[chunk]["filename"]
         if self._dataset is None:
             self._dataset = litdata().StreamingDataset(str(self.folder))
+        left = _ATTEMPTS
         while True:
             self._fetch(chunk)
             try:
                 return self._dataset[number]["audio"]
             except OSError as error:
+                left -= 1
                 # Another process may have made room in between, and have it here again by now.
-                damaged = not (self.remote and isinstance(error, FileNotFoundError))
+                damaged = not (left and self.remote and isinstance(error, FileNotFoundError))
                 with suppress(FileNotFoundError):
                     damaged |= path.stat().st_size < self._chunks[chunk]["chunk_bytes"]
                 if damaged:

@@ -27,8 +27,8 @@ class LitWaveNet(LightningModule):
         weight_decay: on matrices only.
         warmup_steps: the learning rate rises linearly over this many steps, then falls as
             a cosine to 0 at the end of training, be that a step, an epoch or a time.
-        optimizer: `muon` moves the matrices between the embeddings and the output by Muon and
-            all else by AdamW; `adamw` moves everything by AdamW.
+        optimizer: `muon` moves the matrices of the blocks, of the skip sum and of the hidden
+            layer by Muon and all else by AdamW; `adamw` moves everything by AdamW.
     """
 
     def __init__(
@@ -154,7 +154,11 @@ class LitWaveNet(LightningModule):
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._learning_rate_factor)
         return {
             "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+            "lr_scheduler": {
+                "scheduler": schedule,
+                "interval": "step",
+                "name": "learning_rate",
+            },
         }
 
     def _learning_rate_factor(self, step: int) -> float:

@@ -25,7 +25,7 @@ from wavegen import mulaw
 from wavegen.block import Block
 from wavegen.config import WaveNetConfig
 
-# Channels of the embedding that begin as the amplitude times this, and where that ends.
+# Gains of the amplitude in the last channels of the embedding at first, and the bound of both.
 _GAINS, _MOST = (8, 32, 128), 6.0
 
 
