@@ -12,8 +12,9 @@ on the training clips, and the held-out ones are moved so that it errs.
 """
 
 import argparse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import adversary
 import numpy as np
@@ -21,7 +22,7 @@ from machine import machine, run
 from scipy.stats import binom, rankdata
 
 from wavegen import audio, judge, mulaw
-from wavegen.checkpoint import fingerprint, load_model
+from wavegen.checkpoint import fingerprint, load_model, training_reading
 from wavegen.detection import class_gain, class_kinds
 from wavegen.detector import SCORES, Detector, features, order0_bits
 from wavegen.errors import ConfigError
@@ -89,10 +90,13 @@ def auc(odd: np.ndarray, normal: np.ndarray) -> float:
 
 
 def read(
-    folder: str, rate: int, split: str | None = None
+    folder: str,
+    rate: int,
+    split: str | None = None,
+    reading: Mapping[str, Any] | None = None,
 ) -> tuple[list[np.ndarray], list[dict[str, str]]]:
     """Waveforms and labels of a folder's clips."""
-    sources = find_sources([folder], labelled=split is not None, split=split)
+    sources = find_sources([folder], labelled=split is not None, split=split, reading=reading)
     good = [source for source in sources if not source.error]
     return [audio.read(each.path, rate) for each in good], [dict(each.labels) for each in good]
 
@@ -115,12 +119,12 @@ def scored(network: WaveNet, waves: Sequence[np.ndarray]) -> tuple[np.ndarray, n
 
 
 def _adversarial(
-    folder: str, rate: int, attribute: str, classes: Sequence[str]
+    folder: str, rate: int, attribute: str, classes: Sequence[str], reading: Mapping[str, Any]
 ) -> Iterator[tuple[str, list[np.ndarray], float]]:
     """Held-out clips moved at several strengths, and how often the classifier is still right."""
 
     def clips(split: str) -> tuple[list[np.ndarray], np.ndarray]:
-        waves, labels = read(folder, rate, split)
+        waves, labels = read(folder, rate, split, reading)
         return waves, np.array([list(classes).index(each[attribute]) for each in labels])
 
     classifier = judge.train(*clips("train"), rate)
@@ -143,7 +147,8 @@ def main() -> int:
     options = parser.parse_args()
     network = load_model(options.model)
     rate = network.config.sample_rate
-    waves, _ = read(options.folder, rate, "validation")
+    reading = training_reading(options.model)
+    waves, _ = read(options.folder, rate, "validation", reading)
     if FALSE_ALARMS * (len(waves) // 2 + 1) < 1:
         raise ConfigError(f"{options.folder}: too few recordings are held out")
     variants = {"normal": waves}
@@ -156,7 +161,8 @@ def main() -> int:
     accuracies: dict[str, float] = {}
     if network.config.labels:
         attribute, classes = next(iter(network.config.labels.items()))
-        for name, fooled, right in _adversarial(options.folder, rate, attribute, classes):
+        attacked = _adversarial(options.folder, rate, attribute, classes, reading)
+        for name, fooled, right in attacked:
             variants[name], accuracies[name] = fooled, right
     kinds = {name: scored(network, each) for name, each in variants.items()}
 

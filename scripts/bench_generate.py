@@ -13,7 +13,7 @@ import argparse
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numba
@@ -22,7 +22,7 @@ import torch
 from machine import machine, run
 from measure import NETWORKS, SAMPLE_RATE, best, matrix_rate
 
-from wavegen.config import WaveNetConfig
+from wavegen.config import GATES, WaveNetConfig
 from wavegen.engines import Engine
 from wavegen.engines.cuda_graph import GraphQueue
 from wavegen.engines.numba_cpu import NumbaCPU, compile_kernel
@@ -268,6 +268,13 @@ def main() -> int:
         costs[config.receptive_field] = 1 / bench.rows[-1].samples_per_second
     low, high = min(costs), max(costs)
     print(f"cost of hearing {high:,} over {low:,} samples: {costs[high] / costs[low]:.2f}")
+    print("\ngates, float32, one stream")
+    name, config = next(iter(NETWORKS.items()))
+    for gate in GATES:
+        network = WaveNet(replace(config, gate=gate)).requires_grad_(False).eval()
+        which = f"{name}, {gate} gates"
+        bench.add("torch", TorchQueue(network), "float32", which, 1, 1)
+        bench.add("numba", NumbaCPU(network, threads=1), "float32", which, 1, 1)
     torch.set_num_threads(most)
     print("\nceilings")
     for key, rate in bench.ceilings.items():

@@ -11,12 +11,12 @@ from pathlib import Path
 from machine import machine, run
 
 from wavegen import audio
-from wavegen.checkpoint import fingerprint, load_model
-from wavegen.clips import find_clips
+from wavegen.checkpoint import fingerprint, load_model, training_reading
 from wavegen.engines.precision import PRECISIONS, rounded
 from wavegen.errors import ConfigError
 from wavegen.files import write_json
 from wavegen.likelihood import recording_bits
+from wavegen.scoring import find_as_trained
 
 
 def main() -> int:
@@ -28,7 +28,7 @@ def main() -> int:
     options = parser.parse_args()
     network = load_model(options.model)
     config = network.config
-    clips = find_clips(options.folder, labels=list(config.labels) or None).of("validation")
+    clips = find_as_trained(options.folder, training_reading(options.model)).of("validation")
     if not clips:
         raise ConfigError(f"{options.folder}: nothing is held out")
     networks = {precision: rounded(network, precision) for precision in PRECISIONS}

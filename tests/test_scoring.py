@@ -280,6 +280,21 @@ def test_what_training_held_out_is_found_again(model, tone_folder, capsys) -> No
     assert scored == [str(clip.path) for clip in held_out]
 
 
+def test_a_folder_without_the_attributes_of_training_is_read_as_it_is(
+    model, tone_folder, capsys
+) -> None:
+    save_training({}, {"labels": ["label", "speaker"], "validation_fraction": 0.5}, model)
+    command = ["classify", str(model), str(tone_folder), "--check"]
+    assert main([*command, "--split", "validation"]) == 0
+    assert (
+        f" of {len(find_clips(tone_folder, validation_fraction=0.5).of('validation'))} right"
+        in (capsys.readouterr().out)
+    )
+    # Other names than in training, and so other attributes.
+    assert main([*command, "--data.label_pattern", r"(?P<number>\d)"]) == 0
+    assert "right" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     "reading",
     [

@@ -57,6 +57,17 @@ def written(voices: Path, tmp_path: Path) -> Path:
     return tmp_path / "out"
 
 
+def test_shards_know_how_their_folder_was_read(voices: Path, tmp_path: Path) -> None:
+    clips = find_clips(voices, labels=["label"], validation_fraction=0.3)
+    write_shards(clips, 8000, str(tmp_path / "out"), progress=False)
+    again = ShardStore(str(tmp_path / "out")).clip_set
+    assert again.reading == clips.reading
+    found = find_clips(voices, **again.reading).without(again.skipped)
+    assert [clip.name for clip in found.of("validation")] == [
+        clip.name for clip in again.of("validation")
+    ]
+
+
 def corpus_of(store, history: int = HISTORY) -> Corpus:
     labels = np.arange(1, len(store) + 1)[:, None]
     return Corpus(store, labels, history, 256)

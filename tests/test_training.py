@@ -307,7 +307,7 @@ def test_every_trainer_flag_works(trained, tmp_path: Path, flags: list[str]) -> 
     names = {option.split("=")[0] for option in given}
     tiny = [option for option in TINY if option.split("=")[0] not in names]
     assert train(tones, "--run", tmp_path / "run", *given, sizes=tiny) == 0
-    assert (tmp_path / "run" / "model" / "config.json").is_file()
+    assert training_reading(tmp_path / "run")["validation_fraction"] == 0.1
 
 
 @pytest.mark.parametrize("kind", ["muon", "adamw"])

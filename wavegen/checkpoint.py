@@ -157,7 +157,7 @@ def training_reading(path: str | Path) -> dict[str, Any]:
             and isinstance(reading.get("label_pattern"), str | None)
             and isinstance(reading.get("validation_fraction", 0.1), float)
         )
-    except (OSError, ValueError, TypeError, AttributeError):
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         sound = False
     if not sound:
         raise ModelError(f"{file}: does not say how the folder of training was read")
@@ -177,7 +177,7 @@ def class_counts(path: str | Path) -> dict[str, dict[str, int]]:
             attribute: {str(name): int(count) for name, count in classes.items()}
             for attribute, classes in counts.items()
         }
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise ModelError(
             f"{file}: does not say how many clips of each class there were in training"
         ) from error

@@ -4,8 +4,9 @@ import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from wavegen.audio import AudioInfo, display, probe
 from wavegen.errors import AudioFileError, ConfigError, DataError, LabelError
@@ -37,7 +38,7 @@ class ClipSet:
 
     `attributes` maps each label attribute, in the order of the columns or of the choice
     made, to its class names in natural order ("2" before "10"). `notes` are remarks to be
-    printed once.
+    printed once, `reading` those options of `find_clips` that settle labels and splits.
     """
 
     folder: Path
@@ -45,6 +46,7 @@ class ClipSet:
     attributes: dict[str, tuple[str, ...]]
     skipped: tuple[Skipped, ...]
     notes: tuple[str, ...]
+    reading: Mapping[str, Any] = field(default_factory=dict)
 
     def of(self, split: str) -> tuple[Clip, ...]:
         """Return the clips of "train", "validation" or "test"."""
@@ -139,6 +141,11 @@ def find_clips(
         attributes=attributes,
         skipped=tuple(left_out.skipped),
         notes=(*notes, *described.notes, *_remarks(clips, attributes)),
+        reading={
+            "labels": labels,
+            "label_pattern": label_pattern,
+            "validation_fraction": validation_fraction,
+        },
     )
 
 

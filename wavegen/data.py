@@ -96,16 +96,14 @@ class AudioDataModule(LightningDataModule):
         if self._clip_set is None and is_shards(self.folder):
             self.decode()
         if self._clip_set is None:
-            self._clip_set = find_clips(self.folder, on_bad_file=self.on_bad_file, **self.reading)
+            self._clip_set = find_clips(
+                self.folder,
+                labels=self.labels,
+                label_pattern=self.label_pattern,
+                validation_fraction=self.validation_fraction,
+                on_bad_file=self.on_bad_file,
+            )
         return self._clip_set
-
-    @property
-    def reading(self) -> dict[str, Any]:
-        """Options of `find_clips` that settle labels and splits; shards have theirs in them."""
-        if is_shards(self.folder):
-            return {}
-        names = ("labels", "label_pattern", "validation_fraction")
-        return {name: getattr(self, name) for name in names}
 
     def decode(self) -> AudioStore | ShardStore:
         """The decoded clips, stored at the first call; `clip_set` loses those that fail."""

@@ -6,7 +6,6 @@ from dataclasses import asdict
 
 import wavegen
 from wavegen.checkpoint import find_model, fingerprint, load_model
-from wavegen.clips import find_clips
 from wavegen.errors import ConfigError
 from wavegen.evaluation import evaluate
 from wavegen.files import make_folder
@@ -15,6 +14,7 @@ from wavegen.ranks import rank
 from wavegen.report import summary, write_report
 from wavegen.sampling import Sampling
 from wavegen.score_command import read_as_training
+from wavegen.scoring import find_as_trained
 from wavegen.store import open_store
 
 
@@ -33,7 +33,7 @@ def evaluate_command(options: argparse.Namespace) -> None:
     )
     # Before anything takes long.
     make_folder(options.out)
-    found = find_clips(options.data, **read_as_training(options))
+    found = find_as_trained(options.data, read_as_training(options))
     store = open_store(found.clips, config.sample_rate, folder=options.store)
     clips = found.without(store.skipped)
     evaluation = evaluate(

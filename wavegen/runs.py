@@ -81,8 +81,8 @@ class RunFolder(Callback):
         if bits < best_figures(self.folder).get("val_bits", math.inf):
             save_model(pl_module.network, self.folder / MODEL)
             data: Any = trainer.datamodule  # type: ignore[attr-defined]
-            counts = data.clip_set.class_counts("train")
-            save_training(counts, data.reading, self.folder / MODEL)
+            clips = data.clip_set
+            save_training(clips.class_counts("train"), clips.reading, self.folder / MODEL)
             write_json(self.folder / BEST, {"step": step, **figures})
             verdict = f", the best so far: {self.folder / MODEL}"
         print(

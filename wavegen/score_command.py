@@ -106,14 +106,16 @@ def classify_command(options: argparse.Namespace) -> None:
 
 def sources_of(options: argparse.Namespace, labelled: bool = False) -> list[Source]:
     """The files that the command line means."""
-    reading = read_as_training(options)
+    reading = read_as_training(options) if labelled or options.split else None
     return find_sources(options.paths, labelled=labelled, split=options.split, reading=reading)
 
 
 def read_as_training(options: argparse.Namespace) -> dict[str, Any]:
     """How training read its folder, but for what the command line says."""
-    said = {"label_pattern": options.label_pattern} if options.label_pattern else {}
-    return training_reading(options.model) | said
+    reading = training_reading(options.model)
+    if options.label_pattern is not None:
+        reading |= {"label_pattern": options.label_pattern, "labels": None}
+    return reading
 
 
 def _targets(options: argparse.Namespace, sources: Sequence[Source]) -> list[str]:

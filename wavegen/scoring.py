@@ -15,8 +15,8 @@ import numpy as np
 from wavegen import audio, mulaw
 from wavegen.audio import display
 from wavegen.checkpoint import load_model
-from wavegen.clips import find_clips
-from wavegen.errors import AudioFileError, ConfigError, DataError
+from wavegen.clips import ClipSet, find_clips
+from wavegen.errors import AudioFileError, ConfigError, DataError, LabelError
 from wavegen.folders import audio_files
 from wavegen.labels import Labels
 from wavegen.likelihood import Scorer, in_blocks, scorer
@@ -68,6 +68,20 @@ class Score:
         return replace(self, surprisal=None, waveform=None)
 
 
+def find_as_trained(folder: str | Path, reading: Mapping[str, Any]) -> ClipSet:
+    """The clips of a folder with the labels and splits that training gave them.
+
+    Args:
+        folder: of recordings.
+        reading: `checkpoint.training_reading`.
+    """
+    try:
+        return find_clips(folder, **reading)
+    except LabelError:
+        # Another folder than that of training, without all its attributes.
+        return find_clips(folder, **{**reading, "labels": None})
+
+
 def find_sources(
     paths: Sequence[str | Path | Source],
     *,
@@ -96,7 +110,7 @@ def find_sources(
             continue
         path = Path(each)
         if path.is_dir() and (labelled or split):
-            found = find_clips(path, **(reading or {}))
+            found = find_as_trained(path, reading or {})
             clips = found.clips if split is None else found.of(split)
             if not clips:
                 raise DataError(f"{display(path)}: no clip is in the {split} split")

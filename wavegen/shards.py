@@ -288,6 +288,7 @@ def describe(clip_set: ClipSet) -> dict[str, Any]:
         "attributes": clip_set.attributes,
         "skipped": [[bad.name, bad.reason] for bad in clip_set.skipped],
         "notes": clip_set.notes,
+        "reading": clip_set.reading,
     }
 
 
@@ -303,6 +304,7 @@ def _clip_set(description: dict[str, Any], place: str) -> ClipSet:
         attributes={key: tuple(names) for key, names in description["attributes"].items()},
         skipped=tuple(Skipped(*each) for each in description["skipped"]),
         notes=tuple(description["notes"]),
+        reading=description["reading"],
     )
 
 

@@ -14,7 +14,7 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from wavegen.checkpoint import is_model, save_model
+from wavegen.checkpoint import is_model, save_model, save_training
 from wavegen.clips import summary
 from wavegen.data import AudioDataModule
 from wavegen.defaults import suggest
@@ -114,6 +114,8 @@ def train(options: list[str]) -> Path:
         if not is_model(run):
             # Without a validation no model is the best: the last one it is.
             save_model(cli.model.network, run / MODEL)
+            clips = cli.datamodule.clip_set
+            save_training(clips.class_counts("train"), clips.reading, run / MODEL)
         print(f"done: {run}\nhear it: wavegen generate {run} --out out/")
     return run
 
