@@ -234,6 +234,7 @@ CHANGES = {
     "short-crops": Change("crops of 2,048", "--data.crop 2048 --data.batch_size 4"),
     "no-average": Change("no averaged weights", "--ema_decay 0"),
     "long-average": Change("averaged over 5,000 steps", "--ema_decay 0.9998"),
+    "little-decay": Change("weight decay 0.01", "--model.weight_decay 0.01"),
     "no-decay": Change("no weight decay", "--model.weight_decay 0"),
     "all-labels": Change("no label is left out", "--data.label_dropout 0"),
     "dropout": Change("a tenth of the gates left out", patch=partial(_dropout, 0.1)),

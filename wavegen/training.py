@@ -24,7 +24,8 @@ class LitWaveNet(LightningModule):
     Args:
         network: the architecture.
         learning_rate: at its highest.
-        weight_decay: on matrices only.
+        weight_decay: on matrices only. With little of it a wide network with linear gates diverges
+            after some thousand steps: each layer multiplies what it hears, and matrices grow.
         warmup_steps: the learning rate rises linearly over this many steps, then falls as
             a cosine to 0 at the end of training, be that a step, an epoch or a time.
         optimizer: `muon` moves the matrices of the blocks, of the skip sum and of the hidden
@@ -35,7 +36,7 @@ class LitWaveNet(LightningModule):
         self,
         network: WaveNetConfig,
         learning_rate: float = 2e-3,
-        weight_decay: float = 0.01,
+        weight_decay: float = 0.1,
         warmup_steps: int = 100,
         optimizer: Literal["muon", "adamw"] = "muon",
     ) -> None:
