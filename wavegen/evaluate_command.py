@@ -31,9 +31,9 @@ def evaluate_command(options: argparse.Namespace) -> None:
     sampling = Sampling(
         options.temperature, options.top_k, options.top_p, guidance=options.guidance
     )
+    found = find_as_trained(options.data, read_as_training(options))
     # Before anything takes long.
     make_folder(options.out)
-    found = find_as_trained(options.data, read_as_training(options))
     store = open_store(found.clips, config.sample_rate, folder=options.store)
     clips = found.without(store.skipped)
     evaluation = evaluate(
