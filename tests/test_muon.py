@@ -1,6 +1,7 @@
 """The optimiser: what it does to matrices, to kernels and to all else."""
 
 import copy
+import time
 
 import torch
 
@@ -98,3 +99,22 @@ def test_a_loaded_state_goes_on_as_if_nothing_had_happened() -> None:
         each.data.copy_(value)
     run(again, resumed, seed=2)
     assert all(torch.equal(a, b) for a, b in zip(weights, again, strict=True))
+
+
+def test_dead_units_take_no_longer_than_others() -> None:
+    """What is left of their gradients decays until products of it are below what floats hold."""
+    torch.manual_seed(0)
+    alive = torch.randn(1, 256, 256)
+    dying = alive.clone()
+    dying[:, ::2] *= 1e-22
+    spent = {}
+    for name, matrices in {"alive": alive, "dying": dying}.items():
+        times = []
+        for _ in range(5):
+            began = time.perf_counter()
+            orthogonal(matrices)
+            times.append(time.perf_counter() - began)
+        spent[name] = min(times)
+    assert spent["dying"] < 5 * spent["alive"]
+    assert torch.equal(orthogonal(dying)[:, ::2], torch.zeros(1, 128, 256))
+    assert torch.allclose(orthogonal(dying)[:, 1::2], orthogonal(alive[:, 1::2]), atol=1e-4)

@@ -10,11 +10,16 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 # Of Jordan et al.: singular values come near to 1 in few steps rather than exactly to it.
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 _STEPS = 5
+# Entries so small beside the whole matrix, such as of units that are dead, count for nothing; but
+# their products have more zeros than float32 can hold in full, and those take a CPU a hundred
+# times as long.
+_NOTHING = 1e-9
 _MOMENTUM = 0.95
 # An entry of an update is then as large as AdamW's usually are: one learning rate serves both.
 _ROOT_MEAN_SQUARE = 0.2
@@ -85,7 +90,7 @@ def orthogonal(matrices: Tensor) -> Tensor:
     tall = matrices.shape[1] > matrices.shape[2]
     # The smaller side is multiplied.
     x = matrices.transpose(1, 2) if tall else matrices
-    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    x = F.hardshrink(x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7), _NOTHING)
     first, second, third = _COEFFICIENTS
     for _ in range(_STEPS):
         square = x @ x.transpose(1, 2)
