@@ -155,6 +155,16 @@ def flips(network, labels, one, other, stream) -> int:
 
 
 @pytest.mark.parametrize("kind", ENGINES)
+def test_nothing_is_generated_from_nothing(make_network, kind) -> None:
+    network = make_network()
+    engine, exact = engine_of(kind, network)
+    engine.start(network.conditioning(None, 2), Sampling())
+    assert engine.generate(torch.empty((2, 0), dtype=torch.float64)).shape == (2, 0)
+    nothing = torch.empty((2, 0), dtype=torch.int64)
+    assert engine.force(nothing).shape == exact(nothing).shape == (2, 0, 256)
+
+
+@pytest.mark.parametrize("kind", ENGINES)
 def test_codes_follow_the_probabilities_of_the_parallel_pass(make_network, kind) -> None:
     """Drawing again from the network's own logits gives the codes that the engine drew."""
     network = make_network(labels=LABELS)

@@ -49,6 +49,19 @@ def test_a_prompt_is_gone_on_from(make_network) -> None:
     assert np.array_equal(likeliest, mulaw.encode(whole))
 
 
+def test_of_a_prompt_only_what_is_heard_is_encoded(make_network, monkeypatch) -> None:
+    network = make_network()
+    prompt = mulaw.decode(torch.randint(0, 256, (500,)).numpy())
+    whole = generate(network, count=2, seconds=0.01, prompt=prompt)
+    encode, lengths = mulaw.encode, []
+    monkeypatch.setattr(
+        mulaw, "encode", lambda wave, *rest: (lengths.append(len(wave)), encode(wave, *rest))[1]
+    )
+    again = generate(network, count=2, seconds=0.01, prompt=np.concatenate([-prompt, prompt]))
+    assert np.array_equal(again, whole)
+    assert lengths == [network.config.receptive_field]
+
+
 def test_more_streams_than_a_round_holds(make_network, monkeypatch) -> None:
     monkeypatch.setitem(generating._ROUND, "cpu", 2)
     network = make_network()

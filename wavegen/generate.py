@@ -122,7 +122,9 @@ def stream_chunks(
     )
     codes = None
     if prompt is not None:
-        encoded = torch.from_numpy(mulaw.encode(prompt, config.quantization_channels))
+        # What was longer ago is not heard.
+        heard = prompt[-config.receptive_field :]
+        encoded = torch.from_numpy(mulaw.encode(heard, config.quantization_channels))
         codes = encoded.to(device).expand(len(streams), -1)
     with torch.inference_mode():
         bias = network.conditioning(ids)

@@ -104,7 +104,7 @@ class WaveNet(nn.Module):
             Logits (B, T, Q); `logits[:, t]` predicts `codes[:, t]` from the codes before t.
         """
         start = codes.new_full((codes.shape[0], 1), self.start_symbol)
-        inputs = torch.cat([start, codes[:, :-1]], dim=1)
+        inputs = torch.cat([start, codes], dim=1)[:, :-1]
         return self.predict(inputs, self.conditioning(labels, codes.shape[0]), beginning=True)
 
     def conditioning(self, labels: Tensor | None, batch: int = 1) -> Tensor:
@@ -143,7 +143,7 @@ class WaveNet(nn.Module):
         gates = [gate for _, gate in self.activations(inputs, bias, beginning)]
         # The last block's are as many as there are predictions.
         time = len(gates[-1])
-        gates = [gate if len(gate) == time else gate[-time:] for gate in gates]
+        gates = [gate[len(gate) - time :] for gate in gates]
         return self.head(torch.cat(gates, dim=-1)).transpose(0, 1)
 
     def activations(

@@ -5,6 +5,8 @@ of it comes back to Python or to the CPU: rings, positions, noise and codes stay
 and a block of samples is as many replays. On a CPU the same step is simply called.
 """
 
+from functools import cache
+
 import torch
 from torch import Tensor
 
@@ -98,12 +100,13 @@ class GraphQueue:
     @torch.inference_mode()
     def force(self, codes: Tensor) -> Tensor:
         """See `Engine.force`."""
-        logits = []
-        for column in codes.to(self._codes.device).t():
+        shape = (*codes.shape, self.network.config.quantization_channels)
+        logits = self._logits.new_empty(shape)
+        for time, column in enumerate(codes.to(logits.device).t()):
             self._step(drawing=False)
-            logits.append(self._logits.clone())
+            logits[:, time] = self._logits
             self._codes.copy_(column)
-        return torch.stack(logits, dim=1)
+        return logits
 
     def _step(self, drawing: bool) -> None:
         """One sample: logits, and a code if they are drawn."""
@@ -118,15 +121,17 @@ class GraphQueue:
         """The step as a graph. What running it for warming up has changed is put back."""
         state = [self._time, self._place, self._codes, self._drawn, *self._queues]
         before = [each.clone() for each in state]
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            for _ in range(3):
-                self._advance(drawing)
-        torch.cuda.current_stream().wait_stream(side)
+        side = _side_stream(self._codes.device)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            self._advance(drawing)
+        # Streams are those of the current device, which need not be the network's.
+        with torch.cuda.device(self._codes.device):
+            side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side):
+                for _ in range(3):
+                    self._advance(drawing)
+            torch.cuda.current_stream().wait_stream(side)
+            with torch.cuda.graph(graph, stream=side):
+                self._advance(drawing)
         for each, value in zip(state, before, strict=True):
             each.copy_(value)
         return graph
@@ -156,3 +161,9 @@ class GraphQueue:
             self._codes.copy_(draw(logits, column, self._sampling))
             self._drawn.index_copy_(0, self._place, self._codes.unsqueeze(0))
             self._place += 1
+
+
+@cache
+def _side_stream(device: torch.device) -> torch.cuda.Stream:
+    """Where steps are captured; one for all, for cuBLAS keeps a workspace for each there is."""
+    return torch.cuda.Stream(device)

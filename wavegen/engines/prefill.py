@@ -57,4 +57,5 @@ def fill_queues(network: WaveNet, bias: Tensor, prompt: Tensor | None) -> Iterat
     inputs = torch.cat([start, prompt], dim=1)[:, -history - 1 : -1]
     past = network.activations(inputs, bias)
     for block, (stream, _) in zip(network.blocks, past, strict=True):
-        yield stream[-back * block.dilation :]
+        # A copy: a view would keep the whole of every block's input.
+        yield stream[-back * block.dilation :].clone()

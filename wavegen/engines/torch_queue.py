@@ -63,11 +63,12 @@ class TorchQueue:
     @torch.inference_mode()
     def force(self, codes: Tensor) -> Tensor:
         """See `Engine.force`."""
-        logits = []
-        for column in codes.t():
-            logits.append(self._step())
+        shape = (*codes.shape, self.network.config.quantization_channels)
+        logits = self.network.output.weight.new_empty(shape)
+        for time, column in enumerate(codes.t()):
+            logits[:, time] = self._step()
             self._codes = column
-        return torch.stack(logits, dim=1)
+        return logits
 
     def _step(self) -> Tensor:
         """Logits (B, Q) of the next code; takes the newest code into the queues."""

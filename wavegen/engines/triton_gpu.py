@@ -1,12 +1,17 @@
 """The engine of the GPU: one launch generates a chunk of all streams (`triton_kernel`)."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import torch
 import triton
 from torch import Tensor
+from triton.runtime.errors import OutOfResources
 
 from wavegen.engines import triton_kernel
 from wavegen.engines.prefill import fill_queues
+from wavegen.errors import ConfigError
 from wavegen.sampling import Sampling
 from wavegen.wavenet import WaveNet
 
@@ -126,27 +131,38 @@ class TritonGPU:
         if len(codes) != self._streams:
             raise ValueError(f"{len(codes)} rows for {self._streams} streams")
         how, steps = self._sampling, codes.shape[1]
-        triton_kernel.run[self._grid](
-            self._newest,
-            noise,
-            codes,
-            logits.to(codes.device),
-            *self._state,
-            self._time,
-            steps,
-            self._streams,
-            temperature=float(how.temperature or 1.0),
-            top_k=float(how.top_k or 0.0),
-            top_p=float(how.top_p or 1.0),
-            guidance=float(how.guidance),
-            GUIDED=how.guided,
-            FORCED=forced,
-            GREEDY=how.temperature == 0,
-            TOP_K=how.top_k is not None and how.top_k < self._sizes["CODES"],
-            TOP_P=how.top_p is not None and how.top_p < 1,
-            **self._sizes,
-        )
+        # Triton launches on the current device, which need not be the network's.
+        with torch.cuda.device_of(self._newest), _within_resources():
+            triton_kernel.run[self._grid](
+                self._newest,
+                noise,
+                codes,
+                logits.to(codes.device),
+                *self._state,
+                self._time,
+                steps,
+                self._streams,
+                temperature=float(how.temperature or 1.0),
+                top_k=float(how.top_k or 0.0),
+                top_p=float(how.top_p or 1.0),
+                guidance=float(how.guidance),
+                GUIDED=how.guided,
+                FORCED=forced,
+                GREEDY=how.temperature == 0,
+                TOP_K=how.top_k is not None and how.top_k < self._sizes["CODES"],
+                TOP_P=how.top_p is not None and how.top_p < 1,
+                **self._sizes,
+            )
         self._time += steps
+
+
+@contextmanager
+def _within_resources() -> Iterator[None]:
+    """Guidance, filters and tiles are kernels of their own, which may not fit where others do."""
+    try:
+        yield
+    except OutOfResources as error:
+        raise ConfigError(f"{error}: take --engine graph, in float32") from error
 
 
 def packed(
