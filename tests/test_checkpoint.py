@@ -43,6 +43,23 @@ def test_the_model_directory_alone_generates(model: Path, tmp_path: Path) -> Non
         generate(moved, {"digit": "9"}, seconds=0.01)
 
 
+def test_a_model_that_training_replaces_meanwhile_keeps_its_fingerprint(
+    make_network, model: Path, monkeypatch
+) -> None:
+    load, later = checkpoint.load_model, make_network(labels=LABELS, seed=7)
+
+    def slowly(path: Path, device: str) -> object:
+        network = load(path, device)
+        monkeypatch.setattr(checkpoint, "load_model", load)
+        checkpoint.save_model(later, model)
+        return network
+
+    monkeypatch.setattr(checkpoint, "load_model", slowly)
+    network, sha256 = checkpoint.load_with_fingerprint(model)
+    assert torch.equal(network.output.weight, later.output.weight)
+    assert sha256 == checkpoint.fingerprint(model)
+
+
 def test_a_changed_model_has_another_fingerprint(make_network, model: Path) -> None:
     before = checkpoint.fingerprint(model)
     assert checkpoint.fingerprint(model.parent) == before

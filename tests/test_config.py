@@ -49,6 +49,8 @@ def test_receptive_field(fields: dict[str, int], samples: int) -> None:
         ({"labels": {"a": ()}}, "at least one class"),
         ({"labels": {"a": ("x", "x")}}, "twice"),
         ({"labels": {"a": "xy"}}, "'a' must list"),
+        ({"labels": {"a": 5}}, "'a' must list"),
+        ({"labels": {"a": {"x": 1}}}, "'a' must list"),
         ({"labels": [1]}, "must map"),
     ],
 )

@@ -133,6 +133,15 @@ def test_json_of_another_kind_is_refused(tmp_path: Path, text: str) -> None:
         read_recipe(tmp_path / "b.json")
 
 
+def test_a_device_that_is_not_here_is_named(model: Path, tmp_path: Path) -> None:
+    (path,) = generate_files(model, [Stream()], 0.01, tmp_path / "out", progress=False)
+    recipe = json.loads(path.with_suffix(".json").read_text())
+    path.with_suffix(".json").write_text(json.dumps({**recipe, "device": "tpu9"}))
+    with pytest.raises(ModelError, match="made on tpu9, which is not here"):
+        repeat_file(path.with_suffix(".json"), tmp_path / "again", progress=False)
+    assert not (tmp_path / "again").exists()
+
+
 def test_a_model_that_has_moved_is_named(model: Path, tmp_path: Path) -> None:
     (path,) = generate_files(model, STREAMS[:1], 0.05, tmp_path / "out", progress=False)
     moved = model.rename(tmp_path / "moved")

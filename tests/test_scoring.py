@@ -235,6 +235,10 @@ def test_the_posterior_is_bayes_rule() -> None:
     counts = {"digit": {"0": 1, "1": 2, "2": 0}, "speaker": {"a": 5, "b": 5}}
     skewed = posterior(bits, kinds, attributes, counts)
     assert list(skewed["digit"].values()) == pytest.approx([0.5, 0.5, 0])
+    # The network may know classes that training had no clips of.
+    assert posterior(bits, kinds, attributes, {**counts, "digit": {"1": 3}})["digit"]["1"] == 1
+    with pytest.raises(ConfigError, match="--prior uniform"):
+        posterior(bits, kinds, attributes, {"digit": {}, "speaker": {"c": 1}})
     kinds, attributes = class_kinds(ATTRIBUTES, {"speaker": "b"})
     assert kinds == [{"speaker": "b", "digit": d} for d in "012"]
     assert attributes == {"digit": ("0", "1", "2")}

@@ -125,6 +125,21 @@ def fingerprint(path: str | Path) -> str:
     return hashlib.sha256(parts.encode()).hexdigest()
 
 
+def load_with_fingerprint(
+    path: str | Path, device: "str | torch.device" = "cpu"
+) -> tuple["WaveNet", str]:
+    """`load_model` and `fingerprint` of one and the same model, though training may save others.
+
+    Raises:
+        ModelError: as `load_model`.
+    """
+    while True:
+        known = fingerprint(path)
+        network = load_model(path, device)
+        if fingerprint(path) == known:
+            return network, known
+
+
 def save_training(
     counts: Mapping[str, Mapping[str, int]], reading: Mapping[str, Any], folder: str | Path
 ) -> None:
@@ -149,7 +164,7 @@ def training_reading(path: str | Path) -> dict[str, Any]:
     if not file.exists():
         return {}
     try:
-        reading = json.loads(file.read_text(encoding="utf-8")).get("reading", {})
+        reading = _json(file).get("reading", {})
         labels = reading.get("labels")
         sound = (
             reading.keys() <= {"labels", "label_pattern", "validation_fraction"}
@@ -172,7 +187,7 @@ def class_counts(path: str | Path) -> dict[str, dict[str, int]]:
     """
     file = find_model(path) / TRAINING
     try:
-        counts = json.loads(file.read_text(encoding="utf-8"))["clips"]
+        counts = _json(file)["clips"]
         return {
             attribute: {str(name): int(count) for name, count in classes.items()}
             for attribute, classes in counts.items()
@@ -186,9 +201,13 @@ def class_counts(path: str | Path) -> dict[str, dict[str, int]]:
 def best_figures(run: str | Path) -> dict[str, float]:
     """Step and figures of the best validation of a run folder; empty if there was none."""
     try:
-        return json.loads((Path(run) / BEST).read_text(encoding="utf-8"))
+        return _json(Path(run) / BEST)
     except (OSError, ValueError):
         return {}
+
+
+def _json(file: Path) -> Any:
+    return json.loads(file.read_text(encoding="utf-8"))
 
 
 def _plain(file: Path) -> Path:

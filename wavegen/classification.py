@@ -119,15 +119,23 @@ def posterior(
         kinds: of `class_kinds`.
         attributes: of `class_kinds`.
         counts: attribute -> class -> clips in training, for the prior; uniform without.
+
+    Raises:
+        ConfigError: there were no clips of any of these classes.
     """
 
     def prior(kind: Labels) -> float:
         if counts is None:
             return 1.0
-        return math.prod(float(counts[name][kind[name]]) for name in attributes if name in kind)
+        # A class that training had no clip of is not counted.
+        heard = (counts.get(name, {}).get(kind[name], 0) for name in attributes if name in kind)
+        return math.prod(map(float, heard))
 
+    priors = np.array([prior(kind) for kind in kinds])
+    if not priors.any():
+        raise ConfigError("no class that is asked about was in training: take --prior uniform")
     with np.errstate(divide="ignore"):
-        joint = np.log2([prior(kind) for kind in kinds]) - bits
+        joint = np.log2(priors) - bits
     result = {}
     for name, classes in attributes.items():
         of_class = [[kind.get(name) == each for kind in kinds] for each in classes]

@@ -78,7 +78,7 @@ class WaveNetConfig:
             raise ConfigError("labels must map attribute names to lists of class names")
         for name, classes in self.labels.items():
             if (
-                isinstance(classes, str)
+                not isinstance(classes, list | tuple)
                 or not classes
                 or not all(isinstance(c, str) for c in classes)
             ):

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from wavegen.checkpoint import find_model, fingerprint, load_model
+from wavegen.checkpoint import find_model, fingerprint, load_model, load_with_fingerprint
 from wavegen.detector import SCORES, Detector, Verdict, features, order0_bits
 from wavegen.errors import ConfigError, DataError, ModelError
 from wavegen.files import write_text
@@ -65,9 +65,11 @@ def calibrate(
         ConfigError: too few recordings; a background model of another rate.
         DataError, LabelError, ModelError: as their messages say.
     """
-    network = load_model(model, device)
+    network, model_sha256 = load_with_fingerprint(model, device)
     config = network.config
-    other = None if background is None else _background(background, network)
+    other, background_sha256 = None, None
+    if background is not None:
+        other, background_sha256 = _background(background, network)
     histogram = np.zeros(config.quantization_channels, np.int64)
     normal: list[Score] = []
     rows, others = [], []
@@ -89,11 +91,11 @@ def calibrate(
     detector = Detector(
         np.array(rows),
         config.sample_rate,
-        fingerprint(model),
+        model_sha256,
         labels or {},
         tuple(histogram.tolist()),
         None if background is None else str(find_model(background).resolve()),
-        None if background is None else fingerprint(background),
+        background_sha256,
         classes,
     )
     write_text(find_model(model) / DETECTOR, detector.to_json())
@@ -125,13 +127,14 @@ def detect(
         DataError, ModelError: as their messages say; the model was not calibrated, or has
             changed since.
     """
+    network = load_model(model, device)
+    # After the network: one that training has saved since is found out.
     detector = load_detector(model)
     detector.check(false_alarms)
-    network = load_model(model, device)
     other = None
     if detector.background is not None:
-        other = _background(detector.background, network)
-        if fingerprint(detector.background) != detector.background_sha256:
+        other, background_sha256 = _background(detector.background, network)
+        if background_sha256 != detector.background_sha256:
             raise ModelError(f"{detector.background}: not the model that it was at calibration")
     order0 = order0_bits(np.array(detector.histogram))
     kinds = class_kinds(network.config.labels, detector.labels, detector.classes)
@@ -183,14 +186,14 @@ def class_gain(bits: np.ndarray, kinds: Sequence[Labels]) -> float:
     return float(sum(saved.values()))
 
 
-def _background(path: str | Path, network: WaveNet) -> WaveNet:
-    other = load_model(path, network.output.weight.device)
+def _background(path: str | Path, network: WaveNet) -> tuple[WaveNet, str]:
+    other, sha256 = load_with_fingerprint(path, network.output.weight.device)
     if other.config.sample_rate != network.config.sample_rate:
         raise ConfigError(
             f"{path}: is for {other.config.sample_rate} Hz, the model for "
             f"{network.config.sample_rate}; a background model must have the same rate"
         )
-    return other
+    return other, sha256
 
 
 def _scored(

@@ -5,7 +5,7 @@ import sys
 from dataclasses import asdict
 
 import wavegen
-from wavegen.checkpoint import find_model, fingerprint, load_model
+from wavegen.checkpoint import find_model, load_with_fingerprint
 from wavegen.errors import ConfigError
 from wavegen.evaluation import evaluate
 from wavegen.files import make_folder
@@ -26,7 +26,7 @@ def evaluate_command(options: argparse.Namespace) -> None:
         raise ConfigError(f"--seconds is {options.seconds}: it must be above 0")
     check_seed(options.seed)
     folder = find_model(options.model)
-    network = load_model(folder, pick_device(options.device))
+    network, model_sha256 = load_with_fingerprint(folder, pick_device(options.device))
     config = network.config
     sampling = Sampling(
         options.temperature, options.top_k, options.top_p, guidance=options.guidance
@@ -53,7 +53,7 @@ def evaluate_command(options: argparse.Namespace) -> None:
         return
     about = {
         "model": str(folder),
-        "model_sha256": fingerprint(folder),
+        "model_sha256": model_sha256,
         "data": str(options.data),
         "network": config.describe(),
         "sample_rate": config.sample_rate,

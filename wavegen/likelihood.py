@@ -79,7 +79,7 @@ class TorchScorer:
     Args:
         network: in evaluation mode.
         labels: int64 (K, A).
-        chunk: samples predicted at a time, of all recordings together.
+        chunk: samples predicted at a time, of all recordings and labels together.
     """
 
     def __init__(self, network: WaveNet, labels: Tensor, chunk: int = _CHUNK) -> None:
@@ -113,15 +113,24 @@ class TorchScorer:
                 for number, begin, end in part
             ]
             stacked = windows.stack(rows, history)
-            inputs, targets = (
-                torch.from_numpy(each).to(self._labels.device).repeat_interleave(kinds, 0)
-                for each in stacked
-            )
-            taken = surprisal(self._network, inputs, targets, self._labels.repeat(len(part), 1))
-            of_pieces = taken.view(len(part), kinds, time).cpu().numpy()
+            taken = [
+                self._taken(stacked, some)
+                for some in self._labels.split(max(1, self._chunk // time))
+            ]
+            of_pieces = torch.cat(taken, dim=1).cpu().numpy()
             for row, (number, begin, end) in zip(of_pieces, part, strict=True):
                 bits[number][:, begin - context : end - context] = row[:, : end - begin]
         return bits
+
+    def _taken(self, stacked: Sequence[np.ndarray], labels: Tensor) -> Tensor:
+        """Bits (B, K, time) of `windows.stack` under each of some labels (K, A)."""
+        inputs, targets = (
+            torch.from_numpy(each).to(labels.device).repeat_interleave(len(labels), 0)
+            for each in stacked
+        )
+        rows = len(stacked[0])
+        taken = surprisal(self._network, inputs, targets, labels.repeat(rows, 1))
+        return taken.view(rows, len(labels), -1)
 
 
 def in_blocks(

@@ -16,7 +16,7 @@ from tqdm import tqdm
 import wavegen
 from wavegen import audio, mulaw
 from wavegen import labels as labelling
-from wavegen.checkpoint import find_model, fingerprint, load_model
+from wavegen.checkpoint import find_model, load_with_fingerprint
 from wavegen.engines.choice import choose
 from wavegen.errors import ConfigError, ModelError
 from wavegen.files import file_sha256, make_folder, write_json
@@ -112,7 +112,7 @@ def generate_files(
         WavegenError: as its message says.
     """
     folder = find_model(model)
-    network = load_model(folder, pick_device(device))
+    network, model_sha256 = load_with_fingerprint(folder, pick_device(device))
     config = network.config
     samples = sample_count(seconds, config.sample_rate)
     check_seed(seed)
@@ -128,7 +128,7 @@ def generate_files(
     sampling = sampling or Sampling()
     made_from = Recipe(
         model=str(Path(folder).resolve()),
-        model_sha256=fingerprint(folder),
+        model_sha256=model_sha256,
         streams=(),
         position=0,
         samples=samples,
@@ -184,16 +184,24 @@ def repeat_file(
         progress: as in `generate_files`.
 
     Raises:
-        ModelError: the recipe is damaged, or its model or prompt is no longer what it was.
+        ModelError: the recipe is damaged, its model or prompt is no longer what it was, or its
+            device is not here.
     """
     recipe = read_recipe(recipe_path)
     if model is not None:
         recipe = replace(recipe, model=str(find_model(model).resolve()))
-    if fingerprint(recipe.model) != recipe.model_sha256:
+    try:
+        device = pick_device(recipe.device)
+    except ConfigError as error:
+        raise ModelError(
+            f"{recipe_path}: made on {recipe.device}, which is not here, and only there the same "
+            "file comes out; without --like generate one that is much like it"
+        ) from error
+    network, model_sha256 = load_with_fingerprint(recipe.model, device)
+    if model_sha256 != recipe.model_sha256:
         raise ModelError(f"{recipe.model}: not the model it was when {recipe_path} was written")
     if recipe.prompt is not None and file_sha256(recipe.prompt) != recipe.prompt_sha256:
         raise ModelError(f"{recipe.prompt}: not the file it was when {recipe_path} was written")
-    network = load_model(recipe.model, pick_device(recipe.device))
     # The number of threads decides in what order sums are rounded.
     torch.set_num_threads(recipe.threads)
     heard = None if recipe.prompt is None else read_prompt(recipe.prompt, recipe.sample_rate)
