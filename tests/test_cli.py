@@ -2,6 +2,8 @@
 
 import errno
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +16,8 @@ from small import LABELS
 from test_training import TINY
 
 from wavegen.checkpoint import save_model
-from wavegen.cli import main
+from wavegen.cli import _COMMANDS, main
+from wavegen.options import parser
 
 
 @pytest.fixture
@@ -114,6 +117,9 @@ def test_bad_files_among_good_ones_are_said_or_stop_it(tmp_path: Path, capsys) -
         ("--model.network.layers=1000000000", "layers is 1000000000"),
         ("--model.learning_rate=0", "--model.learning_rate is 0"),
         ("--data.crop=0", "--data.crop is 0"),
+        ("--model.weight_decay=-1", "--model.weight_decay is -1"),
+        ("--data.num_workers=-1", "--data.num_workers is -1"),
+        ("--data.sample_rate=0", "sample_rate"),
         ("--data.label_dropout=2", "--data.label_dropout is 2"),
         ("--data.label_pattern=(", "label_pattern"),
         ("--data.sample_rate=-5", "sample_rate"),
@@ -156,6 +162,9 @@ def test_train_needs_a_folder(capsys) -> None:
         (["--label", "digit=9"], "unknown digit '9': choose one of 0, 1, 2"),
         (["--label", "dog"], "names no attribute"),
         (["--each", "colour"], "the attributes are digit, speaker"),
+        (["--each", "digit", "--label", "digit=1"], "leave its --label out"),
+        (["--like", "1.json", "--seed", "1"], "leave --seed out"),
+        (["--like", "1.json", "--top-k", "3"], "leave --top-k out"),
         (["--seconds", "0"], "seconds is 0"),
         (["--seconds", "-3"], "seconds is -3"),
         (["--seconds", "nan"], "seconds is nan"),
@@ -182,6 +191,25 @@ def test_a_model_that_is_not_there(tmp_path: Path, capsys) -> None:
     assert "name a MODEL" in mistake(capsys, "generate")
     assert "cannot be read" in mistake(capsys, "generate", "--like", tmp_path / "none.json")
     assert "no such folder" in mistake(capsys, "info", tmp_path / "none")
+
+
+def test_a_recording_is_made_again(model, tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    assert main(["generate", str(model), "--seconds", "0.05", "--out", str(one)]) == 0
+    assert main(["generate", "--like", str(one / "any_0_0.json"), "--out", str(other)]) == 0
+    assert (one / "any_0_0.wav").read_bytes() == (other / "any_0_0.wav").read_bytes()
+
+
+def test_the_commands_of_the_readme_are_commands() -> None:
+    text = (Path(__file__).parent.parent / "README.md").read_text().replace("\\\n", "")
+    commands = re.findall(r"(?:^|-m -- )(wavegen .*)$", text, re.MULTILINE)
+    parsed = [
+        parser().parse_args(shlex.split(command, comments=True)[1:]).command
+        for command in commands
+        # Its options are those of every part of a training.
+        if not command.startswith("wavegen train")
+    ]
+    assert {*parsed} == set(_COMMANDS)
 
 
 def test_a_prompt_that_is_no_audio(model, tmp_path: Path, capsys) -> None:

@@ -162,7 +162,7 @@ def test_a_full_disk_is_one_line_and_leaves_the_last_checkpoint(
     assert "cannot be written (No space left on device); free some space" in line
     assert "Traceback" not in captured.err
     assert not list(run.rglob("*.part"))
-    # Whatever of it there is, is whole.
+    assert (run / LAST_CHECKPOINT).is_file()
     for path in (run / "checkpoints").iterdir():
         assert WholeCheckpoints().load_checkpoint(path)["global_step"] > 0
 

@@ -23,11 +23,12 @@ from wavegen.checkpoint import load_config, load_model, training_reading
 from wavegen.cli import main
 from wavegen.clips import find_clips
 from wavegen.config import WaveNetConfig
-from wavegen.errors import ModelError
+from wavegen.errors import ConfigError, ModelError
 from wavegen.likelihood import recording_bits
 from wavegen.runs import WholeCheckpoints, one_of_each_class
 from wavegen.store import open_store
-from wavegen.training import ExponentialMovingAverage, LitWaveNet
+from wavegen.train_command import _run_folder
+from wavegen.training import ExponentialMovingAverage, LitWaveNet, _LossWatch
 
 TINY = [
     "--model.network.layers=8",
@@ -196,13 +197,47 @@ def test_a_loss_that_is_no_number_stops_at_once(trained, tmp_path: Path, capsys)
     assert "not finite at step 4; lower --model.learning_rate, or look at" in error
     named = error.split(": ")[-1].split(", ")
     assert 1 <= len(named) <= 8
-    assert {find_clips(tones).clips[0].name.split("/")[0]} <= {"low", "high"}
     assert all((tones / name).is_file() for name in named)
     last = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
     assert last["global_step"] == 4
     assert all(torch.isfinite(each).all() for each in last["state_dict"].values())
     assert json.loads((run / "best.json").read_text())["step"] <= 4
     assert torch.isfinite(load_model(run).output.bias).all()
+
+
+class Overgrown(Callback):
+    """Makes the network sure of what is not so, from step 10 on."""
+
+    def on_train_batch_start(self, trainer: Trainer, *_: object) -> None:
+        if trainer.global_step >= 10:
+            with torch.no_grad():
+                trainer.lightning_module.network.hidden.bias.fill_(10)
+                trainer.lightning_module.network.output.weight.normal_(std=100)
+
+
+def test_a_loss_that_stays_above_guessing_stops(trained, tmp_path: Path, capsys) -> None:
+    tones, _ = trained
+    run = tmp_path / "run"
+    limits = ["--trainer.max_steps=150", "--trainer.val_check_interval=10"]
+    grows = f"--trainer.callbacks+={__name__}.Overgrown"
+    assert train(tones, "--run", run, *limits, grows) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "diverged: by step" in error
+    assert "1 bit above guessing, which is 8.0; lower --model.learning_rate" in error
+    assert 40 < int(error.split("by step ")[1].split()[0]) < 120
+    # The best model is that from before.
+    assert json.loads((run / "best.json").read_text())["step"] == 10
+    assert load_model(run).output.weight.std() < 1
+
+
+def test_guessing_for_long_is_no_divergence() -> None:
+    watch = _LossWatch(9.0)
+    for step in range(1000):
+        # Now and then a batch beyond all measure.
+        watch.look(torch.tensor(1e9 if step % 200 == 0 else 5.6), torch.zeros(2))
+        assert watch.seen() == (True, True)
+    watch.look(torch.tensor(math.nan), torch.zeros(2))
+    assert not watch.seen()[0]
 
 
 def test_the_last_checkpoint_is_the_last_even_if_another_was_better(tmp_path: Path) -> None:
@@ -257,6 +292,58 @@ def test_ctrl_c_saves_and_says_how_to_go_on(trained, tmp_path: Path) -> None:
     assert "Traceback" not in errors
     step = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
     assert step > 0
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_of_two_processes_ends_both(trained, tmp_path: Path) -> None:
+    tones, _ = trained
+    run = tmp_path / "run"
+    options = ["--run", run, "--trainer.max_steps=100000", "--trainer.val_check_interval=50000"]
+    command = [sys.executable, "-m", "wavegen", "train", tones, *options, *TINY]
+    process = subprocess.Popen(
+        [*map(str, command), "--trainer.devices=2"], stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 100
+    while not any((run / "tensorboard").glob("*")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(2)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert f"stopped; go on with --resume {run}" in errors
+    step = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
+    assert 0 < step < 100000
+
+
+def test_what_does_not_fit_a_checkpoint_leaves_its_run_as_it_was(
+    trained, tmp_path: Path, capsys
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trained[1], run)
+    before = (run / "config.yaml").read_text()
+    resume = ["train", "--resume", str(run), "--trainer.max_steps=161"]
+    assert main([*resume, "--model.network.layers=4"]) == 2
+    assert "cannot go on from it" in capsys.readouterr().err
+    assert (run / "config.yaml").read_text() == before
+    assert main([*resume, "--run", str(tmp_path / "other")]) == 2
+    assert "a run is resumed where it is" in capsys.readouterr().err
+    assert main(resume) == 0
+
+
+def test_processes_that_were_begun_together_share_a_run_folder(
+    trained, tmp_path: Path, monkeypatch
+) -> None:
+    run = str(trained[1])
+    for name in ("RANK", "SLURM_PROCID"):
+        with monkeypatch.context() as patch:
+            patch.setenv(name, "1")
+            assert _run_folder(run, "data", None) == Path(run)
+            with pytest.raises(ConfigError, match="name it with --run"):
+                _run_folder(None, "data", None)
+            # Only the first of them can tell whether it is new.
+            patch.setenv(name, "0")
+            with pytest.raises(ConfigError, match="already holds files"):
+                _run_folder(run, "data", None)
 
 
 def test_a_run_folder_is_never_written_over(trained, capsys) -> None:

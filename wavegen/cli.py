@@ -74,6 +74,11 @@ def _generate(options: argparse.Namespace) -> None:
     from wavegen.sampling import Sampling
 
     if options.like is not None:
+        plain = vars(parser().parse_args(["generate", "--like", options.like]))
+        for name in plain.keys() - {"model", "out"}:
+            if getattr(options, name) != plain[name]:
+                option = name.replace("_", "-")
+                raise ConfigError(f"--like makes a file as it was made: leave --{option} out")
         print(repeat_file(options.like, options.out, options.model))
         return
     if options.model is None:
@@ -84,6 +89,8 @@ def _generate(options: argparse.Namespace) -> None:
     asked = labels.parse(options.label, attributes)
     if options.each is None:
         kinds = [asked]
+    elif options.each in asked:
+        raise ConfigError(f"--each {options.each} asks for every class: leave its --label out")
     elif options.each in attributes:
         kinds = [{**asked, options.each: name} for name in attributes[options.each]]
     else:
@@ -122,7 +129,9 @@ def _prepare(options: argparse.Namespace) -> None:
         validation_fraction=options.validation_fraction,
         on_bad_file=options.on_bad_file,
     )
-    rate = options.sample_rate or clips.commonest_sample_rate()
+    rate = options.sample_rate
+    if rate is None:
+        rate = clips.commonest_sample_rate()
     settings = {"trim": options.trim, "on_bad_file": options.on_bad_file}
     if options.shards is None:
         store = open_store(clips.clips, rate, folder=options.store, **settings)
@@ -161,7 +170,8 @@ def _names(listed: str | None) -> list[str] | None:
     if listed is None:
         return None
     # As `wavegen train` takes it: [digit,speaker]
-    return [name.strip() for name in listed.strip("[]").split(",")]
+    names = (name.strip() for name in listed.strip("[]").split(","))
+    return [name for name in names if name]
 
 
 def _one_line(text: str) -> str:

@@ -64,6 +64,8 @@ class AudioDataModule(LightningDataModule):
         for name, value in {"crop": crop, "batch_size": batch_size}.items():
             if value < 1:
                 raise ConfigError(f"--data.{name} is {value}: it must be 1 or more")
+        if num_workers < 0:
+            raise ConfigError(f"--data.num_workers is {num_workers}: it must be 0 or more")
         if keep_gb <= 0:
             raise ConfigError(f"--data.keep_gb is {keep_gb}: it must be above 0")
         if not 0 <= label_dropout <= 1:
@@ -111,10 +113,11 @@ class AudioDataModule(LightningDataModule):
             self._store = self._shards()
             self._clip_set = self._store.clip_set
         if self._store is None:
+            rate = self.sample_rate
             try:
                 self._store = open_store(
                     self.clip_set.clips,
-                    self.sample_rate or self.clip_set.commonest_sample_rate(),
+                    self.clip_set.commonest_sample_rate() if rate is None else rate,
                     trim=self.trim,
                     folder=self.store_folder,
                     on_bad_file=self.on_bad_file,

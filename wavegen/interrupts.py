@@ -4,6 +4,7 @@ import signal
 from types import FrameType
 from typing import Any
 
+import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from wavegen.errors import Stopped
@@ -42,7 +43,9 @@ class StopOnSignal(Callback):
         if trainer.world_size > 1:
             if trainer.global_step % _TOGETHER:
                 return
-            self.received = trainer.strategy.reduce(self.received, reduce_op="max")  # type: ignore
+            # A plain number would come back as it is.
+            received = torch.tensor(self.received, device=trainer.strategy.root_device)
+            self.received = int(trainer.strategy.reduce(received, reduce_op="max"))
         if self.received:
             trainer.limit_val_batches = 0
             trainer.should_stop = True

@@ -15,12 +15,14 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from wavegen import audio
 from wavegen import labels as labelling
 from wavegen.checkpoint import BEST, best_figures, save_model, save_training
+from wavegen.clips import ClipSet
 from wavegen.errors import ModelError
-from wavegen.files import make_folder, write_bytes, write_json
+from wavegen.files import make_folder, write_bytes, write_json, write_text
 from wavegen.generate import generate
 from wavegen.labels import Attributes, Labels
 from wavegen.plots import spectrogram_png
 from wavegen.training import LitWaveNet
+from wavegen.wavenet import WaveNet
 
 CONFIG = "config.yaml"
 MODEL = "model"
@@ -63,10 +65,17 @@ class RunFolder(Callback):
 
     Args:
         folder: the run folder.
+        config: every setting, for its config.yaml.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, config: str) -> None:
         self.folder = folder
+        self.config = config
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the config, now that a checkpoint fits it: one that does not leaves the old one."""
+        if trainer.is_global_zero:
+            write_text(self.folder / CONFIG, self.config)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the model if it is the best so far, then generate from it."""
@@ -76,20 +85,17 @@ class RunFolder(Callback):
         figures = pl_module.validation_figures()
         if not trainer.is_global_zero:
             return
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
         bits, step = figures["val_bits"], trainer.global_step
         verdict = ""
         if bits < best_figures(self.folder).get("val_bits", math.inf):
-            save_model(pl_module.network, self.folder / MODEL)
-            data: Any = trainer.datamodule  # type: ignore[attr-defined]
-            clips = data.clip_set
-            save_training(clips.class_counts("train"), clips.reading, self.folder / MODEL)
+            save_trained(pl_module.network, data.clip_set, self.folder)
             write_json(self.folder / BEST, {"step": step, **figures})
             verdict = f", the best so far: {self.folder / MODEL}"
         print(
             f"\nstep {step}: {bits:.3f} bits per held-out sample (uniform "
             f"{figures['uniform_bits']:.1f}, order-0 {figures['order0_bits']:.2f}){verdict}"
         )
-        data = trainer.datamodule  # type: ignore[attr-defined]
         self._write_samples(trainer, pl_module, min(data.typical_seconds(), _LONGEST_SECONDS))
 
     def _write_samples(self, trainer: Trainer, module: LitWaveNet, seconds: float) -> None:
@@ -111,6 +117,12 @@ class RunFolder(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save where training stopped, while the weights are still those being trained."""
         trainer.save_checkpoint(self.folder / LAST_CHECKPOINT)
+
+
+def save_trained(network: WaveNet, clips: ClipSet, run: Path) -> None:
+    """Write the model of a run, and beside it what it was trained on."""
+    save_model(network, run / MODEL)
+    save_training(clips.class_counts("train"), clips.reading, run / MODEL)
 
 
 def one_of_each_class(attributes: Attributes) -> list[Labels]:

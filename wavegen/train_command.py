@@ -14,7 +14,7 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from wavegen.checkpoint import is_model, save_model, save_training
+from wavegen.checkpoint import is_model
 from wavegen.clips import summary
 from wavegen.data import AudioDataModule
 from wavegen.defaults import suggest
@@ -24,11 +24,11 @@ from wavegen.interrupts import StopOnSignal
 from wavegen.runs import (
     CONFIG,
     LAST_CHECKPOINT,
-    MODEL,
     RunFolder,
     WholeCheckpoints,
     find_checkpoint,
     remove_debris,
+    save_trained,
 )
 from wavegen.training import ExponentialMovingAverage, LitWaveNet
 
@@ -113,9 +113,7 @@ def train(options: list[str]) -> Path:
     if cli.trainer.is_global_zero:
         if not is_model(run):
             # Without a validation no model is the best: the last one it is.
-            save_model(cli.model.network, run / MODEL)
-            clips = cli.datamodule.clip_set
-            save_training(clips.class_counts("train"), clips.reading, run / MODEL)
+            save_trained(cli.model.network, cli.datamodule.clip_set, run)
         print(f"done: {run}\nhear it: wavegen generate {run} --out out/")
     return run
 
@@ -157,6 +155,8 @@ class TrainCLI(LightningCLI):
         extra = []
         if given.resume is not None:
             self.checkpoint = find_checkpoint(Path(given.resume))
+            if given.run not in (None, given.resume):
+                raise ConfigError(f"--run {given.run}: a run is resumed where it is; leave it out")
             # First, so that what is said now overrides what was said then.
             config = ["--config", str(Path(given.resume) / CONFIG)]
             options, quiet = [*config, *options], [*config, *quiet]
@@ -185,7 +185,11 @@ class TrainCLI(LightningCLI):
         asked = self.config_init.trainer
         run = self.run_folder
         self.signals = StopOnSignal()
-        callbacks = [*_as_list(asked.callbacks), self.signals, RunFolder(run)]
+        # What is said of one run only is not for a config that others may begin from.
+        config = self.config.clone()
+        config.folder = config.run = config.resume = None
+        self.settings = self.parser.dump(config, skip_none=False)
+        callbacks = [*_as_list(asked.callbacks), self.signals, RunFolder(run, self.settings)]
         # Weights held in 16 bits are too coarse for the small steps of an average.
         if self.config_init.ema_decay and not str(asked.precision).endswith("16-true"):
             callbacks += [ExponentialMovingAverage(self.config_init.ema_decay)]
@@ -211,15 +215,17 @@ class TrainCLI(LightningCLI):
 
 
 def _begin(cli: TrainCLI) -> None:
-    """Make the run folder, write the resolved config and say what will happen."""
+    """Make the run folder and say what will happen."""
+    if cli.config.resume is None:
+        # Another training may have begun there while this one decoded.
+        _refuse_used(cli.run_folder)
     run = make_folder(cli.run_folder)
     os.environ[_RUN_VARIABLE] = str(run)
     remove_debris(run)
     _keep_metrics(run)
-    # What is said of one run only is not for a config that others may begin from.
-    config = cli.config.clone()
-    config.folder = config.run = config.resume = None
-    write_text(run / CONFIG, cli.parser.dump(config, skip_none=False))
+    if cli.checkpoint is None:
+        # From now on it can be resumed, if killed before its first checkpoint.
+        write_text(run / CONFIG, cli.settings)
 
     network, data, trainer = cli.model.network, cli.datamodule, cli.trainer
     print(summary(data.clip_set, data.decode().sample_rate))
@@ -293,12 +299,16 @@ def _run_folder(run: str | None, folder: str, resume: str | None) -> Path:
             path = first.with_name(f"{first.name}-{number}")
             number += 1
         return path
-    path = Path(run)
-    if resume is None and path.exists() and (not path.is_dir() or any(path.iterdir())):
+    if resume is None:
+        _refuse_used(Path(run))
+    return Path(run)
+
+
+def _refuse_used(run: Path) -> None:
+    if run.exists() and (not run.is_dir() or any(run.iterdir())):
         raise ConfigError(
-            f"{path}: already holds files; choose another --run, or go on with --resume {path}"
+            f"{run}: already holds files; choose another --run, or go on with --resume {run}"
         )
-    return path
 
 
 def _keep_metrics(run: Path) -> None:

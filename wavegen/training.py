@@ -17,6 +17,11 @@ from wavegen.likelihood import surprisal
 from wavegen.muon import Muon
 from wavegen.wavenet import WaveNet
 
+# Training has diverged where the loss, averaged over about so many steps (single batches leap),
+# is so many bits worse than guessing. Enough above it to tell learning that is only slow.
+_DIVERGED_STEPS = 100
+_DIVERGED_BITS = 1.0
+
 
 class LitWaveNet(LightningModule):
     """Trains a WaveNet by maximum likelihood.
@@ -43,6 +48,8 @@ class LitWaveNet(LightningModule):
         super().__init__()
         if not learning_rate > 0:
             raise ConfigError(f"--model.learning_rate is {learning_rate}: it must be above 0")
+        if not weight_decay >= 0:
+            raise ConfigError(f"--model.weight_decay is {weight_decay}: it must be 0 or more")
         self.network = WaveNet(network)
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
@@ -51,14 +58,17 @@ class LitWaveNet(LightningModule):
         self.validation_totals = torch.zeros(2, dtype=torch.float64)
         self.validated_step = -1
         self._began = time.monotonic()
-        self._watch = _LossWatch()
+        self._watch = _LossWatch(math.log2(network.quantization_channels) + _DIVERGED_BITS)
         # Whatever a resumed run had to load has been loaded.
         self.ready = False
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """`ValueError` where parts are missing: Lightning would begin those anew in silence."""
-        parts = ("state_dict", "optimizer_states", "lr_schedulers", "loops", "callbacks")
-        if missing := [part for part in parts if not checkpoint.get(part)]:
+        parts = ("state_dict", "optimizer_states", "lr_schedulers", "loops")
+        missing = [part for part in parts if not checkpoint.get(part)]
+        # A training may have none that keep anything.
+        missing += ["callbacks"] if "callbacks" not in checkpoint else []
+        if missing:
             raise ValueError(f"it has no {', '.join(missing)}")
 
     def on_train_start(self) -> None:
@@ -81,18 +91,28 @@ class LitWaveNet(LightningModule):
         return loss
 
     def on_after_backward(self) -> None:
-        """Stop before a loss that is no number can reach the weights.
+        """Stop before a loss that is no number can reach the weights, and when all is lost.
 
         Raises:
-            ConfigError: it names the clips of the batch.
+            ConfigError: the loss is not finite, with the clips of the batch, or it stays worse
+                than guessing.
         """
-        if (clips := self._watch.seen()) is not None:
+        finite, low = self._watch.seen()
+        if not finite:
+            clips = self._watch.clips
             data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
             names = ", ".join(sorted({data.corpus.store.names[clip] for clip in clips.tolist()}))
             raise ConfigError(
                 f"training has diverged: the loss is not finite at step "
                 f"{self.trainer.global_step}; lower --model.learning_rate, or look at the clips "
                 f"of its batch: {names}"
+            )
+        if not low:
+            guessing = math.log2(self.network.config.quantization_channels)
+            raise ConfigError(
+                f"training has diverged: by step {self.trainer.global_step} the average loss is "
+                f"more than {_DIVERGED_BITS:.0f} bit above guessing, which is {guessing:.1f}; "
+                "lower --model.learning_rate, or raise --model.weight_decay"
             )
 
     def on_validation_epoch_start(self) -> None:
@@ -185,21 +205,34 @@ class LitWaveNet(LightningModule):
 
 
 class _LossWatch:
-    """Whether a loss was finite, found out while the device is busy with the backward pass."""
+    """Whether the loss is sound, found out while the device is busy with the backward pass.
+
+    Args:
+        most: bits that its average over the last steps may come to.
+    """
+
+    def __init__(self, most: float) -> None:
+        self._most = most * math.log(2)
+        self._mean = torch.zeros(())
 
     def look(self, loss: Tensor, clips: Tensor) -> None:
-        self._clips = clips
-        self._finite = torch.isfinite(loss.detach()).to("cpu", non_blocking=True)
+        loss, self.clips = loss.detach(), clips
+        # One batch beyond all measure must not count as hundreds.
+        bounded = loss.clamp(max=2 * self._most)
+        self._mean = self._mean.to(loss).lerp(bounded, 1 / _DIVERGED_STEPS)
+        verdict = torch.stack([torch.isfinite(loss), self._mean <= self._most])
+        self._verdict = verdict.to("cpu", non_blocking=True)
         self._event = None
         if loss.is_cuda:
             self._event = torch.cuda.Event()
             self._event.record()
 
-    def seen(self) -> Tensor | None:
-        """The clips of a batch whose loss was not finite."""
+    def seen(self) -> tuple[bool, bool]:
+        """Whether the loss was finite, and whether its average is low enough."""
         if self._event is not None:
             self._event.synchronize()
-        return None if self._finite.all() else self._clips
+        finite, low = self._verdict.tolist()
+        return finite, low
 
 
 class ExponentialMovingAverage(WeightAveraging):
