@@ -140,7 +140,8 @@ def test_changes_of_a_recipe_are_compared(tone_folder: Path, tmp_path: Path) -> 
         "model: {network: {layers: 22, stacks: 2, residual_channels: 8, gate_channels: 8}}\n"
     )
     patched = "labels-added no-amplitude bilinear normalised shortcut uneven dropout neighbours"
-    only = ["none", "tanh", *patched.split(), "gain", "speed"]
+    falls = "linear-fall late-fall no-fall"
+    only = ["none", "tanh", *patched.split(), *falls.split(), "gain", "speed"]
     options = ("--config", config, "--minutes", 0.05, "--only", *only)
     done = run("ablation.py", tone_folder, *options, "--json", tmp_path / "rows.json")
     assert done.returncode == 0, done.stderr

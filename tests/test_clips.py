@@ -162,6 +162,12 @@ def test_class_folders_are_labels_in_natural_order(tmp_path: Path) -> None:
     assert "1 clip without label: left unspecified" in found.notes
 
 
+def test_class_folders_can_be_left_out_of_the_labels(tmp_path: Path) -> None:
+    found = find_clips(classes(tmp_path, a=2, b=2), labels=[])
+    assert found.attributes == {}
+    assert not any(labels(found).values())
+
+
 def test_files_at_the_root_have_no_labels(tmp_path: Path) -> None:
     found = find_clips(fill(tmp_path, "a.wav", "b.wav"))
     assert found.attributes == {}

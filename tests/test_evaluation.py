@@ -140,7 +140,8 @@ def test_the_report_has_every_figure(folder: Path, tmp_path: Path, capsys) -> No
     judged = report["recognised_by_a_judge"]["label"]
     assert judged["real"]["value"] > 0.9
     assert judged["generated"]["value"] < 0.8
-    assert report["classification_by_likelihood"]["label"]["value"] == pytest.approx(0.5, abs=0.5)
+    # Untrained, it takes all for one class.
+    assert report["classification_by_likelihood"]["label"]["value"] == pytest.approx(0.5)
     assert abs(report["drift"]["level_decibels"]["value"]) < 3
     page = (out / "report.html").read_text()
     assert page.count("<audio") == page.count("<img") == 4

@@ -68,7 +68,7 @@ def _measured(
     figures = {
         "frechet_log_mel": half_samples(lambda n: frechet(rows[n], reference.rows), size),
         "kernel_log_mel": half_samples(lambda n: kernel(rows[n], reference.rows), size),
-        "code_divergence": bootstrap(
+        "code_divergence": half_samples(
             lambda n: divergence(counts[n].sum(axis=0), reference.counts), size
         ),
         "silent_clips": share_of([decibels(wave) < _SILENT for wave in waves]),

@@ -38,15 +38,53 @@ def parser() -> argparse.ArgumentParser:
         metavar="OUT",
         help="write shards for 'wavegen train OUT' there: a folder, or s3://BUCKET/NAME",
     )
-    prepare.add_argument("--sample-rate", type=int, metavar="HZ", help="(that of most recordings)")
-    prepare.add_argument("--labels", metavar="NAME,NAME", help="columns of the metadata to use")
-    prepare.add_argument("--label-pattern", metavar="REGEX", help="labels in the file name")
     prepare.add_argument(
-        "--validation-fraction", type=float, default=0.1, metavar="SHARE", help="(0.1)"
+        "--data.sample_rate",
+        dest="sample_rate",
+        type=int,
+        metavar="HZ",
+        help="(that of most recordings)",
     )
-    prepare.add_argument("--trim", type=float, metavar="DB", help="cut silence at both ends")
-    prepare.add_argument("--on-bad-file", default="skip", metavar="DO", help="skip or fail (skip)")
-    prepare.add_argument("--store", metavar="FOLDER", help="for what is kept (the user's cache)")
+    prepare.add_argument(
+        "--data.labels",
+        dest="labels",
+        metavar="NAME,NAME",
+        help="columns of the metadata to use",
+    )
+    prepare.add_argument(
+        "--data.label_pattern",
+        dest="label_pattern",
+        metavar="REGEX",
+        help="labels in the file name",
+    )
+    prepare.add_argument(
+        "--data.validation_fraction",
+        dest="validation_fraction",
+        type=float,
+        default=0.1,
+        metavar="SHARE",
+        help="(0.1)",
+    )
+    prepare.add_argument(
+        "--data.trim",
+        dest="trim",
+        type=float,
+        metavar="DB",
+        help="cut silence at both ends",
+    )
+    prepare.add_argument(
+        "--data.on_bad_file",
+        dest="on_bad_file",
+        default="skip",
+        metavar="DO",
+        help="skip or fail (skip)",
+    )
+    prepare.add_argument(
+        "--data.store",
+        dest="store",
+        metavar="FOLDER",
+        help="for what is kept (the user's cache)",
+    )
     prepare.set_defaults(command="prepare")
 
     generate = commands.add_parser(
@@ -182,7 +220,12 @@ def parser() -> argparse.ArgumentParser:
         help="as for classify; 1 is faster, one attribute at a time (100)",
     )
     _add_pattern(evaluate)
-    evaluate.add_argument("--store", metavar="FOLDER", help="of decoded clips (the user's cache)")
+    evaluate.add_argument(
+        "--data.store",
+        dest="store",
+        metavar="FOLDER",
+        help="of decoded clips (the user's cache)",
+    )
     _add_sampling(evaluate)
     evaluate.set_defaults(command="evaluate")
 

@@ -67,6 +67,7 @@ def write_shards(
     litdata()
     place = place.rstrip("/")
     send = _sender(place)
+    # Of these recordings as they are now, so that shards written anew are told from older ones.
     listed = [[clip.name, clip.size, clip.mtime_ns, clip.split] for clip in clip_set.clips]
     settings = digest_of([_VERSION, sample_rate, trim, PIECE, BEFORE, _PART_BYTES, listed])
     if is_remote(place):
@@ -92,7 +93,8 @@ def write_shards(
             return _part(parts[number], number, sample_rate, trim, journal, send, on_bad_file, bar)
 
         records = by_all_cores(work, parts, progress)
-        done = _finish(clip_set, sample_rate, order, records, journal, send)
+        about = {"prepared_from": settings, "sample_rate": sample_rate}
+        done = _finish(clip_set, about, order, records, journal, send)
         shutil.rmtree(journal)
     return done
 
@@ -187,7 +189,7 @@ def _writer(folder: Path, number: int) -> Any:
 
 def _finish(
     clip_set: ClipSet,
-    sample_rate: int,
+    about: dict[str, Any],
     order: Sequence[int],
     records: Sequence[dict[str, Any]],
     journal: Path,
@@ -216,7 +218,7 @@ def _finish(
         "config": next(record["config"] for record in records if record["config"]),
     }
     description = {
-        "sample_rate": sample_rate,
+        **about,
         "first_items": first_items,
         "lengths": lengths,
         **describe(clips),

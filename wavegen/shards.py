@@ -231,7 +231,7 @@ class ShardStore:
             total -= size
 
     def _json(self, name: str) -> dict[str, Any]:
-        """A description, fetched anew: shards may have been prepared again."""
+        """A description, fetched anew: shards may have been prepared again, and the old ones go."""
         path = self.folder / name
         try:
             if self.remote:
@@ -240,6 +240,8 @@ class ShardStore:
                     _downloader(self.place, self.folder, []).download_file(
                         f"{self.place}/{name}", str(fresh)
                     )
+                if path.exists() and path.read_bytes() != fresh.read_bytes():
+                    self._forget()
                 fresh.replace(path)
             return json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
@@ -247,6 +249,12 @@ class ShardStore:
                 f"{self.place}: no shards can be read there ({error}); write them with "
                 f"'wavegen prepare FOLDER --shards {self.place}'"
             ) from error
+
+    def _forget(self) -> None:
+        """Remove what was fetched of other shards that were in this place."""
+        for pattern in ("*.bin", "figures-*.json"):
+            for path in self.folder.glob(pattern):
+                path.unlink(missing_ok=True)
 
     def _check(self, chunk: int) -> None:
         """Refuse a chunk that is not whole."""

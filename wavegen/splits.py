@@ -96,7 +96,7 @@ def describe(
     else:
         result.attributes = _choose(["label"] if class_folders else [], labels)
         for name, rest in inner.items():
-            label = {"label": _top(rest)} if "/" in rest else {}
+            label = {"label": _top(rest)} if result.attributes and "/" in rest else {}
             result.files[name] = Description(label, None)
 
     for name, description in list(result.files.items()):
