@@ -20,7 +20,7 @@ from threading import Lock
 from typing import Any
 
 from changes import CHANGES
-from machine import machine, run
+from machine import json_file, machine, run
 
 from wavegen.files import write_json
 
@@ -33,7 +33,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=5)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--only", nargs="+", choices=CHANGES, default=list(CHANGES), metavar="NAME")
-    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--json", type=json_file, metavar="FILE")
     options = parser.parse_args()
     cores: SimpleQueue[int] = SimpleQueue()
     for core in os.sched_getaffinity(0):

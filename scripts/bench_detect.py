@@ -13,12 +13,11 @@ on the training clips, and the held-out ones are moved so that it errs.
 
 import argparse
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import adversary
 import numpy as np
-from machine import machine, run
+from machine import json_file, machine, run
 from scipy.stats import binom, rankdata
 
 from wavegen import audio, judge, mulaw
@@ -143,7 +142,7 @@ def main() -> int:
     parser.add_argument("model")
     parser.add_argument("folder")
     parser.add_argument("--others", metavar="FOLDER")
-    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--json", type=json_file, metavar="FILE")
     options = parser.parse_args()
     network = load_model(options.model)
     rate = network.config.sample_rate

@@ -14,12 +14,11 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 
 import numba
 import numpy as np
 import torch
-from machine import machine, run
+from machine import json_file, machine, run
 from measure import NETWORKS, SAMPLE_RATE, best, matrix_rate
 
 from wavegen.config import GATES, WaveNetConfig
@@ -235,7 +234,7 @@ def main() -> int:
     """Measure, print and write the rows."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("--quick", action="store_true", help="one network, within a minute")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there")
+    parser.add_argument("--json", type=json_file, metavar="FILE", help="write the rows there")
     options = parser.parse_args()
     torch.manual_seed(0)
     most = torch.get_num_threads()

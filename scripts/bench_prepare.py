@@ -17,8 +17,9 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-from machine import machine, run
+from machine import json_file, machine, run
 
+from wavegen.errors import WavegenError
 from wavegen.files import write_json
 
 RATE, SECONDS, DIFFERENT = 16_000, 10, 100
@@ -26,10 +27,10 @@ RATE, SECONDS, DIFFERENT = 16_000, 10, 100
 # the peak of a child the system counts what its parent took when it was made.
 WATCH = """
 import resource, subprocess, sys
-quiet = subprocess.DEVNULL
-subprocess.run(sys.argv[1:], check=True, stdout=quiet, stderr=quiet)
+status = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode
 used = resource.getrusage(resource.RUSAGE_CHILDREN)
 print(used.ru_utime + used.ru_stime, used.ru_maxrss)
+sys.exit(status)
 """
 
 
@@ -57,18 +58,19 @@ def main() -> int:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("--hours", type=float, default=1.0)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
+    parser.add_argument("--json", type=json_file, metavar="FILE", help="write the figures there")
     options = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as place:
         count = recordings(Path(place) / "recordings", options.hours)
-        for kind in ("store", "shards"):
+        for kind, option in {"store": "--data.store", "shards": "--shards"}.items():
             command = [sys.executable, "-m", "wavegen", "prepare", f"{place}/recordings"]
-            command += [f"--{kind}", f"{place}/{kind}"]
+            command += [option, f"{place}/{kind}"]
             began = time.perf_counter()
             done = subprocess.run([sys.executable, "-c", WATCH, *command], capture_output=True)
             spent = time.perf_counter() - began
-            done.check_returncode()
+            if done.returncode:
+                raise WavegenError(done.stderr.decode().strip().rpartition("\n")[2])
             busy, peak = map(float, done.stdout.split())
             hours = count * SECONDS / 3600
             rows.append(

@@ -12,12 +12,11 @@ import argparse
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from machine import machine, run
+from machine import json_file, machine, run
 from measure import NETWORKS, SAMPLE_RATE, best, matrix_rate
 from textbook import Textbook
 
@@ -80,7 +79,7 @@ def main() -> int:
     """Measure, print and write the rows."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("--quick", action="store_true", help="one network, few recordings")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there")
+    parser.add_argument("--json", type=json_file, metavar="FILE", help="write the rows there")
     options = parser.parse_args()
     torch.manual_seed(0)
     rng = np.random.default_rng(0)

@@ -28,7 +28,7 @@ import numpy as np
 import soundfile
 import torch
 import torch.nn.functional as F
-from machine import machine, run
+from machine import json_file, machine, run
 from measure import NETWORKS, matrix_rate
 from textbook import Textbook
 from torch import Tensor, nn
@@ -255,7 +255,7 @@ def main() -> int:
     """Measure, print and write the rows."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("--quick", action="store_true", help="one network, within two minutes")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there")
+    parser.add_argument("--json", type=json_file, metavar="FILE", help="write the rows there")
     parser.add_argument("--data", metavar="FOLDER", help="compare bits on these recordings")
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--peak-of-crop", type=int, help=argparse.SUPPRESS)
@@ -263,6 +263,8 @@ def main() -> int:
     if options.peak_of_crop:
         print(peak_memory(options.peak_of_crop))
         return 0
+    if options.data and not Path(options.data).is_dir():
+        parser.error(f"--data {options.data}: no such folder")
     about = machine()
     with tempfile.TemporaryDirectory() as folder:
         rows = measure(options, Path(folder))

@@ -52,9 +52,15 @@ def train(name: str, result: Path, options: list[str]) -> None:
         figures.update(found, steps=self.trainer.global_step, parameters=parameters)
         return found
 
-    LitWaveNet.validation_figures = kept  # type: ignore[method-assign]
+    _replace(LitWaveNet, "validation_figures", kept)
     train_command.train([*options, *change.options.split()])
     result.write_text(json.dumps(figures))
+
+
+def _replace(owner: object, name: str, value: object) -> None:
+    """A patch of what is not there any more must not pass for one."""
+    getattr(owner, name)
+    setattr(owner, name, value)
 
 
 def _labels_are_added() -> None:
@@ -68,7 +74,7 @@ def _labels_are_added() -> None:
         begin(self, config)
         self.mixing = Nothing()  # type: ignore[assignment]
 
-    WaveNet.__init__ = made  # type: ignore[method-assign]
+    _replace(WaveNet, "__init__", made)
 
 
 def _shortcut() -> None:
@@ -87,15 +93,15 @@ def _shortcut() -> None:
         total = total + self.shortcut(inputs[:, -time:].t()).to(total.dtype)
         return self.output(F.relu(self.hidden(F.relu(total)))).transpose(0, 1)
 
-    WaveNet.__init__ = made  # type: ignore[method-assign]
-    WaveNet.predict = predict  # type: ignore[method-assign]
+    _replace(WaveNet, "__init__", made)
+    _replace(WaveNet, "predict", predict)
 
 
 def _dilations(*exponents: int) -> None:
     every = tuple(2**exponent for exponent in exponents)
     field = property(lambda self: 1 + (self.kernel_size - 1) * sum(self.dilations))
-    WaveNetConfig.dilations = property(lambda _: every)  # type: ignore
-    WaveNetConfig.receptive_field = field  # type: ignore
+    _replace(WaveNetConfig, "dilations", property(lambda _: every))
+    _replace(WaveNetConfig, "receptive_field", field)
 
 
 class _Block:
@@ -134,7 +140,7 @@ def _linear(signal: Tensor, opening: Tensor) -> Tensor:
 
 
 def _block(**otherwise: Any) -> None:
-    wavenet.Block = _Block(**{"gate": _linear, **otherwise})  # type: ignore
+    _replace(wavenet, "Block", _Block(**{"gate": _linear, **otherwise}))
 
 
 def _neighbours(share: float) -> None:
@@ -153,7 +159,7 @@ def _neighbours(share: float) -> None:
         self._watch.look(loss, batch["clips"])
         return loss
 
-    LitWaveNet.training_step = step  # type: ignore[method-assign]
+    _replace(LitWaveNet, "training_step", step)
 
 
 def _augmented(change: Callable[[np.ndarray, np.random.Generator], np.ndarray]) -> None:
@@ -174,7 +180,7 @@ def _augmented(change: Callable[[np.ndarray, np.random.Generator], np.ndarray]) 
     def made(self: crops.TrainingCrops, corpus: Corpus, *rest: Any) -> None:
         begin(self, dataclasses.replace(corpus, store=Store(corpus.store)), *rest)  # type: ignore
 
-    crops.TrainingCrops.__init__ = made  # type: ignore[method-assign]
+    _replace(crops.TrainingCrops, "__init__", made)
 
 
 def _louder(waveform: np.ndarray, chance: np.random.Generator) -> np.ndarray:
@@ -194,7 +200,18 @@ def _faster(waveform: np.ndarray, chance: np.random.Generator) -> np.ndarray:
 def _dropout(chance: float) -> None:
     """Gates are left out of the skip sum by chance."""
     head = WaveNet.head
-    WaveNet.head = lambda self, gates: head(self, F.dropout(gates, chance, self.training))  # type: ignore
+    _replace(
+        WaveNet, "head", lambda self, gates: head(self, F.dropout(gates, chance, self.training))
+    )
+
+
+def _schedule(fall: Callable[[float], float]) -> None:
+    """After the warm-up, the learning rate follows from the share of training that is done."""
+
+    def factor(self: LitWaveNet, step: int) -> float:
+        return min(1.0, (step + 1) / self.warmup_steps) * fall(self._progress(step))
+
+    _replace(LitWaveNet, "_learning_rate_factor", factor)
 
 
 _NET = "--model.network."
@@ -205,7 +222,7 @@ CHANGES = {
     "adamw": Change("AdamW for everything", "--model.optimizer adamw"),
     "labels-added": Change("labels are added up only", patch=_labels_are_added),
     "no-amplitude": Change(
-        "no amplitudes in the embedding", patch=lambda: setattr(wavenet, "_GAINS", ())
+        "no amplitudes in the embedding", patch=partial(_replace, wavenet, "_GAINS", ())
     ),
     # The network.
     "bilinear": Change("gates without a sigmoid", patch=partial(_block, gate=torch.mul)),
@@ -229,6 +246,14 @@ CHANGES = {
     # Training.
     "slower": Change("learning rate 3e-3", "--model.learning_rate 3e-3"),
     "faster": Change("learning rate 1.2e-2", "--model.learning_rate 1.2e-2"),
+    "linear-fall": Change(
+        "learning rate falls linearly", patch=partial(_schedule, lambda share: 1 - share)
+    ),
+    "late-fall": Change(
+        "learning rate falls linearly, over the last third",
+        patch=partial(_schedule, lambda share: min(1.0, 3 * (1 - share))),
+    ),
+    "no-fall": Change("learning rate does not fall", patch=partial(_schedule, lambda _: 1.0)),
     "batch-1": Change("batches of half the size", "--data.batch_size 1"),
     "batch-4": Change("batches of twice the size", "--data.batch_size 4"),
     "short-crops": Change("crops of 2,048", "--data.crop 2048 --data.batch_size 4"),

@@ -121,4 +121,6 @@ if __name__ == "__main__":
     options = parser.parse_args()
     if options.rate < 4000:
         parser.error(f"--rate is {options.rate}: it must be 4000 or more")
+    if options.folder.exists() and not options.folder.is_dir():
+        parser.error(f"{options.folder}: is not a folder")
     (write_music if options.music else write_instruments)(options.folder, options.rate)

@@ -1,5 +1,6 @@
 """What a benchmark ran on, and how it ends."""
 
+import argparse
 import os
 import platform
 import subprocess
@@ -46,10 +47,18 @@ def _git(*arguments: str) -> str:
     return run.stdout.strip()
 
 
+def json_file(name: str) -> Path:
+    """The type of `--json`: a folder that is not there shows before anything is measured."""
+    path = Path(name)
+    if not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"{path.parent}: no such folder")
+    return path
+
+
 def run(main: Callable[[], int]) -> NoReturn:
     """End with the status of `main`, or with 2 and one line where it cannot be done."""
     try:
         sys.exit(main())
-    except WavegenError as error:
+    except (WavegenError, OSError) as error:
         print(f"{Path(sys.argv[0]).stem}: {error}", file=sys.stderr)
         sys.exit(2)

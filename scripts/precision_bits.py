@@ -8,7 +8,7 @@ FOLDER is what MODEL was trained on: what it holds out is found again by the sam
 import argparse
 from pathlib import Path
 
-from machine import machine, run
+from machine import json_file, machine, run
 
 from wavegen import audio
 from wavegen.checkpoint import fingerprint, load_model, training_reading
@@ -24,7 +24,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("model")
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--json", type=json_file, metavar="FILE")
     options = parser.parse_args()
     network = load_model(options.model)
     config = network.config
