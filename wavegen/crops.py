@@ -228,7 +228,8 @@ def bucket(
 
     Returns:
         (time, pieces) of each batch: what it is padded to, and what is in it. Every piece
-        is in one batch; all batches but the last are full.
+        is in one batch; all batches but the last are full. In any order there are as many:
+        how many pieces are left of a length does not depend on which they are.
     """
     grain = -(-longest // _BUCKETS)
     lengths = pieces[:, 2] - pieces[:, 1]

@@ -146,7 +146,11 @@ class TrainCLI(LightningCLI):
         parser.set_defaults({"data.folder": ""})
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse, look at the data, parse again with defaults for this data and device."""
+        """Parse, look at the data, parse again with defaults for this data and device.
+
+        The strongest first: options in the order given, `--config` files among them; the config
+        of the run that is resumed; what follows from data and device; what the classes say.
+        """
         options = list(args)
         # It prints and exits: only the last turn knows what there is to print.
         quiet = [option for option in options if not option.startswith("--print_config")]
