@@ -12,6 +12,7 @@ import audio_files
 import numpy as np
 import pytest
 import soundfile
+import torch
 from small import LABELS
 from test_training import TINY
 
@@ -150,6 +151,17 @@ def test_print_config_shows_what_follows_from_the_data(tone_folder, capsys) -> N
     shown = capsys.readouterr().out
     assert "sample_rate: 8000" in shown
     assert "- high" in shown
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU goes first")
+@pytest.mark.parametrize(("has", "precision"), [(True, "bf16-mixed"), (False, "32-true")])
+def test_a_cpu_that_has_instructions_for_bfloat16_trains_in_it(
+    tone_folder, capsys, monkeypatch, has: bool, precision: str
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: has)
+    with pytest.raises(SystemExit):
+        main(["train", str(tone_folder), "--print_config"])
+    assert f"precision: {precision}" in capsys.readouterr().out
 
 
 def test_train_needs_a_folder(capsys) -> None:

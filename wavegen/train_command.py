@@ -175,8 +175,8 @@ class TrainCLI(LightningCLI):
         self.decoded = AudioDataModule(**given.data.as_dict())
         rate = self.decoded.decode().sample_rate
         gpu = torch.cuda.is_available() and given.trainer.accelerator != "cpu"
-        # Without matrix units for it, a CPU is slower in bfloat16 than in float32.
-        bfloat16 = torch.cuda.is_bf16_supported() if gpu else torch.cpu._is_amx_tile_supported()
+        # Without instructions for it, a CPU is slower in bfloat16 than in float32.
+        bfloat16 = (torch.cuda.is_bf16_supported if gpu else torch.cpu._is_avx512_bf16_supported)()
         defaults = suggest(self.decoded.clip_set, rate, gpu, bfloat16)
         parser.set_defaults({**defaults, **_limits(given.trainer, defaults["trainer.max_steps"])})
         self.config = _parse(parser, [*options, *extra])
