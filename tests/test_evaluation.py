@@ -102,6 +102,13 @@ def test_the_judge_learns_classes_and_fails_on_wrong_ones() -> None:
     assert judge.predict(classifier, []).shape == (0,)
 
 
+def test_the_judge_learns_from_any_number_of_clips_however_short() -> None:
+    waves, targets = tones(3, 33, 0)
+    short = [wave[:10] for wave in waves]
+    for count in (2, 32, 33):
+        assert judge.train(short[:count], targets[:count], 8000, epochs=1)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two classes of tones, in three splits by folders, with twelve clips in each."""

@@ -118,6 +118,15 @@ def encoded(waveform: np.ndarray, sample_rate: int, kind: str) -> bytes:
     return buffer.getvalue()
 
 
+def has_rate(kind: str, sample_rate: int) -> bool:
+    """Whether a file of this kind can have that rate, in Hz: FLAC has none above 655,350."""
+    try:
+        encoded(np.zeros(1, np.float32), sample_rate, kind)
+    except sf.LibsndfileError:
+        return False
+    return True
+
+
 class WavWriter:
     """Writes a mono 16-bit WAV piece by piece; the file appears when it is complete.
 

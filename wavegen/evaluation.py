@@ -32,7 +32,7 @@ from wavegen.wavenet import WaveNet
 # Clips of training that others are compared with.
 _MOST_TRAINING = 4000
 # Streams that are generated to see whether they drift, and how long against others.
-_LONG_STREAMS, _LONGER, _LONGEST_SECONDS = 4, 10, 30.0
+_LONG_STREAMS, _LONGER, _LONGEST_SECONDS = 16, 10, 30.0
 _LEAST = 8
 
 
@@ -112,7 +112,8 @@ def evaluate(
     if found is None:
         return None
     each = list(found)
-    likelihood = _likelihood(each, real, rate, config.quantization_channels)
+    whole = [store.waveform(number) for number in held_out]
+    likelihood = _likelihood(each, whole, rate, config.quantization_channels)
     classification = {
         attribute: share_of(
             [
@@ -232,15 +233,17 @@ def _likelihood(
     bits = np.array([one.bits for one in each])
     samples = np.array([one.samples for one in each])
     counts = np.stack([histogram(wave, channels) for wave in waves])
-    # A file's headers and all, as people know it.
-    flac = np.array([8 * len(audio.encoded(wave, rate, "FLAC")) for wave in waves])
-    lengths = np.array([len(wave) for wave in waves])
-    return {
+    figures: dict[str, Any] = {
         "bits_per_sample": bootstrap(lambda n: bits[n].sum() / samples[n].sum(), len(bits)),
         "uniform": float(np.log2(channels)),
         "order0": bootstrap(lambda n: mulaw.entropy(counts[n].sum(axis=0)), len(bits)),
-        "flac_16_bit": bootstrap(lambda n: flac[n].sum() / lengths[n].sum(), len(bits)),
     }
+    if audio.has_rate("FLAC", rate):
+        # A file's headers and all, as people know it.
+        flac = np.array([8 * len(audio.encoded(wave, rate, "FLAC")) for wave in waves])
+        lengths = np.array([len(wave) for wave in waves])
+        figures["flac_16_bit"] = bootstrap(lambda n: flac[n].sum() / lengths[n].sum(), len(bits))
+    return figures
 
 
 def _streams(labels: Sequence[Labels]) -> list[Stream]:
@@ -282,7 +285,8 @@ def _drift(
     """How the last quarter of long recordings differs from the first."""
     rate = engine.network.config.sample_rate
     seconds = min(_LONGEST_SECONDS, _LONGER * float(np.median([len(w) for w in real])) / rate)
-    chosen = streams[:_LONG_STREAMS]
+    # Spread over the clips, which stand in the order of their names.
+    chosen = streams[:: -(-len(streams) // _LONG_STREAMS)]
     long = list(generated(engine, chosen, [round(seconds * rate)] * len(chosen), seed, sampling))
     quarter = len(long[0]) // 4
     ends = [(wave[:quarter], wave[-quarter:]) for wave in long]

@@ -64,7 +64,9 @@ def train(
         steps = epochs * -(-len(waves) // _BATCH)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 3e-3, steps)
         for _ in range(epochs):
-            for part in torch.randperm(len(waves)).split(_BATCH):
+            # In equal parts: none is left with a single clip, which cannot be normalised.
+            order = torch.randperm(len(waves)).numpy()
+            for part in np.array_split(order, -(-len(waves) // _BATCH)):
                 batch = padded([waves[n] for n in part])
                 # Not so used to one loudness that a change of it fools it.
                 batch = batch * 10 ** torch.empty(len(part), 1).uniform_(-0.5, 0.5)
