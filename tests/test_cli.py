@@ -130,6 +130,8 @@ def test_bad_files_among_good_ones_are_said_or_stop_it(tmp_path: Path, capsys) -
         ("--trainer.max_time=abc", "abc"),
         ("--trainer.accelerator=tpu", "torch_xla"),
         ("--trainer.devices=0", "devices"),
+        ("--trainer.devices=many", "devices"),
+        ("--trainer.max_step=3", "max_step"),
         ("--trainer.gradient_clip_algorithm=foo", "foo"),
         ("--model.network.sample_rate=4000", "8000 Hz and the network at 4000"),
         ("--model.network.labels={kind: [a]}", "unknown label attribute"),

@@ -120,9 +120,10 @@ def test_validation_is_exact_and_stands_beside_its_baselines(trained) -> None:
 
 
 def test_the_resolved_config_trains_again(trained, tmp_path: Path) -> None:
-    _, run = trained
+    tones, run = trained
     again = tmp_path / "again"
     options = ["--config", run / "config.yaml", "--run", again, "--trainer.max_steps=2"]
+    assert f"folder: {tones.absolute()}" in (run / "config.yaml").read_text()
     assert main(["train", *map(str, options)]) == 0
     assert load_config(again) == load_config(run)
 

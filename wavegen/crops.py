@@ -83,8 +83,8 @@ class TrainingCrops(Dataset[Batch]):
         clips: those to train on.
         crop: samples of a row, at most.
         batch_size: rows of that length in a batch; a batch of shorter rows has more.
-        label_dropout: chance that an attribute of a row is left unspecified, half of it
-            together with all the others of the row.
+        label_dropout: chance that an attribute of a row is left unspecified, as often by itself
+            as together with all the others of the row.
         seed: of the order and of label dropout.
         rank: of this process; each of several has batches of its own.
         ranks: how many processes there are.
@@ -133,7 +133,7 @@ class TrainingCrops(Dataset[Batch]):
         chance = _generator(self.seed, epoch, number + 1)
         rows, attributes = batch["labels"].shape
         # One attribute alone is left out, and all of them: both are asked for later.
-        dropped = chance.random((rows, attributes + 1)) < self.label_dropout / 2
+        dropped = chance.random((rows, attributes + 1)) < 1 - (1 - self.label_dropout) ** 0.5
         dropped = dropped[:, :attributes] | dropped[:, attributes:]
         batch["labels"][torch.from_numpy(dropped)] = labelling.UNSPECIFIED
         return batch

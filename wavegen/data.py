@@ -38,8 +38,8 @@ class AudioDataModule(LightningDataModule):
         batch_size: rows of that length in a training batch, on each device; a batch of
             shorter rows has more of them.
         num_workers: processes that prepare batches; 0 prepares them in the main one.
-        label_dropout: chance that an attribute of a training clip is left unspecified, half
-            of it together with all its others.
+        label_dropout: chance that an attribute of a training clip is left unspecified, as often
+            by itself as together with all its others.
         seed: of the order of the crops and of label dropout.
     """
 

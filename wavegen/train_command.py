@@ -5,6 +5,7 @@ import os
 import warnings
 from argparse import ArgumentError
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import torch
@@ -30,6 +31,7 @@ from wavegen.runs import (
     remove_debris,
     save_trained,
 )
+from wavegen.shards import is_remote
 from wavegen.training import ExponentialMovingAverage, LitWaveNet
 
 # Where the first of several processes tells the others which run folder it has chosen.
@@ -86,7 +88,11 @@ def train(options: list[str]) -> Path:
             run=False,
             args=options,
             auto_configure_optimizers=False,
-            parser_kwargs={"prog": "wavegen train", "exit_on_error": False},
+            parser_kwargs={
+                "prog": "wavegen train",
+                "exit_on_error": False,
+                "allow_abbrev": False,
+            },
         )
         if cli.trainer.is_global_zero:
             _begin(cli)
@@ -125,8 +131,9 @@ def _fit(cli: "TrainCLI") -> None:
         if cli.checkpoint is None or cli.model.ready or isinstance(error, torch.OutOfMemoryError):
             raise
         # Lightning takes it that a checkpoint holds what it should.
+        reason = shorten(str(error), 200, placeholder=" ...")
         raise ModelError(
-            f"{cli.checkpoint}: cannot go on from it ({error}); was it made by this network and "
+            f"{cli.checkpoint}: cannot go on from it ({reason}); was it made by this network and "
             "this version?"
         ) from error
 
@@ -175,8 +182,12 @@ class TrainCLI(LightningCLI):
         self.decoded = AudioDataModule(**given.data.as_dict())
         rate = self.decoded.decode().sample_rate
         gpu = torch.cuda.is_available() and given.trainer.accelerator != "cpu"
-        # Without instructions for it, a CPU is slower in bfloat16 than in float32.
-        bfloat16 = (torch.cuda.is_bf16_supported if gpu else torch.cpu._is_avx512_bf16_supported)()
+        # Without instructions for it, bfloat16 is slower than float32.
+        bfloat16 = (
+            torch.cuda.is_bf16_supported(including_emulation=False)
+            if gpu
+            else torch.cpu._is_avx512_bf16_supported()
+        )
         defaults = suggest(self.decoded.clip_set, rate, gpu, bfloat16)
         parser.set_defaults({**defaults, **_limits(given.trainer, defaults["trainer.max_steps"])})
         self.config = _parse(parser, [*options, *extra])
@@ -192,6 +203,11 @@ class TrainCLI(LightningCLI):
         # What is said of one run only is not for a config that others may begin from.
         config = self.config.clone()
         config.folder = config.run = config.resume = None
+        # A run goes on from wherever it is called.
+        for name in ("folder", "store"):
+            place = config.data[name]
+            if place and not is_remote(str(place)):
+                config.data[name] = str(Path(place).absolute())
         self.settings = self.parser.dump(config, skip_none=False)
         callbacks = [*_as_list(asked.callbacks), self.signals, RunFolder(run, self.settings)]
         # Weights held in 16 bits are too coarse for the small steps of an average.
@@ -215,7 +231,11 @@ class TrainCLI(LightningCLI):
         kwargs["plugins"] = [*_as_list(asked.plugins), WholeCheckpoints()]
         kwargs["callbacks"] = callbacks
         kwargs["default_root_dir"] = str(run)
-        return super().instantiate_trainer(**kwargs)
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except TypeError as error:
+            # So Lightning says that it cannot make anything of `--trainer.devices`, for one.
+            raise ConfigError(f"{error} (see 'wavegen train --help')") from error
 
 
 def _begin(cli: TrainCLI) -> None:

@@ -57,7 +57,7 @@ class LitWaveNet(LightningModule):
         self.optimizer = optimizer
         self.validation_totals = torch.zeros(2, dtype=torch.float64)
         self.validated_step = -1
-        self._began = time.monotonic()
+        self._began = self._validated = time.monotonic()
         self._watch = _LossWatch(math.log2(network.quantization_channels) + _DIVERGED_BITS)
         # Whatever a resumed run had to load has been loaded.
         self.ready = False
@@ -76,8 +76,8 @@ class LitWaveNet(LightningModule):
         self.ready = True
 
     def on_fit_start(self) -> None:
-        """Begin the clock that validation figures are logged with."""
-        self._began = time.monotonic()
+        """Begin the clocks: of what validation logs, and of when it is due."""
+        self._began = self._validated = time.monotonic()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Mean nats over every sample the batch predicts; padding and history bear none."""
@@ -115,6 +115,15 @@ class LitWaveNet(LightningModule):
                 "lower --model.learning_rate, or raise --model.weight_decay"
             )
 
+    def on_train_batch_end(self, *_: object) -> None:
+        """Several processes validate by the clock of the first: theirs differ by a step."""
+        trainer: Any = self.trainer
+        every = trainer._val_check_time_interval
+        if trainer.world_size > 1 and every is not None:
+            due = trainer.strategy.broadcast(time.monotonic() - self._validated >= every)
+            # Far enough from now for Lightning, which asks each process's own clock.
+            trainer._last_val_time = -math.inf if due else math.inf
+
     def on_validation_epoch_start(self) -> None:
         """Begin the sums over the validation split: bits and samples."""
         self.validation_totals = torch.zeros(2, dtype=torch.float64, device=self.device)
@@ -147,6 +156,7 @@ class LitWaveNet(LightningModule):
         """Log held-out bits per sample and the figures that say what they mean."""
         if self.trainer.sanity_checking:
             return
+        self._validated = time.monotonic()
         self.validated_step = self.trainer.global_step
         for name, figure in self.validation_figures().items():
             self.log(name, figure, prog_bar=name == "val_bits")
