@@ -351,6 +351,19 @@ def test_score_for_programs(model, folder, capsys) -> None:
     assert len(lines) == 8
 
 
+def test_metadata_may_name_files_elsewhere(model, folder, tmp_path, capsys) -> None:
+    elsewhere = tmp_path / "elsewhere.wav"
+    elsewhere.write_bytes((folder / "0.wav").read_bytes())
+    rows = "".join(f"{name},train\n" for name in ("0.wav", "1.wav", elsewhere))
+    (folder / "metadata.csv").write_text(f"file_name,split\n{rows}")
+    assert main(["score", str(model), str(folder), "--split", "train"]) == 0
+    assert "elsewhere.wav" in capsys.readouterr().out
+
+
+def test_one_path_need_not_be_in_a_list(folder) -> None:
+    assert find_sources(str(folder)) == find_sources(folder) == find_sources([folder])
+
+
 def test_score_writes_every_sample_and_draws_it(model, folder, tmp_path, capsys) -> None:
     (folder / "deep" / "0.wav").write_bytes((folder / "0.wav").read_bytes())
     out = tmp_path / "out"

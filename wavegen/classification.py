@@ -35,7 +35,7 @@ class Classes:
 
 def classify(
     model: WaveNet | str | Path,
-    paths: Sequence[str | Path | Source],
+    paths: str | Path | Sequence[str | Path | Source],
     labels: Labels | None = None,
     *,
     counts: Mapping[str, Mapping[str, int]] | None = None,

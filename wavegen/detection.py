@@ -38,7 +38,7 @@ class Finding:
 
 def calibrate(
     model: str | Path,
-    paths: Sequence[str | Path | Source],
+    paths: str | Path | Sequence[str | Path | Source],
     labels: Labels | None = None,
     *,
     background: str | Path | None = None,
@@ -104,7 +104,7 @@ def calibrate(
 
 def detect(
     model: str | Path,
-    paths: Sequence[str | Path | Source],
+    paths: str | Path | Sequence[str | Path | Source],
     *,
     false_alarms: float = 0.01,
     device: str | torch.device = "cpu",
@@ -199,7 +199,7 @@ def _background(path: str | Path, network: WaveNet) -> tuple[WaveNet, str]:
 def _scored(
     network: WaveNet,
     other: WaveNet | None,
-    paths: Sequence[str | Path | Source],
+    paths: str | Path | Sequence[str | Path | Source],
     kinds: Sequence[Labels],
     progress: Callable[[int], object],
 ) -> Iterator[tuple[Score, float | None]]:

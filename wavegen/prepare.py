@@ -76,9 +76,7 @@ def write_shards(
         journal = make_folder(place) / _JOURNAL
         others = {path.name for path in Path(place).iterdir()} - {_JOURNAL}
         if others and not (journal / settings).exists():
-            raise ConfigError(
-                f"{display(place)}: already holds files; choose another --shards, or remove it"
-            )
+            raise ConfigError(f"{display(place)}: already holds files; choose another --shards")
     make_folder(journal.parent)
     order = _order(clip_set.clips)
     parts = plan([clip_set.clips[i] for i in order], sample_rate, _PART_BYTES)

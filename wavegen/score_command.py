@@ -123,8 +123,10 @@ def _targets(options: argparse.Namespace, sources: Sequence[Source]) -> list[str
     roots = [Path(path) for path in options.paths]
     names = []
     for source in sources:
-        root = next(root for root in roots if root == source.path or root in source.path.parents)
-        inside = source.path.relative_to(root if root != source.path else root.parent)
+        root = next((each for each in roots if each in (source.path, *source.path.parents)), None)
+        # Metadata may name files elsewhere.
+        above = source.path.parent if root in (None, source.path) else root
+        inside = source.path.relative_to(above)
         names.append("-".join(map(labelling.file_name, map(display, inside.parts))))
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice and (options.per_sample or options.plot):

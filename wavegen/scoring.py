@@ -83,7 +83,7 @@ def find_as_trained(folder: str | Path, reading: Mapping[str, Any]) -> ClipSet:
 
 
 def find_sources(
-    paths: Sequence[str | Path | Source],
+    paths: str | Path | Sequence[str | Path | Source],
     *,
     labelled: bool = False,
     split: str | None = None,
@@ -104,7 +104,7 @@ def find_sources(
         ConfigError: labels or a split asked of a file.
     """
     sources: list[Source] = []
-    for each in paths:
+    for each in [paths] if isinstance(paths, str | Path) else paths:
         if isinstance(each, Source):
             sources.append(each)
             continue
@@ -131,7 +131,7 @@ def find_sources(
 
 def score(
     model: WaveNet | str | Path,
-    paths: Sequence[str | Path | Source],
+    paths: str | Path | Sequence[str | Path | Source],
     labels: Labels | Sequence[Labels] | None = None,
     *,
     keep: bool = False,
