@@ -43,3 +43,6 @@ def test_descriptions_make_safe_file_names() -> None:
     assert labels.describe({}, ATTRIBUTES) == "any"
     assert labels.file_name("../a/b") == "..%2Fa%2Fb"
     assert labels.file_name("a/b") != labels.file_name("a%2Fb")
+    long = [labels.file_name("æ" * 300 + end) for end in "ab"]
+    assert long[0] != long[1]
+    assert all(len(name.encode()) <= 180 for name in long)

@@ -6,6 +6,7 @@ request's labels are a dictionary from attribute to class name; an attribute tha
 left out is unspecified, which has an id and an embedding of its own.
 """
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 
 from wavegen.errors import LabelError
@@ -14,6 +15,8 @@ Attributes = Mapping[str, Sequence[str]]
 Labels = Mapping[str, str]
 
 UNSPECIFIED = 0
+# Bytes of a file's name, of the 255 that file systems allow: what is added to it needs some.
+_LONGEST = 180
 
 
 def encode(labels: Labels, attributes: Attributes) -> list[int]:
@@ -76,8 +79,16 @@ def describe(labels: Labels, attributes: Attributes) -> str:
 
 
 def file_name(text: str) -> str:
-    """`text` with the characters that a file name cannot hold written as %XX."""
-    return "".join(c if c.isalnum() or c in "-+._ " else f"%{ord(c):02X}" for c in text)
+    """`text` with the characters that a file name cannot hold written as %XX.
+
+    A text that is too long is cut, and ends in a digest that tells it from others cut alike.
+    """
+    name = "".join(c if c.isalnum() or c in "-+._ " else f"%{ord(c):02X}" for c in text)
+    encoded = name.encode()
+    if len(encoded) <= _LONGEST:
+        return name
+    digest = hashlib.sha256(encoded).hexdigest()[:12]
+    return f"{encoded[: _LONGEST - 13].decode(errors='ignore')}-{digest}"
 
 
 def _known(attributes: Attributes) -> str:
