@@ -56,10 +56,12 @@ def test_the_gradient_reaches_back_the_receptive_field_and_no_further(make_netwo
 def test_the_first_sample_is_predicted_from_the_start_symbol(make_network) -> None:
     network = make_network()
     first = network(torch.randint(0, 256, (3, 5)))[:, 0]
-    assert torch.equal(first[0], first[1])
+    # Some libraries round the rows of a product by their place.
+    torch.testing.assert_close(first[0], first[1], rtol=0, atol=1e-5)
     with torch.no_grad():
         network.embedding.weight[network.start_symbol] += 1
-    assert not torch.equal(network(torch.zeros(1, 5, dtype=torch.int64))[0, 0], first[0])
+    changed = network(torch.zeros(1, 5, dtype=torch.int64))[0, 0]
+    assert (changed - first[0]).abs().max() > 1e-2
 
 
 @pytest.mark.parametrize("gate", GATES)
