@@ -64,9 +64,7 @@ def train(
         steps = epochs * -(-len(waves) // _BATCH)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 3e-3, steps)
         for _ in range(epochs):
-            # In equal parts: none is left with a single clip, which cannot be normalised.
-            order = torch.randperm(len(waves)).numpy()
-            for part in np.array_split(order, -(-len(waves) // _BATCH)):
+            for part in _batches(torch.randperm(len(waves)).numpy()):
                 batch = padded([waves[n] for n in part])
                 # Not so used to one loudness that a change of it fools it.
                 batch = batch * 10 ** torch.empty(len(part), 1).uniform_(-0.5, 0.5)
@@ -82,9 +80,14 @@ def predict(classifier: Classifier, waves: Sequence[np.ndarray]) -> np.ndarray:
     """The class number of each waveform (time,): int64 (N,)."""
     if not len(waves):
         return np.empty(0, np.int64)
-    parts = np.array_split(np.arange(len(waves)), -(-len(waves) // _BATCH))
+    parts = _batches(np.arange(len(waves)))
     given = [classifier(padded([waves[n] for n in part])).argmax(-1) for part in parts]
     return torch.cat(given).numpy()
+
+
+def _batches(order: np.ndarray) -> list[np.ndarray]:
+    """In equal parts: none is left with a single clip, which training cannot normalise."""
+    return np.array_split(order, -(-len(order) // _BATCH))
 
 
 def padded(waves: Sequence[np.ndarray]) -> Tensor:
