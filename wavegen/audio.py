@@ -141,8 +141,7 @@ class WavWriter:
 
     def __enter__(self) -> "WavWriter":
         with ExitStack() as stack:
-            temporary = stack.enter_context(appearing_whole(self._path))
-            file = stack.enter_context(temporary.open("wb"))
+            file = stack.enter_context(appearing_whole(self._path))
             self._wave = stack.enter_context(wave.open(file, "wb"))
             self._wave.setnchannels(1)
             self._wave.setsampwidth(2)

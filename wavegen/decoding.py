@@ -177,7 +177,7 @@ def _decode(
         values = json.loads(contents.read_text(encoding="utf-8"))
         return Shard(values["names"], values["lengths"], [(a, b) for a, b in values["skipped"]])
     shard = Shard([], [], [])
-    with appearing_whole(path) as temporary, temporary.open("wb") as file:
+    with appearing_whole(path) as file:
         for clip in clips:
             start = file.tell()
             try:

@@ -13,7 +13,7 @@ import torch
 from wavegen.checkpoint import find_model, fingerprint, load_model, load_with_fingerprint
 from wavegen.detector import SCORES, Detector, Verdict, features, order0_bits
 from wavegen.errors import ConfigError, DataError, ModelError
-from wavegen.files import write_text
+from wavegen.files import make_folder, write_text
 from wavegen.labels import Attributes, Labels, one_class_each
 from wavegen.scoring import Score, Source, score
 from wavegen.wavenet import WaveNet
@@ -63,9 +63,11 @@ def calibrate(
 
     Raises:
         ConfigError: too few recordings; a background model of another rate.
-        DataError, LabelError, ModelError: as their messages say.
+        DataError, LabelError, ModelError, OutputError: as their messages say.
     """
     network, model_sha256 = load_with_fingerprint(model, device)
+    # Before anything takes long.
+    make_folder(find_model(model))
     config = network.config
     other, background_sha256 = None, None
     if background is not None:

@@ -3,12 +3,24 @@
 import hashlib
 import json
 import os
+import re
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, BinaryIO
 
 from wavegen.errors import OutputError
+
+fcntl: ModuleType | None
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None
+
+# Of `appearing_whole`; in version 0.1.0 they had the number of the process.
+_TEMPORARY = re.compile(r"\..+\.([0-9a-f]{8}|[0-9]+)\.part", re.DOTALL)
 
 
 @contextmanager
@@ -24,45 +36,107 @@ def output_errors(path: Path) -> Iterator[None]:
 
 
 def make_folder(path: str | os.PathLike[str]) -> Path:
-    """Create `path` and its parents if missing and return it; `OutputError` if it cannot be."""
+    """Create a folder to write to, and its parents; remove what killed processes left in it.
+
+    Raises:
+        OutputError: it cannot be created, or not be written to.
+    """
     folder = Path(path)
     with output_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     if not os.access(folder, os.W_OK | os.X_OK):
         raise OutputError(f"{folder}: no permission to write there; choose another folder")
+    remove_debris(folder)
     return folder
 
 
 @contextmanager
-def appearing_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; rename it to `path` once the block succeeds.
+def appearing_whole(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Yield a temporary file beside `path`, open for writing; rename it to `path` once the
+    block succeeds.
 
     The temporary file is flushed to disk before the rename and its folder after, so
     that whatever bears the name `path` is complete even after a power cut. If the
-    block raises, the temporary file is removed and `path` is left as it was.
+    block raises, the temporary file is removed and `path` is left as it was. If the
+    process is killed, the temporary file stays, and `make_folder` removes it later.
 
     Raises:
         OutputError: the file cannot be written, flushed or renamed.
     """
     target = Path(path)
-    # The process number keeps two writers of one target apart.
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        with output_errors(target):
-            yield temporary
-            flush(temporary)
-            temporary.replace(target)
-            flush(target.parent)
-    except BaseException:
-        # Whatever keeps it from being removed, the first error is the one to tell.
-        with suppress(OSError):
-            temporary.unlink()
-        raise
+    with output_errors(target):
+        temporary, file = _locked_beside(target)
+        try:
+            with file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+                if fcntl is None:  # Windows renames no open file
+                    file.close()
+                temporary.replace(target)
+        except BaseException:
+            # Whatever keeps it from being removed, the first error is the one to tell.
+            with suppress(OSError):
+                temporary.unlink()
+            raise
+        flush(target.parent)
+
+
+def _locked_beside(target: Path) -> tuple[Path, BinaryIO]:
+    """A new file beside `target`, open for writing, and locked as long as it is open."""
+    while True:
+        temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+        file = temporary.open("xb")
+        if fcntl is None:
+            return temporary, file
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(file, fcntl.LOCK_EX)
+        # Before it was locked, `remove_debris` could take it for debris.
+        if os.fstat(file.fileno()).st_nlink:
+            return temporary, file
+        file.close()
+
+
+def remove_debris(folder: Path) -> None:
+    """Remove the temporary files in a folder whose writers were killed.
+
+    A file that is being written is locked, and its lock ends with its process, whatever
+    machine that runs on: NFS and cluster file systems share locks among machines. (NFS mounted
+    with `nolock` or `local_lock` does not: there, write to a folder from one machine at a time.)
+    On a file system without locks nothing is removed.
+    """
+    # Where nothing may be removed, there is nothing to do.
+    with suppress(OSError):
+        for path in folder.iterdir():
+            if _TEMPORARY.fullmatch(path.name) and path.is_file() and not path.is_symlink():
+                with suppress(OSError):
+                    _remove_unless_locked(path)
+
+
+def _remove_unless_locked(path: Path) -> None:
+    """Remove a file; `OSError` if it is locked, or open on Windows, or cannot be removed."""
+    if fcntl is None:
+        path.unlink()
+        return
+    # NFS gives locks only to those who may write.
+    with path.open("r+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.unlink()
 
 
 def flush(path: Path) -> None:
-    """Have what the system holds of a file, or of a folder's names, on disk."""
-    descriptor = os.open(path, os.O_RDONLY)
+    """Have what the system holds of a file, or of a folder's names, on disk.
+
+    A folder that cannot be opened is left to the system: Windows opens none.
+    """
+    folder = path.is_dir()
+    try:
+        # Windows flushes only what is open for writing.
+        descriptor = os.open(path, os.O_RDONLY if folder else os.O_RDWR)
+    except PermissionError:
+        if folder:
+            return
+        raise
     try:
         os.fsync(descriptor)
     finally:
@@ -71,8 +145,8 @@ def flush(path: Path) -> None:
 
 def write_bytes(path: str | os.PathLike[str], data: bytes | memoryview) -> None:
     """Write `data` to `path`, whole or not at all."""
-    with appearing_whole(path) as temporary:
-        temporary.write_bytes(data)
+    with appearing_whole(path) as file:
+        file.write(data)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

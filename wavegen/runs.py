@@ -12,7 +12,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
-from wavegen import audio
+from wavegen import audio, files
 from wavegen import labels as labelling
 from wavegen.checkpoint import BEST, best_figures, save_model, save_training
 from wavegen.clips import ClipSet
@@ -149,9 +149,9 @@ def find_checkpoint(run: Path) -> Path | None:
 
 
 def remove_debris(run: Path) -> None:
-    """Remove what a killed process had begun to write."""
-    for part in run.rglob(".*.part"):
-        part.unlink(missing_ok=True)
+    """Remove what killed processes had begun to write, in every folder of the run."""
+    for folder in (run, *(path for path in run.rglob("*") if path.is_dir())):
+        files.remove_debris(folder)
 
 
 def _show(
