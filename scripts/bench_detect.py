@@ -23,7 +23,7 @@ from scipy.stats import binom, rankdata
 from wavegen import audio, judge, mulaw
 from wavegen.checkpoint import fingerprint, load_model, training_reading
 from wavegen.detection import class_gain, class_kinds
-from wavegen.detector import SCORES, Detector, features, order0_bits
+from wavegen.detector import SCORES, Detector, bits_by_others, features, order0_bits
 from wavegen.errors import ConfigError
 from wavegen.files import write_json
 from wavegen.likelihood import scorer
@@ -179,7 +179,9 @@ def main() -> int:
             rows[:, SCORES.index("ratio")] -= histograms @ background / histograms.sum(axis=1)
             return rows
 
-        detector = Detector(with_ratio("normal", first), rate, "")
+        calibration = kinds["normal"][0][first].copy()
+        calibration[:, SCORES.index("ratio")] -= bits_by_others(kinds["normal"][1][first])
+        detector = Detector(calibration, rate, "")
         normal = detector.distance(with_ratio("normal", second))
         for name, each in variants.items():
             chosen = np.arange(len(each)) if name == "other recordings" else second

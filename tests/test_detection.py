@@ -8,10 +8,11 @@ import pytest
 import soundfile
 from small import network as small_network
 
+from wavegen import mulaw
 from wavegen.checkpoint import save_model
 from wavegen.cli import main
-from wavegen.detection import class_gain, class_kinds
-from wavegen.detector import SCORES, Detector, features, order0_bits
+from wavegen.detection import calibrate, class_gain, class_kinds
+from wavegen.detector import SCORES, Detector, bits_by_others, features, order0_bits
 from wavegen.errors import ConfigError, ModelError
 
 RATE = 1000
@@ -121,6 +122,26 @@ def test_order0_bits_are_those_of_the_shares() -> None:
     assert np.exp2(-bits) == pytest.approx(np.array([5.5, 1.5, 0.5]) / 7.5)
 
 
+def test_recordings_to_calibrate_on_are_no_nearer_to_their_codes_than_new_ones() -> None:
+    """Forty recordings of few codes each, which only the background tells apart."""
+    rng = np.random.default_rng(0)
+    ratio = SCORES.index("ratio")
+
+    def histogram() -> np.ndarray:
+        return np.bincount(rng.choice(rng.choice(64, 5), 60), minlength=64)
+
+    chances = []
+    for _ in range(100):
+        normal, fresh = (np.array([histogram() for _ in range(count)]) for count in (40, 20))
+        rows = 0.1 * rng.standard_normal((60, len(SCORES)))
+        rows[:40, ratio] -= bits_by_others(normal)
+        rows[40:, ratio] -= fresh @ order0_bits(normal.sum(axis=0)) / fresh.sum(axis=1)
+        calibrated = Detector(rows[:40], RATE, "model")
+        chances.append(calibrated.p_values(calibrated.distance(rows[40:])))
+    for rate in (0.03, 0.05, 0.1, 0.2):
+        assert np.mean(np.concatenate(chances) <= rate) <= rate
+
+
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
     save_model(small_network(labels={"label": ("a", "b")}), tmp_path / "model")
@@ -149,6 +170,16 @@ def test_a_gain_is_what_the_best_class_of_each_attribute_saves() -> None:
     assert class_gain(bits[:4], kinds) == 10
     assert class_kinds(attributes, {}, classes=False) == [{}]
     assert class_gain(bits[:1], [{}]) == 0
+
+
+def test_calibrating_compares_each_recording_with_the_others(model, normal) -> None:
+    detector = calibrate(model, normal)
+    waves = [soundfile.read(path, dtype="float32")[0] for path in sorted(normal.iterdir())]
+    histograms = np.array([np.bincount(mulaw.encode(wave), minlength=256) for wave in waves])
+    mean, ratio = (detector.normal[:, SCORES.index(name)] for name in ("mean", "ratio"))
+    assert mean - ratio == pytest.approx(bits_by_others(histograms))
+    # A new recording is compared with all of them.
+    assert np.array_equal(detector.histogram, histograms.sum(axis=0))
 
 
 @pytest.mark.parametrize("background", [False, True])

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from wavegen.checkpoint import find_model, fingerprint, load_model, load_with_fingerprint
-from wavegen.detector import SCORES, Detector, Verdict, features, order0_bits
+from wavegen.detector import SCORES, Detector, Verdict, bits_by_others, features, order0_bits
 from wavegen.errors import ConfigError, DataError, ModelError
 from wavegen.files import make_folder, write_text
 from wavegen.labels import Attributes, Labels, one_class_each
@@ -72,7 +72,6 @@ def calibrate(
     other, background_sha256 = None, None
     if background is not None:
         other, background_sha256 = _background(background, network)
-    histogram = np.zeros(config.quantization_channels, np.int64)
     normal: list[Score] = []
     rows, others = [], []
     kinds = class_kinds(config.labels, labels or {}, classes)
@@ -83,19 +82,21 @@ def calibrate(
         gain = class_gain(each.bits, kinds) / each.samples
         rows.append(features(each.surprisal, 0.0, gain, config.sample_rate))
         others.append(bits)
-        histogram += each.histogram
         normal.append(each.without_samples())
     if not normal:
         raise DataError("none of the files could be scored")
-    order0 = order0_bits(histogram)
-    for row, each, bits in zip(rows, normal, others, strict=True):
-        row[SCORES.index("ratio")] -= _per_sample(each, bits, order0)
+    table, histograms = np.array(rows), np.stack([each.histogram for each in normal])
+    if other is None:
+        under = bits_by_others(histograms)
+    else:
+        under = np.array(others) / [each.samples for each in normal]
+    table[:, SCORES.index("ratio")] -= under
     detector = Detector(
-        np.array(rows),
+        table,
         config.sample_rate,
         model_sha256,
         labels or {},
-        tuple(histogram.tolist()),
+        tuple(histograms.sum(axis=0).tolist()),
         None if background is None else str(find_model(background).resolve()),
         background_sha256,
         classes,

@@ -90,6 +90,18 @@ def order0_bits(histogram: np.ndarray) -> np.ndarray:
     return -np.log2(counts / counts.sum())
 
 
+def bits_by_others(histograms: np.ndarray) -> np.ndarray:
+    """Bits per sample of each of N recordings under the codes of all the others, float64 (N,).
+
+    A recording that helped to make its own background would look nearer to it than a new one.
+
+    Args:
+        histograms: of the recordings' codes, (N, Q).
+    """
+    total = histograms.sum(axis=0)
+    return np.array([each @ order0_bits(total - each) / each.sum() for each in histograms])
+
+
 @dataclass(frozen=True)
 class Detector:
     """What normal recordings look like to a model.
