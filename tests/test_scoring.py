@@ -239,6 +239,13 @@ def test_the_posterior_is_bayes_rule() -> None:
     assert posterior(bits, kinds, attributes, {**counts, "digit": {"1": 3}})["digit"]["1"] == 1
     with pytest.raises(ConfigError, match="--prior uniform"):
         posterior(bits, kinds, attributes, {"digit": {}, "speaker": {"c": 1}})
+    unheard = {"digit": {"1": 3}, "speaker": {"a": 0}}
+    for most in (5, 100):
+        kinds, attributes = class_kinds(ATTRIBUTES, {}, most)
+        with pytest.raises(ConfigError, match="no clip of training has a speaker"):
+            posterior(np.zeros(len(kinds)), kinds, attributes, unheard)
+    with pytest.raises(ConfigError, match="no clip of training has a speaker"):
+        classify(small_network(labels=ATTRIBUTES), [], counts=unheard)
     kinds, attributes = class_kinds(ATTRIBUTES, {"speaker": "b"})
     assert kinds == [{"speaker": "b", "digit": d} for d in "012"]
     assert attributes == {"digit": ("0", "1", "2")}

@@ -57,13 +57,15 @@ def classify(
         `Classes` of each file, as they are asked for.
 
     Raises:
-        ConfigError: there is no attribute left to ask about.
+        ConfigError: there is no attribute left to ask about, or one that `counts` have none of.
         DataError, LabelError, ModelError: as their messages say.
     """
     network = model if isinstance(model, WaveNet) else load_model(model)
     kinds, attributes = class_kinds(network.config.labels, labels or {}, combinations)
     if not kinds:
         raise ConfigError("there is nothing to classify: the model has no other label attribute")
+    # Before anything takes long.
+    _priors(kinds, attributes, counts)
     scores = score(network, paths, kinds, progress=progress)
     return (_classes(each, kinds, attributes, counts) for each in scores)
 
@@ -121,21 +123,10 @@ def posterior(
         counts: attribute -> class -> clips in training, for the prior; uniform without.
 
     Raises:
-        ConfigError: there were no clips of any of these classes.
+        ConfigError: there is an attribute of which training had no clips.
     """
-
-    def prior(kind: Labels) -> float:
-        if counts is None:
-            return 1.0
-        # A class that training had no clip of is not counted.
-        heard = (counts.get(name, {}).get(kind[name], 0) for name in attributes if name in kind)
-        return math.prod(map(float, heard))
-
-    priors = np.array([prior(kind) for kind in kinds])
-    if not priors.any():
-        raise ConfigError("no class that is asked about was in training: take --prior uniform")
     with np.errstate(divide="ignore"):
-        joint = np.log2(priors) - bits
+        joint = np.log2(_priors(kinds, attributes, counts)) - bits
     result = {}
     for name, classes in attributes.items():
         of_class = [[kind.get(name) == each for kind in kinds] for each in classes]
@@ -144,3 +135,27 @@ def posterior(
         chances /= chances.sum()
         result[name] = dict(zip(classes, chances.tolist(), strict=True))
     return result
+
+
+def _priors(
+    kinds: Sequence[Labels],
+    attributes: Mapping[str, Sequence[str]],
+    counts: Mapping[str, Mapping[str, int]] | None,
+) -> np.ndarray:
+    """Of each of `kinds`, float64 (K,), not scaled to sum to 1; see `posterior`."""
+    if counts is None:
+        return np.ones(len(kinds))
+
+    def heard(name: str, each: str) -> float:
+        # A class that training had no clip of is not counted.
+        return float(counts.get(name, {}).get(each, 0))
+
+    for name, classes in attributes.items():
+        # To take them all for alike would be a prior that nobody asked for.
+        if not any(heard(name, each) for each in classes):
+            raise ConfigError(
+                f"no clip of training has a {name}, so that there is no prior for it: "
+                "take --prior uniform"
+            )
+    asked = [[heard(name, kind[name]) for name in attributes if name in kind] for kind in kinds]
+    return np.array([math.prod(each) for each in asked])
