@@ -15,6 +15,7 @@ from wavegen.distances import (
     log_mel,
     nearest,
     shape,
+    share_of,
     statistics,
 )
 
@@ -83,11 +84,6 @@ def _measured(
         "nearest_training_clip": bootstrap(lambda n: float(np.median(distances[n])), size),
     }
     return figures, distances
-
-
-def share_of(hits: Sequence[bool] | np.ndarray) -> Figure:
-    """How often it is so, with an interval."""
-    return mean([float(each) for each in hits])
 
 
 def mean(values: Sequence[float]) -> Figure:

@@ -4,10 +4,11 @@ These are distances between spectra, named for what they are: no network trained
 audio hears for them, so they are not what is elsewhere called a Frechet audio distance.
 
 Sources: Dowson & Landau 1982 (Frechet distance of normal distributions); Gretton et al. 2012
-and Binkowski et al. 2018 (unbiased kernel distance, cubic kernel); Efron 1979 (bootstrap).
+and Binkowski et al. 2018 (unbiased kernel distance, cubic kernel); Efron 1979 (bootstrap);
+Clopper & Pearson 1934 (exact interval of a share).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -102,6 +103,18 @@ def bootstrap(figure: Callable[[np.ndarray], float], count: int) -> Figure:
     drawn = [figure(chance.integers(count, size=count)) for _ in range(_DRAWS)]
     low, high = np.quantile(drawn, [0.025, 0.975])
     return Figure(figure(np.arange(count)), float(low), float(high))
+
+
+def share_of(hits: Sequence[bool] | np.ndarray) -> Figure:
+    """How often it is so of independent clips, with its interval.
+
+    The interval is the exact one: where all clips agree, draws of them would all be alike.
+    """
+    from scipy.stats import binomtest  # slow to import, and needed only here
+
+    found = binomtest(int(np.sum(hits)), len(hits))
+    low, high = found.proportion_ci(confidence_level=0.95, method="exact")
+    return Figure(float(np.mean(hits)), float(low), float(high))
 
 
 def half_samples(figure: Callable[[np.ndarray], float], count: int) -> Figure:

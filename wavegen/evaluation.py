@@ -6,7 +6,7 @@ with its labels and its length; whatever is measured of these is measured of the
 too, which is the column to compare with.
 """
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,8 +16,8 @@ import numpy as np
 from wavegen import audio, judge, mulaw
 from wavegen.classification import MOST_COMBINATIONS, classify
 from wavegen.clips import Clip, ClipSet
-from wavegen.comparison import compared, decibels, histogram, mean, share_of
-from wavegen.distances import Figure, bootstrap, log_mel
+from wavegen.comparison import compared, decibels, histogram, mean
+from wavegen.distances import Figure, bootstrap, log_mel, share_of
 from wavegen.engines import Engine
 from wavegen.engines.choice import choose
 from wavegen.errors import DataError
@@ -105,7 +105,8 @@ def evaluate(
     real = [np.array(store.waveform(number)[:limit]) for number in held_out]
 
     made = choose(network, engine, precision)
-    streams = _streams(labels)
+    # Numbered through all classes: streams of one number have the same noise.
+    streams = [Stream(kind, number) for number, kind in enumerate(labels)]
     work = _Work(network, made, clips, labels, streams, real, seed, sampling, combinations)
     say(f"scoring {len(clips)} clips of the {split} split, generating their counterparts")
     found = gather(work.of(share(range(len(clips)))))
@@ -244,17 +245,6 @@ def _likelihood(
         lengths = np.array([len(wave) for wave in waves])
         figures["flac_16_bit"] = bootstrap(lambda n: flac[n].sum() / lengths[n].sum(), len(bits))
     return figures
-
-
-def _streams(labels: Sequence[Labels]) -> list[Stream]:
-    """One for each of the labels, with noise of its own."""
-    count: Counter[tuple[tuple[str, str], ...]] = Counter()
-    streams = []
-    for kind in labels:
-        key = tuple(sorted(kind.items()))
-        streams.append(Stream(kind, count[key]))
-        count[key] += 1
-    return streams
 
 
 def generated(

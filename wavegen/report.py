@@ -79,7 +79,7 @@ def _page(evaluation: Evaluation, about: dict[str, Any], attributes: Attributes)
     yield f"<!doctype html><meta charset=utf-8><title>{title}</title><style>{_STYLE}</style>"
     yield f"<h1>{title}</h1><p>{figures['clips']} clips of the {figures['split']} split, "
     yield f"{figures['seconds']:.0f} s. In brackets: where 95 % of draws over clips lie (of "
-    yield "half samples for distances between sets).</p>"
+    yield "half samples for distances between sets; of shares the exact interval).</p>"
     yield "<h2>How well it predicts</h2>"
     yield from _table(figures["likelihood"].items())
     if figures["classification_by_likelihood"]:
