@@ -25,7 +25,7 @@ FLOORS = [
     {"engines.choice"},
     {"shards", "generate", "likelihood"},
     {"crops", "prepare", "comparison"},
-    {"data", "recordings", "training", "defaults", "scoring", "detector"},
+    {"averaging", "data", "recordings", "training", "defaults", "scoring", "detector"},
     {"runs", "interrupts", "classification", "detection"},
     {"evaluation"},
     {"report"},
@@ -37,7 +37,7 @@ FLOORS = [
 ]
 FLOOR = {module: number for number, modules in enumerate(FLOORS) for module in modules}
 HEAVY = {"torch", "pytorch_lightning", "librosa", "numba", "triton", "matplotlib", "scipy"}
-LIGHTNING = {"data", "training", "runs", "interrupts", "train_command"}
+LIGHTNING = {"averaging", "data", "training", "runs", "interrupts", "train_command"}
 
 
 def modules() -> dict[str, ast.Module]:

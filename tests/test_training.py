@@ -28,7 +28,7 @@ from wavegen.likelihood import recording_bits
 from wavegen.runs import WholeCheckpoints, one_of_each_class
 from wavegen.store import open_store
 from wavegen.train_command import _run_folder
-from wavegen.training import ExponentialMovingAverage, LitWaveNet, _LossWatch
+from wavegen.training import LitWaveNet, _LossWatch
 
 TINY = [
     "--model.network.layers=8",
@@ -484,17 +484,6 @@ def test_a_checkpoint_appears_whole(tmp_path: Path, monkeypatch) -> None:
         checkpoints.save_checkpoint({"step": 2}, target)
     assert checkpoints.load_checkpoint(target) == {"step": 1}
     assert [path.name for path in tmp_path.iterdir()] == ["a.ckpt"]
-
-
-def test_the_average_forgets_the_start_and_then_has_its_horizon() -> None:
-    average = ExponentialMovingAverage(0.9)._kwargs["multi_avg_fn"]
-    mean = [torch.zeros(3)]
-    average(mean, [torch.ones(3)], 0)
-    assert mean[0].tolist() == pytest.approx([0.9] * 3)
-    mean = [torch.zeros(3)]
-    for step in range(1000, 1010):
-        average(mean, [torch.ones(3)], step)
-    assert mean[0].tolist() == pytest.approx([1 - 0.9**10] * 3)
 
 
 def test_samples_show_every_class_of_every_attribute() -> None:

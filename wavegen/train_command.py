@@ -15,6 +15,7 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
+from wavegen.averaging import ExponentialMovingAverage
 from wavegen.checkpoint import is_model
 from wavegen.clips import summary
 from wavegen.data import AudioDataModule
@@ -32,7 +33,7 @@ from wavegen.runs import (
     save_trained,
 )
 from wavegen.shards import is_remote
-from wavegen.training import ExponentialMovingAverage, LitWaveNet
+from wavegen.training import LitWaveNet
 
 # Where the first of several processes tells the others which run folder it has chosen.
 _RUN_VARIABLE = "WAVEGEN_RUN"

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 from pytorch_lightning import LightningModule
-from pytorch_lightning.callbacks import Timer, WeightAveraging
+from pytorch_lightning.callbacks import Timer
 from torch import Tensor
 
 from wavegen.config import WaveNetConfig
@@ -243,24 +243,3 @@ class _LossWatch:
             self._event.synchronize()
         finite, low = self._verdict.tolist()
         return finite, low
-
-
-class ExponentialMovingAverage(WeightAveraging):
-    """Averages the weights over about the last 1 / (1 - decay) steps; validation uses them.
-
-    Early on the horizon is a tenth of the steps taken, so that the average does not
-    remember the random start.
-
-    Args:
-        decay: share of the average kept at each step.
-    """
-
-    def __init__(self, decay: float = 0.999) -> None:
-        if not 0 <= decay < 1:
-            raise ConfigError(f"the decay of the average is {decay}: it must be from 0 to below 1")
-
-        def average(averaged: list[Tensor], current: list[Tensor], steps: Tensor | int) -> None:
-            kept = min(decay, (1 + int(steps)) / (10 + int(steps)))
-            torch._foreach_lerp_(averaged, current, 1 - kept)
-
-        super().__init__(multi_avg_fn=average)
