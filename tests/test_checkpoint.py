@@ -1,15 +1,19 @@
 """Contract C6: the model directory is all one needs, and nothing in it can do harm."""
 
 import json
+import math
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from mutations import mutated, no_file, survives
 from safetensors.torch import load_file, save_file
 from small import LABELS
 
 from wavegen import checkpoint
+from wavegen.cli import main
 from wavegen.errors import LabelError, ModelError
 from wavegen.generate import generate
 
@@ -120,6 +124,11 @@ def link_the_weights(model: Path) -> None:
     (model / "model.safetensors").symlink_to("/dev/zero")
 
 
+def make_the_weights_a_pipe(model: Path) -> None:
+    (model / "model.safetensors").unlink()
+    os.mkfifo(model / "model.safetensors")
+
+
 def pickle_the_weights(model: Path) -> None:
     torch.save({"output.bias": torch.zeros(1)}, model / "model.safetensors")
 
@@ -128,9 +137,10 @@ def pickle_the_weights(model: Path) -> None:
     ("damage", "says"),
     [
         (claim_a_header_of_gigabytes, "damaged or not a safetensors file"),
-        (write_gigabytes_of_config, "no config is so large"),
+        (write_gigabytes_of_config, "no such file is so large"),
         (link_the_config, "config.json: is a symbolic link"),
         (link_the_weights, "is a symbolic link|holds no model"),
+        (make_the_weights_a_pipe, "holds no model"),
         (pickle_the_weights, "damaged or not a safetensors file"),
         (break_weights, "damaged or not a safetensors file"),
         (cut_weights, "damaged or not a safetensors file"),
@@ -147,3 +157,45 @@ def test_a_damaged_model_gets_one_clear_line(model: Path, damage, says: str) -> 
     with pytest.raises(ModelError, match=says) as caught:
         checkpoint.load_model(model)
     assert str(model) in str(caught.value)
+
+
+def test_a_config_from_elsewhere_gets_one_clear_line(model: Path) -> None:
+    file = model / "config.json"
+    good = json.loads(file.read_text())
+
+    def describe() -> None:
+        config = checkpoint.load_config(model)
+        print(config.describe(), config.receptive_field, config.to_json())
+
+    assert survives(describe, ModelError, file, good, 300) > 150
+
+
+def test_what_a_model_says_of_its_training_may_be_anything(model: Path) -> None:
+    reading = {"labels": ["digit"], "label_pattern": "(?P<digit>.)", "validation_fraction": 0.1}
+    checkpoint.save_training({"digit": {"0": 3, "1": 5, "2": 1}}, reading, model)
+    file = model / "training.json"
+    good = json.loads(file.read_text())
+
+    def read() -> None:
+        kept = checkpoint.training_reading(model)
+        assert set(kept) <= set(reading)
+        assert all(isinstance(name, str) for name in kept.get("labels") or [])
+        assert isinstance(kept.get("label_pattern"), str | None)
+        for counts in checkpoint.class_counts(model).values():
+            assert sum(counts.values()) >= 0
+
+    assert survives(read, ModelError, file, good, 300) > 150
+
+
+def test_figures_of_a_run_from_elsewhere_are_figures_or_none(model: Path, capsys) -> None:
+    file = model.parent / "best.json"
+    good = {"step": 12, "val_bits": 3.5, "uniform_bits": 8.0, "order0_bits": 6.1}
+    read = []
+    for text in mutated(good, 100):
+        file.write_text(text)
+        read.append(main(["info", str(model.parent)]))
+        assert all(map(math.isfinite, checkpoint.best_figures(model.parent).values()))
+    assert set(read) == {0}
+    assert "held out" in capsys.readouterr().out
+    for name in no_file(file):
+        assert checkpoint.best_figures(model.parent) == {}, name

@@ -6,16 +6,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from mutations import survives
 from small import network as small_network
 
 from wavegen import mulaw
 from wavegen.checkpoint import save_model
 from wavegen.cli import main
-from wavegen.detection import calibrate, class_gain, class_kinds
+from wavegen.detection import calibrate, class_gain, class_kinds, load_detector
 from wavegen.detector import SCORES, Detector, bits_by_others, features, order0_bits
 from wavegen.errors import ConfigError, ModelError
 
 RATE = 1000
+LABELS = {"label": ("a", "b")}
 
 
 def recording(rng: np.random.Generator, loudness: float | None = None) -> np.ndarray:
@@ -144,7 +146,7 @@ def test_recordings_to_calibrate_on_are_no_nearer_to_their_codes_than_new_ones()
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    save_model(small_network(labels={"label": ("a", "b")}), tmp_path / "model")
+    save_model(small_network(labels=LABELS), tmp_path / "model")
     return tmp_path / "model"
 
 
@@ -236,3 +238,19 @@ def test_mistakes_are_one_line(model, normal, capsys) -> None:
     save_model(other, model.parent / "other")
     background = ("--background", model.parent / "other")
     assert "must have the same rate" in refused("--calibrate", model, normal, *background)
+
+
+def test_a_calibration_from_elsewhere_gets_one_clear_line(model, normal) -> None:
+    calibrate(model, normal)
+    file, rng = model / "detector.json", np.random.default_rng(0)
+    good = json.loads(file.read_text())
+
+    def judge() -> None:
+        detector = load_detector(model)
+        detector.check(0.5)
+        order0_bits(np.array(detector.histogram))
+        class_kinds(LABELS, detector.labels, detector.classes)
+        detector.judge(recording(rng), 5.0, 0.1, 0.5)
+
+    refused = survives(judge, ModelError, file, good, 150)
+    assert 75 < refused < 150

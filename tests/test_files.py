@@ -11,8 +11,15 @@ from pathlib import Path
 import pytest
 
 from wavegen import files
-from wavegen.errors import OutputError
-from wavegen.files import appearing_whole, file_sha256, make_folder, write_json, write_text
+from wavegen.errors import ModelError, OutputError
+from wavegen.files import (
+    appearing_whole,
+    file_sha256,
+    make_folder,
+    read_json,
+    write_json,
+    write_text,
+)
 
 
 def names(folder: Path) -> list[str]:
@@ -216,3 +223,12 @@ def test_a_place_that_cannot_be_is_refused(tmp_path: Path) -> None:
 def test_the_hash_is_that_of_the_bytes(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abc")
     assert file_sha256(tmp_path / "a").startswith("ba7816bf8f01cfea")
+
+
+def test_json_holds_paths_of_any_bytes(tmp_path: Path) -> None:
+    value = {"a": os.fsdecode(b"caf\xe9/\\"), "b": "\ud83d", "c": "ü\U0001f600"}
+    write_json(tmp_path / "a.json", value)
+    assert read_json(tmp_path / "a.json", ModelError) == value
+    assert "ü\U0001f600" in (tmp_path / "a.json").read_text(encoding="utf-8")
+    with pytest.raises(ModelError, match="cannot be read"):
+        read_json("a\0b", ModelError)

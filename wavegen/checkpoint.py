@@ -6,14 +6,21 @@ no torch.
 """
 
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wavegen.config import WaveNetConfig
 from wavegen.errors import ConfigError, ModelError
-from wavegen.files import file_sha256, make_folder, write_bytes, write_json, write_text
+from wavegen.files import (
+    file_sha256,
+    make_folder,
+    read_json,
+    read_text,
+    write_bytes,
+    write_json,
+    write_text,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -22,12 +29,12 @@ if TYPE_CHECKING:
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
-# A config of thousands of classes has some hundred kilobytes.
-_LARGEST_CONFIG = 16 << 20
 # What scoring may want to know of the training data; not needed to load the model.
 TRAINING = "training.json"
 # Of the run that the model is from.
 BEST = "best.json"
+# No count and no figure beside a model is larger.
+_MOST = 10**12
 
 
 def find_model(path: str | Path) -> Path:
@@ -72,12 +79,10 @@ def load_config(path: str | Path) -> WaveNetConfig:
     Raises:
         ModelError: no model there, or its config is damaged.
     """
-    file = _plain(find_model(path) / CONFIG)
+    file = plain(find_model(path) / CONFIG)
     try:
-        if (size := file.stat().st_size) > _LARGEST_CONFIG:
-            raise ModelError(f"{file}: has {size} bytes; no config is so large")
-        return WaveNetConfig.from_json(file.read_text(encoding="utf-8"))
-    except (ConfigError, UnicodeDecodeError, OSError) as error:
+        return WaveNetConfig.from_json(read_text(file, ModelError))
+    except ConfigError as error:
         raise ModelError(f"{file}: {error}") from error
 
 
@@ -95,7 +100,7 @@ def load_model(path: str | Path, device: "str | torch.device" = "cpu") -> "WaveN
 
     folder = find_model(path)
     config = load_config(folder)
-    file = _plain(folder / WEIGHTS)
+    file = plain(folder / WEIGHTS)
     # Shapes are compared before memory is taken: a config cannot ask for more than the
     # weights that lie beside it.
     with torch.device("meta"):
@@ -121,7 +126,7 @@ def load_model(path: str | Path, device: "str | torch.device" = "cpu") -> "WaveN
 def fingerprint(path: str | Path) -> str:
     """SHA-256 over config and weights of a model, to tell whether two are the same."""
     folder = find_model(path)
-    parts = "".join(file_sha256(folder / name) for name in (CONFIG, WEIGHTS))
+    parts = "".join(file_sha256(plain(folder / name)) for name in (CONFIG, WEIGHTS))
     return hashlib.sha256(parts.encode()).hexdigest()
 
 
@@ -160,22 +165,17 @@ def training_reading(path: str | Path) -> dict[str, Any]:
     Raises:
         ModelError: no model there, or one that says what is no such option.
     """
-    file = find_model(path) / TRAINING
-    if not file.exists():
-        return {}
-    try:
-        reading = _json(file).get("reading", {})
-        labels = reading.get("labels")
-        sound = (
-            reading.keys() <= {"labels", "label_pattern", "validation_fraction"}
-            and (labels is None or all(isinstance(name, str) for name in labels))
-            and isinstance(reading.get("label_pattern"), str | None)
-            and isinstance(reading.get("validation_fraction", 0.1), float)
+    reading = _training(path).get("reading", {})
+    known = {"labels": list | None, "label_pattern": str | None, "validation_fraction": float}
+    if (
+        not isinstance(reading, dict)
+        or not reading.keys() <= known.keys()
+        or not all(isinstance(value, known[name]) for name, value in reading.items())
+        or not all(isinstance(name, str) for name in reading.get("labels") or [])
+    ):
+        raise ModelError(
+            f"{find_model(path) / TRAINING}: does not say how the folder of training was read"
         )
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
-        sound = False
-    if not sound:
-        raise ModelError(f"{file}: does not say how the folder of training was read")
     return reading
 
 
@@ -185,33 +185,53 @@ def class_counts(path: str | Path) -> dict[str, dict[str, int]]:
     Raises:
         ModelError: no model there, or it does not say.
     """
-    file = find_model(path) / TRAINING
-    try:
-        counts = _json(file)["clips"]
-        return {
-            attribute: {str(name): int(count) for name, count in classes.items()}
-            for attribute, classes in counts.items()
-        }
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+    counts = _training(path).get("clips")
+    if not isinstance(counts, dict) or not all(
+        isinstance(classes, dict)
+        and all(type(each) is int and 0 <= each <= _MOST for each in classes.values())
+        for classes in counts.values()
+    ):
         raise ModelError(
-            f"{file}: does not say how many clips of each class there were in training"
-        ) from error
+            f"{find_model(path) / TRAINING}: does not say how many clips of each class there were "
+            "in training"
+        )
+    return counts
 
 
 def best_figures(run: str | Path) -> dict[str, float]:
-    """Step and figures of the best validation of a run folder; empty if there was none."""
+    """Step and figures of the best validation of a run folder; empty if there was none.
+
+    Returns:
+        "step", and in bits per sample "val_bits", "uniform_bits" and "order0_bits".
+    """
     try:
-        return _json(Path(run) / BEST)
-    except (OSError, ValueError):
+        figures = read_json(Path(run) / BEST, ModelError)
+    except ModelError:
         return {}
+    names = ("step", "val_bits", "uniform_bits", "order0_bits")
+    sound = isinstance(figures, dict) and all(
+        type(figures.get(name)) in (int, float) and abs(figures[name]) < _MOST for name in names
+    )
+    return {name: figures[name] for name in names} if sound else {}
 
 
-def _json(file: Path) -> Any:
-    return json.loads(file.read_text(encoding="utf-8"))
+def _training(path: str | Path) -> dict[str, Any]:
+    """What `save_training` wrote; empty where it did not."""
+    file = find_model(path) / TRAINING
+    if not file.exists():
+        return {}
+    values = read_json(plain(file), ModelError)
+    if not isinstance(values, dict):
+        raise ModelError(f"{file}: is not a JSON object")
+    return values
 
 
-def _plain(file: Path) -> Path:
-    """The file, if it is one; a link in a model from elsewhere may lead anywhere."""
+def plain(file: Path) -> Path:
+    """The file, if it is no link: one in a model from elsewhere may lead anywhere.
+
+    Raises:
+        ModelError: it is one.
+    """
     if file.is_symlink():
         raise ModelError(f"{file}: is a symbolic link; put the file itself there")
     return file

@@ -10,15 +10,24 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from wavegen.checkpoint import find_model, fingerprint, load_model, load_with_fingerprint
+from wavegen.checkpoint import (
+    find_model,
+    fingerprint,
+    load_config,
+    load_model,
+    load_with_fingerprint,
+    plain,
+)
 from wavegen.detector import SCORES, Detector, Verdict, bits_by_others, features, order0_bits
-from wavegen.errors import ConfigError, DataError, ModelError
-from wavegen.files import make_folder, write_text
-from wavegen.labels import Attributes, Labels, one_class_each
+from wavegen.errors import ConfigError, DataError, LabelError, ModelError
+from wavegen.files import make_folder, read_text, write_text
+from wavegen.labels import Attributes, Labels, encode, one_class_each
 from wavegen.scoring import Score, Source, score
 from wavegen.wavenet import WaveNet
 
 DETECTOR = "detector.json"
+# Bytes of it: about half a million recordings.
+_LARGEST = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -160,17 +169,26 @@ def load_detector(model: str | Path) -> Detector:
     Raises:
         ModelError: there is none, it is damaged, or made for another model.
     """
-    file = find_model(model) / DETECTOR
-    try:
-        detector = Detector.from_json(file.read_text(encoding="utf-8"))
-    except OSError as error:
+    file = plain(find_model(model) / DETECTOR)
+    if not file.exists():
         raise ModelError(
             f"{file}: there is none; make it with wavegen detect --calibrate MODEL NORMAL_FOLDER"
-        ) from error
-    except (ModelError, UnicodeDecodeError) as error:
+        )
+    text = read_text(file, ModelError, _LARGEST)
+    try:
+        detector = Detector.from_json(text)
+    except ModelError as error:
         raise ModelError(f"{file}: {error}") from error
     if detector.model_sha256 != fingerprint(model):
         raise ModelError(f"{file}: made for another model; calibrate again")
+    config = load_config(model)
+    found = (detector.sample_rate, len(detector.histogram))
+    if found != (config.sample_rate, config.quantization_channels):
+        raise ModelError(f"{file}: of another rate or other codes than its model; calibrate again")
+    try:
+        encode(detector.labels, config.labels)
+    except LabelError as error:
+        raise ModelError(f"{file}: {error}") from error
     return detector
 
 

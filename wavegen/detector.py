@@ -24,8 +24,9 @@ recording falls below a threshold about as often as the threshold says.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -38,6 +39,8 @@ _PEAK_SHARE = 1 / 200
 _FOLDS = 10
 # Normal recordings with which the distances mean anything.
 _FEWEST = 40
+# No score and no count in a calibration is larger.
+_MOST = 10**15
 
 
 @dataclass(frozen=True)
@@ -208,15 +211,42 @@ class Detector:
         """Read what `to_json` wrote; `ModelError` if it is not that."""
         try:
             values = json.loads(text)
-            if tuple(values.pop("scores")) != SCORES:
+            if not isinstance(values, dict) or values.pop("scores", None) != list(SCORES):
                 raise ValueError("other scores")
+            for name, sound in _FIELDS.items():
+                if not sound(values[name]):
+                    raise ValueError(name)
             normal = np.array(values.pop("normal"), dtype=np.float64)
-            histogram = tuple(int(count) for count in values.pop("histogram"))
-            if normal.ndim != 2 or normal.shape[1] != len(SCORES) or not np.isfinite(normal).all():
-                raise ValueError("not a table of scores")
-            return cls(normal, histogram=histogram, **values)
-        except (ValueError, LookupError, TypeError, AttributeError, ConfigError) as error:
+            return cls(normal, histogram=tuple(values.pop("histogram")), **values)
+        except (ValueError, LookupError, TypeError, RecursionError, ConfigError) as error:
             raise ModelError("not a calibration of this version: calibrate again") from error
+
+
+# What each field of the JSON must be, which may be from elsewhere.
+_FIELDS: dict[str, Callable[[Any], bool]] = {
+    "normal": lambda rows: isinstance(rows, list) and all(map(_is_row, rows)),
+    "sample_rate": lambda rate: type(rate) is int and rate > 0,
+    "model_sha256": lambda text: isinstance(text, str),
+    "labels": lambda labels: (
+        isinstance(labels, dict) and all(isinstance(name, str) for name in labels.values())
+    ),
+    "histogram": lambda counts: (
+        isinstance(counts, list)
+        and all(type(count) is int and 0 <= count < _MOST for count in counts)
+    ),
+    "background": lambda text: isinstance(text, str | None),
+    "background_sha256": lambda text: isinstance(text, str | None),
+    "classes": lambda known: isinstance(known, bool),
+}
+
+
+def _is_row(row: Any) -> bool:
+    """Whether it is a number for each of SCORES, so small that its square is one, too."""
+    return (
+        isinstance(row, list)
+        and len(row) == len(SCORES)
+        and all(type(score) in (int, float) and abs(score) < _MOST for score in row)
+    )
 
 
 def _spread(normal: np.ndarray) -> np.ndarray:

@@ -1,17 +1,24 @@
-"""Files appear whole: written beside their target, flushed to disk, then renamed."""
+"""Files appear whole: written beside their target, flushed to disk, then renamed.
+
+What is read of others is bounded: a regular file of a size that it can sensibly have.
+"""
 
 import hashlib
 import json
 import os
 import re
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any, BinaryIO
 
-from wavegen.errors import OutputError
+from wavegen.errors import OutputError, WavegenError
+
+# Bytes: a config of thousands of classes has some hundred thousand.
+_LARGEST_TEXT = 16 << 20
 
 fcntl: ModuleType | None
 try:
@@ -155,8 +162,51 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
-    """Write `value` to `path` as indented JSON, whole or not at all."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    """Write `value` to `path` as indented JSON, whole or not at all.
+
+    Paths may hold bytes that are not UTF-8: JSON writes them as it does any lone surrogate.
+    """
+    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
+
+
+def read_text(
+    path: str | os.PathLike[str], error: type[WavegenError], largest: int = _LARGEST_TEXT
+) -> str:
+    """Read a small text that may be from elsewhere, in bounded time and memory.
+
+    Args:
+        path: of the file, UTF-8.
+        error: what to raise.
+        largest: size that is still read, in bytes.
+
+    Raises:
+        WavegenError: of the kind `error`: the file is not there, not a regular one, too large,
+            or not UTF-8.
+    """
+    try:
+        # Opening a pipe would wait for ever, and a device may never end.
+        if not stat.S_ISREG(Path(path).stat().st_mode):
+            raise error(f"{path}: is not a regular file; put the file itself there")
+        with Path(path).open("rb") as file:
+            data = file.read(largest + 1)
+        if len(data) > largest:
+            raise error(f"{path}: has more than {largest} bytes; no such file is so large")
+        return data.decode()
+    except OSError as failure:
+        raise error(f"{path}: cannot be read ({failure.strerror or failure})") from failure
+    except ValueError as failure:  # a zero byte in the path, or bytes that are not UTF-8
+        raise error(f"{path}: cannot be read ({failure})") from failure
+
+
+def read_json(
+    path: str | os.PathLike[str], error: type[WavegenError], largest: int = _LARGEST_TEXT
+) -> Any:
+    """Read a JSON as `read_text` reads a text; `error` also where it is not JSON."""
+    try:
+        return json.loads(read_text(path, error, largest))
+    except (ValueError, RecursionError) as failure:
+        raise error(f"{path}: is not JSON ({failure})") from failure
 
 
 def file_sha256(path: str | os.PathLike[str]) -> str:
