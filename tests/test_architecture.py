@@ -13,7 +13,7 @@ from wavegen.checkpoint import save_model
 PACKAGE = Path(__file__).parents[1] / "wavegen"
 FLOORS = [
     {"errors", "ranks"},
-    {"files", "mulaw", "labels", "config", "block", "muon", "options"},
+    {"files", "signals", "mulaw", "labels", "config", "block", "muon", "options"},
     {"audio", "splits", "wavenet", "windows", "plots", "distances", "judge"},
     {"folders", "checkpoint", "sampling"},
     {"clips"},

@@ -1,6 +1,7 @@
 """Every mistake a user can make ends in one line, exit status 2, and nothing half-written."""
 
 import errno
+import io
 import os
 import re
 import shlex
@@ -265,6 +266,63 @@ def test_no_room_on_the_disk(model, tone_folder, tmp_path: Path) -> None:
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
     assert os.strerror(errno.EFBIG) in done.stderr.strip().splitlines()[-1]
+
+
+def no_memory_of_numpy() -> object:
+    return np.empty(2**50)
+
+
+def no_memory_of_torch() -> object:
+    return torch.empty(2**50)
+
+
+def no_memory_of_python() -> object:
+    return bytearray(2**50)
+
+
+def no_memory_of_a_gpu() -> object:
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has")
+
+
+def no_memory_of_triton() -> object:
+    raise RuntimeError("Triton Error [CUDA]: out of memory")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        no_memory_of_numpy,
+        no_memory_of_torch,
+        no_memory_of_python,
+        no_memory_of_a_gpu,
+        no_memory_of_triton,
+    ],
+)
+def test_no_memory_is_one_line(capsys, monkeypatch, command) -> None:
+    monkeypatch.setitem(_COMMANDS, "info", lambda _: command())
+    line = mistake(capsys, "info", "x")
+    assert "out of memory" in line
+    assert "fewer or shorter recordings" in line
+    assert len(line) < 400
+
+
+@pytest.mark.parametrize(
+    "bug",
+    [
+        RuntimeError("mat1 and mat2 shapes cannot be multiplied (2x3 and 4x5)"),
+        ValueError("bug"),
+        KeyError("bug"),
+        OSError(errno.EBADF, os.strerror(errno.EBADF)),
+        io.UnsupportedOperation("not writable"),
+    ],
+)
+def test_a_bug_is_not_made_one_line(capsys, monkeypatch, bug: Exception) -> None:
+    def fail(_: object) -> None:
+        raise bug
+
+    monkeypatch.setitem(_COMMANDS, "info", fail)
+    with pytest.raises(type(bug)):
+        main(["info", "x"])
 
 
 def test_temperature_zero_is_argmax_and_repeats_itself(model, tmp_path: Path) -> None:

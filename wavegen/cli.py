@@ -1,13 +1,18 @@
 """The command line. Each command imports what it needs when it is run."""
 
 import argparse
+import errno
+import io
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
+from textwrap import shorten
 from typing import Any
 
 from wavegen.errors import ConfigError, Stopped, WavegenError
 from wavegen.options import parser
+from wavegen.signals import stopping_on_signals
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -15,14 +20,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     or 128 and the number of the signal that ended it."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        if arguments[:1] == ["train"]:
-            # LightningCLI has a parser of its own, with every option of the Trainer.
-            from wavegen.train_command import train
-
-            train(arguments[1:])
-            return 0
-        parsed = parser().parse_args(arguments)
-        return _COMMANDS[parsed.command](parsed) or 0
+        with stopping_on_signals():
+            return _run(arguments)
     except WavegenError as error:
         print(f"wavegen: {_one_line(str(error))}", file=sys.stderr)
         return 2
@@ -31,8 +30,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
+        if isinstance(error, io.UnsupportedOperation) or error.errno == errno.EBADF:
+            raise  # a bug, nothing that a user did
         place = f"{error.filename}: " if error.filename else ""
         print(f"wavegen: {place}{_one_line(error.strerror or str(error))}", file=sys.stderr)
+        return 2
+    except (MemoryError, RuntimeError) as error:
+        if not (isinstance(error, MemoryError) or _NO_MEMORY.search(str(error))):
+            raise
+        reason = shorten(str(error), 200, placeholder=" ...")
+        print(
+            f"wavegen: out of memory{f' ({reason})' if reason else ''}; free some, or ask for less"
+            " at once: fewer or shorter recordings, a smaller batch or network",
+            file=sys.stderr,
+        )
         return 2
     except Stopped as stopped:
         print(f"wavegen: stopped{stopped}", file=sys.stderr)
@@ -40,7 +51,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("wavegen: interrupted", file=sys.stderr)
         return 130
-    return 0
+
+
+def _run(arguments: list[str]) -> int:
+    if arguments[:1] == ["train"]:
+        # LightningCLI has a parser of its own, with every option of the Trainer.
+        from wavegen.train_command import train
+
+        train(arguments[1:])
+        return 0
+    parsed = parser().parse_args(arguments)
+    return _COMMANDS[parsed.command](parsed) or 0
 
 
 def _score(options: argparse.Namespace) -> None:
@@ -178,6 +199,11 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
+# torch has a class of errors only for memory of a GPU; its allocator on the CPU, the driver,
+# cuBLAS and Triton say it in words.
+_NO_MEMORY = re.compile(
+    "out of memory|can't allocate memory|not enough memory|ALLOC_FAILED|bad_alloc", re.IGNORECASE
+)
 _COMMANDS: dict[str, Callable[[argparse.Namespace], Any]] = {
     "prepare": _prepare,
     "generate": _generate,

@@ -29,8 +29,12 @@ class OutputError(WavegenError):
     """A result that cannot be written: no room, no permission, not a folder."""
 
 
-class Stopped(Exception):
-    """A signal that ended a training; no error, but the exit status is 128 + its number."""
+class Stopped(BaseException):
+    """A signal ended the command: no error, but the exit status is 128 + its number.
+
+    Like KeyboardInterrupt it is no `Exception`, so that no library takes it for an error of
+    its own and goes on.
+    """
 
     def __init__(self, number: int, advice: str = "") -> None:
         super().__init__(advice)
