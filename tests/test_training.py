@@ -479,7 +479,7 @@ def test_a_checkpoint_appears_whole(tmp_path: Path, monkeypatch) -> None:
     target = tmp_path / "a.ckpt"
     checkpoints = WholeCheckpoints()
     checkpoints.save_checkpoint({"step": 1}, target)
-    monkeypatch.setattr(Path, "write_bytes", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(os, "fsync", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         checkpoints.save_checkpoint({"step": 2}, target)
     assert checkpoints.load_checkpoint(target) == {"step": 1}
