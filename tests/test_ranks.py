@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch.distributed as dist
 from conftest import write_tones
 from small import network as small_network
 
@@ -27,6 +28,32 @@ def test_every_item_is_of_one_rank(monkeypatch) -> None:
     monkeypatch.delenv("WORLD_SIZE")
     assert ranks.share(items) == items
     assert ranks.gather(items) is items
+
+
+def test_the_largest_numbers_are_had_without_the_device(monkeypatch, tmp_path: Path) -> None:
+    """Beside processes that speak to each other by way of their devices they speak directly."""
+    assert ranks.largest([3, -0.5]) == [3, -0.5]
+    dist.init_process_group("gloo", f"file://{tmp_path / 'meet'}", rank=0, world_size=1)
+    try:
+        groups = []
+        reduce = dist.all_reduce
+        monkeypatch.setattr(
+            dist, "all_reduce", lambda *given, group: groups.append(group) or reduce(*given, group)
+        )
+        assert ranks.largest([3, -0.5]) == [3, -0.5]
+        assert groups == [dist.group.WORLD]
+        with monkeypatch.context() as patch:
+            # There is no NCCL without a GPU.
+            patch.setattr(dist, "get_backend", lambda _: "nccl")
+            ranks._beside.cache_clear()
+            assert [ranks.largest([step, 1e-9]) for step in range(3)] == [
+                [step, 1e-9] for step in range(3)
+            ]
+        assert groups[1] is not dist.group.WORLD
+        assert groups[1:] == [groups[1]] * 3
+        assert dist.get_backend(groups[1]) == "gloo"
+    finally:
+        dist.destroy_process_group()
 
 
 def wavegen(processes: int, *arguments: object) -> subprocess.CompletedProcess[str]:

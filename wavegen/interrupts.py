@@ -4,10 +4,10 @@ import signal
 from types import FrameType
 from typing import Any
 
-import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from wavegen.errors import Stopped
+from wavegen.ranks import largest
 
 # Processes that train together look for a signal to any of them once in so many steps:
 # it costs a message.
@@ -32,6 +32,10 @@ class StopOnSignal(Callback):
                 self._before[number] = signal.signal(number, self._note)
             except ValueError:  # not the main thread: whoever began this sees to signals
                 return
+        # With several processes Lightning asks at every step whether its own was called, and
+        # waits for the device.
+        loop: Any = trainer.fit_loop.epoch_loop
+        loop._broadcast_sigterm_tensor = lambda: None
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
         if self.received:
@@ -43,9 +47,7 @@ class StopOnSignal(Callback):
         if trainer.world_size > 1:
             if trainer.global_step % _TOGETHER:
                 return
-            # A plain number would come back as it is.
-            received = torch.tensor(self.received, device=trainer.strategy.root_device)
-            self.received = int(trainer.strategy.reduce(received, reduce_op="max"))
+            self.received = int(largest([self.received])[0])
         if self.received:
             trainer.limit_val_batches = 0
             trainer.should_stop = True
