@@ -86,6 +86,19 @@ def drop_a_tensor(model: Path) -> None:
     save_file(weights, model / "model.safetensors")
 
 
+def break_a_number(model: Path) -> None:
+    weights = load_file(model / "model.safetensors")
+    weights["hidden.weight"][2, 3] = torch.nan
+    save_file(weights, model / "model.safetensors")
+
+
+def overflow(model: Path) -> None:
+    """Finite as it is stored, but not as it is computed with."""
+    weights = load_file(model / "model.safetensors")
+    weights["skip.bias"] = weights["skip.bias"].double() + 1e39
+    save_file(weights, model / "model.safetensors")
+
+
 def ask_for_more_layers(model: Path) -> None:
     values = json.loads((model / "config.json").read_text())
     (model / "config.json").write_text(json.dumps({**values, "layers": 500, "stacks": 100}))
@@ -144,6 +157,8 @@ def pickle_the_weights(model: Path) -> None:
         (pickle_the_weights, "damaged or not a safetensors file"),
         (break_weights, "damaged or not a safetensors file"),
         (cut_weights, "damaged or not a safetensors file"),
+        (break_a_number, "safetensors: 'hidden.weight' holds NaN or infinity"),
+        (overflow, "safetensors: 'skip.bias' holds NaN or infinity"),
         (drop_a_tensor, "'output.bias' has shape None"),
         (ask_for_more_layers, "config.json asks for"),
         (ask_for_a_billion_layers, "layers is 1000000000"),

@@ -4,18 +4,28 @@ import numpy as np
 import pytest
 import torch
 from small import LABELS
+from small import network as small_network
 
 from wavegen.engines.cuda_graph import GraphQueue
 from wavegen.engines.numba_cpu import NumbaCPU
 from wavegen.engines.precision import rounded
 from wavegen.engines.torch_queue import TorchQueue
+from wavegen.engines.triton_gpu import TritonGPU
+from wavegen.errors import ModelError
 from wavegen.sampling import Sampling, guide, stream_noise
+from wavegen.wavenet import WaveNet
 
 ENGINES = ["torch", "graph", "float32", "bfloat16", "int8"]
 
 
+# Slow where Triton's interpreter runs it: only what takes a few steps.
+ALL = [*ENGINES, "triton"]
+
+
 def engine_of(kind: str, network):
     """The engine, and the network with the weights that it computes with."""
+    if kind == "triton":
+        return TritonGPU(network), network
     if kind == "torch":
         return TorchQueue(network), network
     if kind == "graph":
@@ -195,6 +205,110 @@ def test_guidance_mixes_logits_with_and_without_labels(make_network, kind) -> No
     torch.testing.assert_close(engine.force(codes[:, 40:]), expected, rtol=1e-4, atol=1e-4)
     guided = Sampling(guidance=2.5)
     assert generated(network, labels, [0, 1], [20], guided, kind).shape == (2, 20)
+
+
+NOISE = torch.full((3, 4), 0.5, dtype=torch.float64)
+CODES = torch.full((3, 4), 7)
+
+
+@pytest.mark.parametrize(
+    ("noise", "says"),
+    [
+        (NOISE[:2], r"noise must be \(3, time\), but are \(2, 4\)"),
+        (NOISE[0], r"noise must be \(3, time\), but are \(4,\)"),
+        (NOISE.float(), "noise must be torch.float64, but are torch.float32"),
+        (NOISE - 0.6, "noise must be at least 0 and below 1"),
+        (NOISE + 0.5, "noise must be at least 0 and below 1"),
+        (NOISE.index_fill(1, torch.tensor(2), torch.nan), "noise must be at least 0 and below 1"),
+    ],
+    ids=["rows", "shape", "dtype", "below 0", "1", "NaN"],
+)
+@pytest.mark.parametrize("kind", ALL)
+def test_noise_that_is_none_is_refused_by_all_alike(make_network, kind, noise, says) -> None:
+    network = make_network()
+    engine, _ = engine_of(kind, network)
+    engine.start(network.conditioning(None, 3), Sampling())
+    with pytest.raises(ValueError, match=says):
+        engine.generate(noise)
+    assert engine.generate(NOISE).shape == (3, 4), "goes on as if it had not been asked"
+
+
+@pytest.mark.parametrize(
+    ("codes", "says"),
+    [
+        (CODES[:1], r"codes must be \(3, time\), but are \(1, 4\)"),
+        (CODES[..., None], r"codes must be \(3, time\), but are \(3, 4, 1\)"),
+        (CODES.int(), "codes must be torch.int64, but are torch.int32"),
+        (CODES - 8, "codes must be from 0 to 255"),
+        (CODES + 249, "codes must be from 0 to 255"),
+    ],
+    ids=["rows", "shape", "dtype", "below 0", "the start symbol"],
+)
+@pytest.mark.parametrize("kind", ALL)
+def test_codes_that_are_none_are_refused_by_all_alike(make_network, kind, codes, says) -> None:
+    network = make_network()
+    engine, _ = engine_of(kind, network)
+    bias = network.conditioning(None, 3)
+    with pytest.raises(ValueError, match=says):
+        engine.start(bias, Sampling(), prompt=codes)
+    engine.start(bias, Sampling())
+    with pytest.raises(ValueError, match=says):
+        engine.force(codes)
+    assert engine.force(CODES).shape == (3, 4, 256)
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_what_streams_cannot_begin_from_is_refused_by_all_alike(make_network, kind) -> None:
+    network = make_network()
+    engine, _ = engine_of(kind, network)
+    bias, guided = network.conditioning(None, 3), Sampling(guidance=2)
+    for wrong in (bias[0], bias[:0], bias.expand(3, 2, -1, -1), bias[:, :, :1]):
+        with pytest.raises(ValueError, match=r"bias is .*: it must be \(streams, 1, 6, 12\)"):
+            engine.start(wrong, Sampling())
+    with pytest.raises(ValueError, match="give unspecified"):
+        engine.start(bias, guided)
+    with pytest.raises(ValueError, match=r"unspecified is \(1, 1, 6, 12\), but bias is"):
+        engine.start(bias, guided, unspecified=bias[:1])
+
+
+def with_a_broken_logit() -> WaveNet:
+    network = small_network()
+    network.output.bias[3] = torch.nan
+    return network
+
+
+def with_weights_that_overflow() -> WaveNet:
+    network = small_network()
+    for each in (network.hidden, network.output):
+        each.weight.copy_(3e38 * each.weight.sign())
+    return network
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of numpy, which interprets Triton
+@pytest.mark.parametrize("broken", [with_a_broken_logit, with_weights_that_overflow])
+@pytest.mark.parametrize(
+    "sampling",
+    [Sampling(), Sampling(temperature=0), Sampling(top_k=5, top_p=0.5), Sampling(guidance=3.0)],
+    ids=["plain", "greedy", "filtered", "guided"],
+)
+@pytest.mark.parametrize("kind", ALL)
+def test_logits_that_are_not_finite_end_every_engine_alike(kind, sampling, broken) -> None:
+    network = broken()
+    engine, _ = engine_of(kind, network)
+    bias = network.conditioning(None, 3)
+    engine.start(bias, sampling, unspecified=bias)
+    with pytest.raises(ModelError, match="logits are not finite numbers: its weights are damaged"):
+        engine.generate(NOISE)
+
+
+def test_weights_that_only_bfloat16_makes_infinite_end_alike_too(make_network) -> None:
+    """Its largest number is a little below that of float32."""
+    network = make_network()
+    network.skip.weight.fill_(3.4e38)
+    engine = NumbaCPU(network, "bfloat16")
+    engine.start(network.conditioning(None), Sampling())
+    with pytest.raises(ModelError, match="logits are not finite"):
+        engine.generate(NOISE[:1])
 
 
 def test_a_torch_step_never_runs_the_receptive_field_again(make_network) -> None:

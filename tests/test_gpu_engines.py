@@ -126,10 +126,6 @@ def test_streams_need_not_fill_a_tile(make_network, streams: int, tile: int) -> 
     expected = network(codes, labels)
     error = (engine.force(codes) - expected).abs().max() / expected.abs().max()
     assert error < 1e-4
-    with pytest.raises(ValueError, match=f"1 rows for {streams} streams"):
-        engine.force(codes[:1])
-    with pytest.raises(IndexError, match="codes must be from 0 to 255"):
-        engine.force(codes + 256)
 
 
 @pytest.mark.parametrize("prompt", [0, 1, 150])

@@ -30,6 +30,16 @@ def test_noise_is_uniform_and_never_0_or_1() -> None:
     assert not np.array_equal(noise, stream_noise(1, range(4), 0, 50_000))
 
 
+@pytest.mark.parametrize(
+    "sampling", [Sampling(), Sampling(0), Sampling(top_k=2), Sampling(top_p=0.5)], ids=str
+)
+def test_where_logits_are_not_finite_no_code_is_drawn(sampling: Sampling) -> None:
+    bad = [[float("nan"), 0.0, 1.0], [0.0, float("inf"), 1.0], [-float("inf")] * 3]
+    noise = torch.full((4,), 0.999, dtype=torch.float64)
+    drawn = draw(torch.tensor([*bad, [0.0, 1.0, 2.0]]), noise, sampling)
+    assert drawn.tolist() == [3, 3, 3, 2]
+
+
 def test_codes_are_drawn_with_their_probabilities() -> None:
     logits = torch.tensor([[0.0, 2.0, 1.0, -1.0]])
     noise = torch.from_numpy(stream_noise(0, [0], 0, 100_000))[0]

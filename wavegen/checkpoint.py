@@ -90,8 +90,8 @@ def load_model(path: str | Path, device: "str | torch.device" = "cpu") -> "WaveN
     """The network of a model directory or run folder, float32, in evaluation mode.
 
     Raises:
-        ModelError: no model there, a damaged file, or weights of other shapes than the
-            config's.
+        ModelError: no model there, a damaged file, weights of other shapes than the
+            config's, or such as are not finite.
     """
     import torch
     from safetensors import SafetensorError, safe_open
@@ -116,7 +116,15 @@ def load_model(path: str | Path, device: "str | torch.device" = "cpu") -> "WaveN
                         f"{file}: '{name}' has shape {shapes.get(name)}, but {CONFIG} asks for "
                         f"{expected.get(name)}; the two files are not of one model"
                     )
-            weights = {name: stored.get_tensor(name).to(device, torch.float32) for name in names}
+            weights = {}
+            for name in sorted(names):
+                tensor = stored.get_tensor(name).to(torch.float32)
+                if not torch.isfinite(tensor).all():
+                    raise ModelError(
+                        f"{file}: '{name}' holds NaN or infinity, which no model computes with; "
+                        "the file is damaged or its training had failed: take an earlier model"
+                    )
+                weights[name] = tensor.to(device)
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{file}: damaged or not a safetensors file ({error})") from error
     network.load_state_dict(weights, assign=True)

@@ -94,10 +94,14 @@ def draw(logits: Tensor, noise: Tensor, sampling: Sampling) -> Tensor:
         sampling: how; its guidance is the caller's to apply.
 
     Returns:
-        int64 (B,): the first code at which the cumulative probability reaches the noise.
+        int64 (B,): the first code at which the cumulative probability reaches the noise; Q,
+        which is no code, where logits are not finite.
     """
     if sampling.temperature == 0:
-        return logits.argmax(dim=-1)
+        # NaN is the largest of all.
+        best = logits.argmax(dim=-1, keepdim=True)
+        finite = logits.gather(-1, best).isfinite()
+        return best.where(finite, logits.shape[-1]).squeeze(-1)
     probabilities = distribution(logits, sampling)
     cumulative = probabilities.cumsum(dim=-1)
     # Scaled by the sum as it was rounded, so that no code of probability 0 is drawn.

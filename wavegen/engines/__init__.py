@@ -22,6 +22,9 @@ class Engine(Protocol):
 
     Shapes: B streams, T time, L layers, G gate channels, Q codes; F conditioning
     frames, which is 1: labels hold for the whole stream.
+
+    Raises:
+        ValueError: something of another shape, dtype or range than is said here (`checks`).
     """
 
     name: str
@@ -47,7 +50,13 @@ class Engine(Protocol):
         ...
 
     def generate(self, noise: "Tensor") -> "Tensor":
-        """Draw the next codes, int64 (B, T), one for each number of noise, float64 (B, T)."""
+        """Draw the next codes, int64 (B, T), one for each number of noise, float64 (B, T).
+
+        Noise is in [0, 1).
+
+        Raises:
+            ModelError: logits that are not finite.
+        """
         ...
 
     def force(self, codes: "Tensor") -> "Tensor":

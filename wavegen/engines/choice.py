@@ -13,7 +13,7 @@ import torch
 from wavegen.engines import Engine
 from wavegen.engines.precision import PRECISIONS
 from wavegen.engines.torch_queue import TorchQueue
-from wavegen.errors import ConfigError
+from wavegen.errors import ConfigError, ModelError
 from wavegen.sampling import Sampling
 from wavegen.wavenet import WaveNet
 
@@ -106,6 +106,8 @@ def _made(name: str, network: WaveNet, precision: str) -> tuple[Engine | None, s
             # One sample: what cannot be compiled or captured shows.
             engine.start(network.conditioning(None), Sampling())
             engine.generate(torch.full((1, 1), 0.5, dtype=torch.float64))
+    except ModelError:
+        raise
     except Exception as error:  # whatever it is, another engine still runs
         return None, _reason(error)
     return engine, None

@@ -10,6 +10,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from wavegen.engines.checks import check_codes, check_drawn, check_noise, check_start
 from wavegen.engines.prefill import begin, fill_queues
 from wavegen.sampling import Sampling, draw, guide
 from wavegen.wavenet import WaveNet
@@ -40,6 +41,7 @@ class GraphQueue:
         prompt: Tensor | None = None,
     ) -> None:
         """See `Engine.start`."""
+        check_start(self.network, bias, sampling, unspecified, prompt)
         self._sampling = sampling
         network, streams, device = self.network, len(bias), bias.device
         bias, self._codes, prompt = begin(network, bias, sampling, unspecified, prompt)
@@ -87,19 +89,22 @@ class GraphQueue:
     @torch.inference_mode()
     def generate(self, noise: Tensor) -> Tensor:
         """See `Engine.generate`."""
-        parts = []
-        for block in noise.split(_BLOCK, dim=1):
+        check_noise(noise, len(self._codes))
+        codes = torch.empty(noise.shape, dtype=torch.int64, device=self._codes.device)
+        parts = zip(noise.split(_BLOCK, dim=1), codes.split(_BLOCK, dim=1), strict=True)
+        for block, drawn in parts:
             time = block.shape[1]
             self._noise[:time].copy_(block.t())
             self._place.zero_()
             for _ in range(time):
                 self._step(drawing=True)
-            parts.append(self._drawn[:time].t().clone())
-        return torch.cat(parts, dim=1) if parts else torch.empty(noise.shape, dtype=torch.int64)
+            drawn.copy_(self._drawn[:time].t())
+        return check_drawn(codes, self.network)
 
     @torch.inference_mode()
     def force(self, codes: Tensor) -> Tensor:
         """See `Engine.force`."""
+        check_codes(codes, len(self._codes), self.network)
         shape = (*codes.shape, self.network.config.quantization_channels)
         logits = self._logits.new_empty(shape)
         for time, column in enumerate(codes.to(logits.device).t()):

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from wavegen.config import WaveNetConfig
 from wavegen.engines import numba_kernel
+from wavegen.engines.checks import check_codes, check_drawn, check_noise, check_start
 from wavegen.engines.numba_cache import FAILURES
 from wavegen.engines.numba_draw import How
 from wavegen.engines.numba_kernel import Member, Team
@@ -52,8 +53,8 @@ class NumbaCPU:
         prompt: Tensor | None = None,
     ) -> None:
         """See `Engine.start`."""
-        count, frames = bias.shape[:2]
-        assert frames == 1, "labels are one frame that lasts for ever"
+        check_start(self.network, bias, sampling, unspecified, prompt)
+        count = len(bias)
         self._how = How(
             float(sampling.temperature),
             float(np.inf if sampling.top_k is None else sampling.top_k),
@@ -62,15 +63,13 @@ class NumbaCPU:
         )
         sets = [bias]
         if sampling.guided:
-            assert unspecified is not None, "guidance needs the gates without labels"
+            assert unspecified is not None
             # Every stream runs twice, with its labels and without, on the same codes.
-            if unspecified.shape != bias.shape:
-                raise ValueError(f"unspecified is {unspecified.shape}, but bias is {bias.shape}")
             sets.append(unspecified)
         network = rounded(self.network, self._precision)
         newest = np.full(count, network.start_symbol)
         if prompt is not None and prompt.shape[1]:
-            newest = _checked(prompt, network)[:, -1].copy()
+            newest = prompt[:, -1].cpu().numpy()
         filled = [list(fill_queues(network, each, prompt)) for each in sets]
 
         self._count = count
@@ -92,22 +91,22 @@ class NumbaCPU:
 
     def generate(self, noise: Tensor) -> Tensor:
         """See `Engine.generate`."""
+        check_noise(noise, self._count)
         codes = np.empty(noise.shape, np.int64)
         # Contiguous: other strides would be another type, and compiled anew.
         numbers = np.ascontiguousarray(noise.cpu().numpy())
         self._run(numbers, codes, np.empty((len(codes), 0, 0), np.float32))
-        return torch.from_numpy(codes)
+        return check_drawn(torch.from_numpy(codes), self.network)
 
     def force(self, codes: Tensor) -> Tensor:
         """See `Engine.force`."""
-        given = _checked(codes, self.network)
+        check_codes(codes, self._count, self.network)
+        given = np.ascontiguousarray(codes.cpu().numpy())
         logits = np.empty((*given.shape, self.network.start_symbol), np.float32)
         self._run(np.empty((len(given), 0)), given, logits)
         return torch.from_numpy(logits)
 
     def _run(self, noise: np.ndarray, codes: np.ndarray, logits: np.ndarray) -> None:
-        if len(codes) != self._count:
-            raise ValueError(f"{len(codes)} rows for {self._count} streams")
         # The members of a team wait for one another: none begins before all have a thread.
         ready = Barrier(len(self._work))
 
@@ -142,14 +141,6 @@ def compile_kernel(precision: str) -> None:
     except FAILURES:
         numba_kernel.keep_nothing()
         engine.generate(noise)
-
-
-def _checked(codes: Tensor, network: WaveNet) -> np.ndarray:
-    """Codes as contiguous int64; the kernel trusts them as indices."""
-    array = np.ascontiguousarray(codes.cpu().numpy(), dtype=np.int64)
-    if array.size and not (array.min() >= 0 and array.max() < network.start_symbol):
-        raise IndexError(f"codes must be from 0 to {network.start_symbol - 1}")
-    return array
 
 
 def _team(shares: list[Packed], newest: np.ndarray, queues: np.ndarray) -> Team:

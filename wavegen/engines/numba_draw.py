@@ -58,7 +58,8 @@ def _lowest_kept(values, scratch, budget, by_value):
 def draw(logits, noise, how, probabilities, scratch):
     """`wavegen.sampling.draw` for one row; float32 logits (Q,), float64 scratch (Q,) twice."""
     if how.temperature == 0:
-        return np.argmax(logits)
+        best = np.argmax(logits)
+        return best if np.isfinite(logits[best]) else logits.size
     peak = np.float64(np.max(logits))
     for code in range(logits.size):
         probabilities[code] = (np.float64(logits[code]) - peak) / how.temperature
@@ -81,4 +82,5 @@ def draw(logits, noise, how, probabilities, scratch):
     reach, drawn = noise * total, 0
     for code in range(logits.size):
         drawn += probabilities[code] < reach
-    return min(drawn, logits.size - 1)
+    # Nothing is above 0 where logits are not finite: differences from their peak are NaN.
+    return min(drawn, logits.size - 1) if total > 0 else logits.size

@@ -23,10 +23,9 @@ def begin(
         without, on the same codes. The newest code of each stream, int64 (B,). And the prompt
         of all rows, None if it is empty.
     """
-    streams, frames = bias.shape[:2]
-    assert frames == 1, "labels are one frame that lasts for ever"
+    streams = len(bias)
     if sampling.guided:
-        assert unspecified is not None, "guidance needs the gates without labels"
+        assert unspecified is not None
         bias = torch.cat([bias, unspecified])
     if prompt is None or prompt.shape[1] == 0:
         return bias, torch.full((streams,), network.start_symbol, device=bias.device), None

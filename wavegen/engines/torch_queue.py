@@ -9,6 +9,7 @@ Source: Le Paine et al. 2016, "Fast Wavenet Generation Algorithm".
 import torch
 from torch import Tensor
 
+from wavegen.engines.checks import check_codes, check_drawn, check_noise, check_start
 from wavegen.engines.prefill import begin, fill_queues
 from wavegen.sampling import Sampling, draw, guide
 from wavegen.wavenet import WaveNet
@@ -36,6 +37,7 @@ class TorchQueue:
         prompt: Tensor | None = None,
     ) -> None:
         """See `Engine.start`."""
+        check_start(self.network, bias, sampling, unspecified, prompt)
         self.sampling = sampling
         network, streams = self.network, len(bias)
         bias, self._codes, prompt = begin(network, bias, sampling, unspecified, prompt)
@@ -53,16 +55,18 @@ class TorchQueue:
     @torch.inference_mode()
     def generate(self, noise: Tensor) -> Tensor:
         """See `Engine.generate`."""
+        check_noise(noise, len(self._codes))
         codes = torch.empty(noise.shape, dtype=torch.int64, device=self._codes.device)
         columns = noise.to(codes.device).t().contiguous()
         for time, column in enumerate(columns):
             self._codes = draw(self._step(), column, self.sampling)
             codes[:, time] = self._codes
-        return codes
+        return check_drawn(codes, self.network)
 
     @torch.inference_mode()
     def force(self, codes: Tensor) -> Tensor:
         """See `Engine.force`."""
+        check_codes(codes, len(self._codes), self.network)
         shape = (*codes.shape, self.network.config.quantization_channels)
         logits = self.network.output.weight.new_empty(shape)
         for time, column in enumerate(codes.t()):

@@ -10,6 +10,7 @@ from torch import Tensor
 from triton.runtime.errors import OutOfResources
 
 from wavegen.engines import triton_kernel
+from wavegen.engines.checks import check_codes, check_drawn, check_noise, check_start
 from wavegen.engines.prefill import fill_queues
 from wavegen.errors import ConfigError
 from wavegen.sampling import Sampling
@@ -50,14 +51,14 @@ class TritonGPU:
         prompt: Tensor | None = None,
     ) -> None:
         """See `Engine.start`."""
-        self._streams, frames = bias.shape[:2]
-        assert frames == 1, "labels are one frame that lasts for ever"
+        check_start(self.network, bias, sampling, unspecified, prompt)
+        self._streams = len(bias)
         network, config = self.network, self.network.config
         device = bias.device
         self._sampling = sampling
         sets = [bias]
         if sampling.guided:
-            assert unspecified is not None, "guidance needs the gates without labels"
+            assert unspecified is not None
             # Every stream runs twice, with its labels and without, on the same codes.
             sets.append(unspecified)
         tile = self._tile or _tile_for(self._streams, device)
@@ -112,24 +113,21 @@ class TritonGPU:
     @torch.inference_mode()
     def generate(self, noise: Tensor) -> Tensor:
         """See `Engine.generate`."""
+        check_noise(noise, self._streams)
         codes = torch.empty(noise.shape, dtype=torch.int64, device=self._newest.device)
         self._run(noise.to(codes.device).contiguous(), codes, noise.new_empty(0), forced=False)
-        return codes
+        return check_drawn(codes, self.network)
 
     @torch.inference_mode()
     def force(self, codes: Tensor) -> Tensor:
         """See `Engine.force`."""
+        check_codes(codes, self._streams, self.network)
         given = codes.to(self._newest.device).contiguous()
-        most = self.network.start_symbol
-        if given.numel() and not (given.min() >= 0 and given.max() < most):
-            raise IndexError(f"codes must be from 0 to {most - 1}")
-        logits = torch.empty((*given.shape, most), device=given.device)
+        logits = torch.empty((*given.shape, self.network.start_symbol), device=given.device)
         self._run(logits.new_empty(0, dtype=torch.float64), given, logits, forced=True)
         return logits
 
     def _run(self, noise: Tensor, codes: Tensor, logits: Tensor, forced: bool) -> None:
-        if len(codes) != self._streams:
-            raise ValueError(f"{len(codes)} rows for {self._streams} streams")
         how, steps = self._sampling, codes.shape[1]
         # Triton launches on the current device, which need not be the network's.
         with torch.cuda.device_of(self._newest), _within_resources():

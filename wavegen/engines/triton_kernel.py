@@ -129,10 +129,13 @@ def _draw(
     """`wavegen.sampling.draw`: codes int32 (TILE,)."""
     there = (tl.arange(0, Q) < CODES)[None, :]
     logits = tl.where(there, logits, float("-inf"))
+    below = logits - tl.max(logits, axis=1)[:, None]
+    # NaN, and thus not above 0, where logits are not finite; else 1 at least.
+    total = tl.sum(tl.exp(below), axis=1)
     if GREEDY:
         code = tl.argmax(logits, axis=1)
     else:
-        values = tl.exp((logits - tl.max(logits, axis=1)[:, None]) / temperature)
+        values = tl.exp(below / temperature)
         if TOP_K:
             ones = tl.full((TILE, Q), 1.0, tl.float64)
             budget = tl.zeros((TILE,), tl.float64) + top_k
@@ -145,7 +148,7 @@ def _draw(
         reach = noise * tl.max(cumulative, axis=1)
         code = tl.sum((cumulative < reach[:, None]).to(tl.int32), axis=1)
         code = tl.minimum(code, CODES - 1)
-    return code.to(tl.int32)
+    return tl.where(total > 0, code, CODES).to(tl.int32)
 
 
 # Their values are no reason to compile anew.
