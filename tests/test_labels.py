@@ -46,3 +46,15 @@ def test_descriptions_make_safe_file_names() -> None:
     long = [labels.file_name("æ" * 300 + end) for end in "ab"]
     assert long[0] != long[1]
     assert all(len(name.encode()) <= 180 for name in long)
+
+
+def test_no_two_descriptions_of_all_attributes_give_one_file_name() -> None:
+    classes = ("x", "x-y", "y", "y-x", "x%2Dy", "x-")
+    attributes = {"a": classes, "b": classes}
+    stems = {labels.file_stem({"a": a, "b": b}, attributes) for a in classes for b in classes}
+    assert len(stems) == len(classes) ** 2
+    # Nor do those that leave an attribute out give the name of two classes.
+    assert stems.isdisjoint(labels.file_stem({"a": a}, attributes) for a in classes)
+    assert labels.file_stem({"digit": "7", "speaker": "theo"}, ATTRIBUTES) == "7-theo"
+    assert labels.file_stem({"label": "x-y"}, {"label": ("x-y",)}) == "x-y"
+    assert labels.file_stem({}, ATTRIBUTES) == "any"

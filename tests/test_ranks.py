@@ -14,6 +14,8 @@ from small import network as small_network
 
 from wavegen import ranks
 from wavegen.checkpoint import save_model
+from wavegen.cli import main
+from wavegen.errors import ConfigError
 
 
 def test_every_item_is_of_one_rank(monkeypatch) -> None:
@@ -54,6 +56,44 @@ def test_the_largest_numbers_are_had_without_the_device(monkeypatch, tmp_path: P
         assert dist.get_backend(groups[1]) == "gloo"
     finally:
         dist.destroy_process_group()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(
+            ("LOCAL_RANK", value)
+            for value in ("x", "", "-1", "1.0", " 1", "1_0", "9" * 20, "\u0663")
+        ),
+        ("RANK", "x"),
+        ("WORLD_SIZE", "x"),
+        ("WORLD_SIZE", "0"),
+        ("SLURM_PROCID", "x"),
+        ("SLURM_NTASKS", "0"),
+    ],
+)
+def test_a_number_of_a_process_that_is_none_is_one_line(
+    name: str, value: str, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    monkeypatch.setenv(name, value)
+    commands = [["train", str(tmp_path)]]
+    if not name.startswith("SLURM"):
+        save_model(small_network(), tmp_path / "model")
+        commands.append(["generate", str(tmp_path / "model"), "--out", str(tmp_path / "out")])
+    for command in commands:
+        assert main([*command]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert f"environment variable {name} is '{value}': it must be a whole number" in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_process_beyond_the_last_is_refused(monkeypatch) -> None:
+    monkeypatch.setenv("RANK", "2")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match="RANK is 2: it must be below WORLD_SIZE, 2"):
+        ranks.check()
+    monkeypatch.setenv("RANK", "1")
+    ranks.check()
 
 
 def wavegen(processes: int, *arguments: object) -> subprocess.CompletedProcess[str]:

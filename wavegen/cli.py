@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from textwrap import shorten
 from typing import Any
 
+from wavegen import ranks
 from wavegen.errors import ConfigError, Stopped, WavegenError
 from wavegen.options import parser
 from wavegen.signals import stopping_on_signals
@@ -54,6 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
+    # Before a library reads these variables when it is imported.
+    ranks.check()
     if arguments[:1] == ["train"]:
         # LightningCLI has a parser of its own, with every option of the Trainer.
         from wavegen.train_command import train

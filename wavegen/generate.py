@@ -1,7 +1,6 @@
 """From requests to waveforms, in chunks."""
 
 import math
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ from wavegen.engines import Engine
 from wavegen.engines.choice import choose
 from wavegen.errors import ConfigError
 from wavegen.labels import Labels
+from wavegen.ranks import told
 from wavegen.sampling import Sampling, stream_noise
 from wavegen.wavenet import WaveNet
 
@@ -156,7 +156,7 @@ def check_seed(seed: int) -> None:
 def pick_device(name: str | None = None) -> torch.device:
     """The named device, or this rank's GPU if there is one; `ConfigError` if it is not there."""
     if name is None:
-        gpu = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        gpu = torch.device("cuda", told("LOCAL_RANK"))
         return gpu if torch.cuda.is_available() else torch.device("cpu")
     try:
         device = torch.device(name)

@@ -71,11 +71,23 @@ def parse(texts: Iterable[str], attributes: Attributes) -> dict[str, str]:
 
 
 def describe(labels: Labels, attributes: Attributes) -> str:
-    """Class names joined by `-` in the attributes' order, for file names and pictures.
+    """Class names joined by `-` in the attributes' order, for people to read.
 
     Unspecified attributes are left out; `any` if all are.
     """
-    return "-".join(labels[name] for name in attributes if name in labels) or "any"
+    return "-".join(_chosen(labels, attributes)) or "any"
+
+
+def file_stem(labels: Labels, attributes: Attributes) -> str:
+    """`describe` for the name of a file: class names in the attributes' order, joined by `-`.
+
+    A `-` in a class name is written as %2D where several are joined, so that classes `a-b` and
+    `c` do not give the name that `a` and `b-c` do.
+    """
+    names = [_escaped(name) for name in _chosen(labels, attributes)]
+    if len(attributes) > 1:
+        names = [name.replace("-", "%2D") for name in names]
+    return _shortened("-".join(names) or "any")
 
 
 def file_name(text: str) -> str:
@@ -83,7 +95,18 @@ def file_name(text: str) -> str:
 
     A text that is too long is cut, and ends in a digest that tells it from others cut alike.
     """
-    name = "".join(c if c.isalnum() or c in "-+._ " else f"%{ord(c):02X}" for c in text)
+    return _shortened(_escaped(text))
+
+
+def _chosen(labels: Labels, attributes: Attributes) -> list[str]:
+    return [labels[name] for name in attributes if name in labels]
+
+
+def _escaped(text: str) -> str:
+    return "".join(c if c.isalnum() or c in "-+._ " else f"%{ord(c):02X}" for c in text)
+
+
+def _shortened(name: str) -> str:
     encoded = name.encode()
     if len(encoded) <= _LONGEST:
         return name

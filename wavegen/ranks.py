@@ -10,17 +10,57 @@ from functools import lru_cache
 from itertools import chain, zip_longest
 from typing import Any, TypeVar
 
+from wavegen.errors import ConfigError
+
 T = TypeVar("T")
+
+# What `torchrun` and SLURM tell each of the processes that they begin, and the least it can be.
+_TOLD = {
+    "RANK": 0,
+    "LOCAL_RANK": 0,
+    "WORLD_SIZE": 1,
+    "SLURM_PROCID": 0,
+    "SLURM_LOCALID": 0,
+    "SLURM_NODEID": 0,
+    "SLURM_NTASKS": 1,
+}
 
 
 def rank() -> int:
     """This process's number among those begun together; 0 if it is alone."""
-    return int(os.environ.get("RANK", "0"))
+    return told("RANK")
 
 
 def ranks() -> int:
     """How many processes were begun together."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    return told("WORLD_SIZE")
+
+
+def told(name: str) -> int:
+    """The number in an environment variable; the least there can be where it is not set.
+
+    Raises:
+        ConfigError: it is no such number.
+    """
+    least = _TOLD[name]
+    text = os.environ.get(name, str(least))
+    # `int` would take signs, spaces and underscores too.
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) >= least):
+        raise ConfigError(
+            f"the environment variable {name} is '{text}': it must be a whole number from {least}; "
+            "torchrun and SLURM set it, elsewhere unset it"
+        )
+    return int(text)
+
+
+def check() -> None:
+    """`ConfigError` where what this process was told of the others cannot be."""
+    for name in _TOLD:
+        told(name)
+    if rank() >= ranks() and "WORLD_SIZE" in os.environ:
+        raise ConfigError(
+            f"the environment variable RANK is {rank()}: it must be below WORLD_SIZE, {ranks()}"
+        )
 
 
 def share(items: Sequence[T]) -> Sequence[T]:

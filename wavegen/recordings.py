@@ -256,8 +256,7 @@ def read_prompt(path: str | Path, sample_rate: int) -> np.ndarray:
 
 def file_stem(stream: Stream, attributes: labelling.Attributes, seed: int) -> str:
     """`LABEL_SEED_INDEX`; characters that a file name cannot hold become %XX."""
-    described = labelling.describe(stream.labels, attributes)
-    return f"{labelling.file_name(described)}_{seed}_{stream.index}"
+    return f"{labelling.file_stem(stream.labels, attributes)}_{seed}_{stream.index}"
 
 
 @contextmanager

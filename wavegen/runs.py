@@ -105,14 +105,14 @@ class RunFolder(Callback):
         folder = make_folder(self.folder / SAMPLES / f"step_{trainer.global_step:07d}")
         for kind, waveform in zip(kinds, waveforms, strict=True):
             name = labelling.describe(kind, config.labels)
-            stem = labelling.file_name(name)
+            stem = labelling.file_stem(kind, config.labels)
             title = f"{name}, step {trainer.global_step}"
             picture = spectrogram_png(waveform, config.sample_rate, title)
             audio.write(folder / f"{stem}.wav", waveform, config.sample_rate)
             write_bytes(folder / f"{stem}.png", picture)
             for logger in trainer.loggers:
                 if isinstance(logger, TensorBoardLogger):
-                    _show(logger.experiment, name, waveform, picture, trainer.global_step, config)
+                    _show(logger.experiment, stem, waveform, picture, trainer.global_step, config)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save where training stopped, while the weights are still those being trained."""

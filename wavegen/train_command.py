@@ -23,6 +23,7 @@ from wavegen.defaults import suggest
 from wavegen.errors import ConfigError, DataError, ModelError, Stopped
 from wavegen.files import make_folder, output_errors, write_text
 from wavegen.interrupts import StopOnSignal
+from wavegen.ranks import told
 from wavegen.runs import (
     CONFIG,
     LAST_CHECKPOINT,
@@ -309,13 +310,13 @@ def _clock(seconds: int) -> str:
 
 def _run_folder(run: str | None, folder: str, resume: str | None) -> Path:
     """Where the run will be; never a folder that holds another run."""
-    if _RUN_VARIABLE in os.environ and os.environ.get("LOCAL_RANK", "0") != "0":
+    if _RUN_VARIABLE in os.environ and told("LOCAL_RANK"):
         return Path(os.environ[_RUN_VARIABLE])
     # Begun together by torchrun or by SLURM, processes cannot tell one another.
     begun_together = {"RANK", "SLURM_PROCID"} & os.environ.keys()
     if begun_together and run is None:
         raise ConfigError("several processes must be told their run folder: name it with --run")
-    if any(os.environ[name] != "0" for name in begun_together):
+    if any(told(name) for name in begun_together):
         return Path(str(run))
     if run is None:
         first = path = Path("runs") / (Path(folder).resolve().name or "run")
