@@ -4,6 +4,7 @@ import json
 import math
 import subprocess
 import sys
+import tracemalloc
 from itertools import pairwise
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from wavegen.engines.numba_scorer import NumbaScorer
 from wavegen.errors import ConfigError, DataError, LabelError, ModelError
 from wavegen.likelihood import TorchScorer, in_blocks, label_ids, recording_bits, scorer
 from wavegen.scoring import find_sources, score
+from wavegen.windows import SUMMED, total
 
 KINDS = [{"digit": "1"}, {}, {"digit": "0", "speaker": "bob"}]
 
@@ -85,7 +87,7 @@ def test_bits_do_not_depend_on_where_a_recording_is_cut(kind, cuts, seed, kernel
     made = make_scorer(kind, network, 64)
     places = [0, *sorted(set(cuts) - {0, 200}), 200]
     blocks = (codes[a:b] for a, b in pairwise(places))
-    got = np.concatenate(list(in_blocks(made, network, blocks)), axis=1)
+    got = np.concatenate(list(in_blocks(made.surprisals, network, blocks)), axis=1)
     for row, labels in enumerate(KINDS):
         expected = whole(network, codes, labels)
         assert np.abs(got[row] - expected).max() < 1e-4
@@ -101,10 +103,52 @@ def test_compiled_bits_are_the_same_to_the_last_bit_however_they_are_cut() -> No
         made = make_scorer("numba", network, piece)
         got, _ = made.surprisals([codes, codes[:100]])
         assert np.array_equal(got, expected)
-        blocks = in_blocks(made, network, [codes[:90], codes[90:91], codes[91:]])
+        blocks = in_blocks(made.surprisals, network, [codes[:90], codes[90:91], codes[91:]])
         assert np.array_equal(np.concatenate(list(blocks), axis=1), expected)
     (alone,) = NumbaScorer(network, label_ids(network, KINDS[2:])).surprisals([codes])
     assert np.array_equal(alone[0], expected[2])
+
+
+@pytest.mark.parametrize("kind", ["torch", "numba"])
+def test_totals_are_those_of_all_bits_in_memory_that_labels_do_not_multiply(kind) -> None:
+    network = small_network(labels=LABELS)
+    codes = np.random.default_rng(0).integers(0, 256, 8000)
+    made = {"torch": TorchScorer, "numba": NumbaScorer}[kind](
+        network, label_ids(network, KINDS * 20), 1000
+    )
+    (expected,) = made.surprisals([codes])
+    made.totals([codes[:10]])
+    tracemalloc.start()
+    ((sums, first),) = made.totals([codes])
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < expected.nbytes / 4
+    assert np.array_equal(first, expected[0])
+    assert sums.shape == (60, -(-8000 // SUMMED))
+    by_hand = [expected[:, at : at + SUMMED].sum(axis=1) for at in range(0, 8000, SUMMED)]
+    assert total(sums) == pytest.approx(np.sum(by_hand, axis=0), rel=1e-12)
+    assert sums == pytest.approx(np.stack(by_hand, axis=1), rel=1e-12)
+
+
+def test_compiled_totals_are_the_same_to_the_last_bit_however_they_are_cut() -> None:
+    network = small_network(labels=LABELS, layers=8, residual_channels=20)
+    codes = np.random.default_rng(0).integers(0, 256, 3000)
+    ((expected, first),) = make_scorer("numba", network, 1 << 15).totals([codes])
+    threads = torch.get_num_threads()
+    try:
+        for piece, count in ((1, 1), (700, 2), (2999, 3)):
+            torch.set_num_threads(count)
+            made = make_scorer("numba", network, piece)
+            (sums, bits), _ = made.totals([codes, codes[:100]])
+            assert np.array_equal(sums, expected)
+            assert np.array_equal(bits, first)
+    finally:
+        torch.set_num_threads(threads)
+    cuts = [codes[: 2 * SUMMED], codes[2 * SUMMED : 3 * SUMMED], codes[3 * SUMMED :]]
+    sums = [sums for sums, _ in in_blocks(made.totals, network, cuts)]
+    assert np.array_equal(np.concatenate(sums, axis=1), expected)
+    carried = total(sums[2], total(sums[1], total(sums[0])))
+    assert np.array_equal(carried, total(expected))
 
 
 def test_very_likely_and_very_unlikely_codes_have_finite_bits() -> None:
@@ -193,6 +237,16 @@ def test_files_are_scored_in_their_order_and_bad_ones_named(folder, monkeypatch,
             if row == 0:
                 assert each.surprisal.sum() == pytest.approx(expected, rel=1e-6)
     assert sum(seen) == sum(each.samples for each in results)
+
+
+def test_totals_of_a_file_are_the_same_to_the_last_bit_block_by_block(folder, monkeypatch) -> None:
+    network = small_network(labels=LABELS)
+    together = list(score(network, folder, KINDS))
+    monkeypatch.setattr(scoring, "_LONG", 100)
+    monkeypatch.setattr(scoring, "BLOCK", 2 * SUMMED)
+    for one, other in zip(together, score(network, folder, KINDS), strict=True):
+        assert np.array_equal(one.bits, other.bits)
+        assert one.samples == other.samples
 
 
 def test_a_long_file_damaged_at_its_end_is_bad_as_a_whole(tmp_path, monkeypatch) -> None:

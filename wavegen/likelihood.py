@@ -5,8 +5,8 @@ sample of a corpus are total bits over total samples, never a mean of means.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -19,10 +19,12 @@ from wavegen.engines.choice import compiled_scorer_runs
 from wavegen.labels import Labels
 from wavegen.wavenet import WaveNet
 
+T = TypeVar("T")
+
 # Samples predicted at a time by torch: their gates are a hundred megabytes.
 _CHUNK = 16384
-# Samples of a long recording read at a time.
-_BLOCK = 1 << 18
+# Samples of a long recording read at a time; a multiple of `windows.SUMMED`.
+BLOCK = 1 << 18
 
 
 def surprisal(network: WaveNet, inputs: Tensor, targets: Tensor, labels: Tensor | None) -> Tensor:
@@ -51,6 +53,16 @@ class Scorer(Protocol):
 
         The first `context` codes of each are heard, but not scored: they are all that came
         before, or more than H.
+        """
+        ...
+
+    def totals(
+        self, recordings: Sequence[np.ndarray], context: int = 0
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """The same summed, for each: memory does not grow with K times the time.
+
+        Sums of `windows.SUMMED` codes each, from the first that is scored on, float64
+        (K, blocks); bits of every code under the first of the labels, float64 (time,).
         """
         ...
 
@@ -90,8 +102,28 @@ class TorchScorer:
     @torch.inference_mode()
     def surprisals(self, recordings: Sequence[np.ndarray], context: int = 0) -> list[np.ndarray]:
         """See `Scorer`."""
-        kinds = len(self._labels)
-        bits = [np.empty((kinds, len(each) - context)) for each in recordings]
+        bits = [np.empty((len(self._labels), len(each) - context)) for each in recordings]
+        for number, kind, begin, some in self._pieces(recordings, context):
+            bits[number][kind : kind + len(some), begin : begin + some.shape[1]] = some
+        return bits
+
+    @torch.inference_mode()
+    def totals(
+        self, recordings: Sequence[np.ndarray], context: int = 0
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """See `Scorer`."""
+        bits = [np.empty(len(each) - context) for each in recordings]
+        sums = [np.zeros((len(self._labels), -(-len(each) // windows.SUMMED))) for each in bits]
+        for number, kind, begin, some in self._pieces(recordings, context):
+            windows.add_sums(sums[number][kind : kind + len(some)], some, begin)
+            if kind == 0:
+                bits[number][begin : begin + some.shape[1]] = some[0]
+        return list(zip(sums, bits, strict=True))
+
+    def _pieces(
+        self, recordings: Sequence[np.ndarray], context: int
+    ) -> Iterator[tuple[int, int, int, np.ndarray]]:
+        """Bits (labels, time), and of which recording, from which label and sample on."""
         pieces = [
             (number, begin, min(begin + self._chunk, len(recording)))
             for number, recording in enumerate(recordings)
@@ -100,7 +132,7 @@ class TorchScorer:
         pieces.sort(key=lambda piece: piece[1] - piece[2])
         while pieces:
             time = pieces[0][2] - pieces[0][1]
-            together = max(1, self._chunk // (time * kinds))
+            together = max(1, self._chunk // (time * len(self._labels)))
             part, pieces = pieces[:together], pieces[together:]
             # Before a beginning there is nothing to hear.
             history = self._network.history if any(begin for _, begin, _ in part) else 0
@@ -113,14 +145,12 @@ class TorchScorer:
                 for number, begin, end in part
             ]
             stacked = windows.stack(rows, history)
-            taken = [
-                self._taken(stacked, some)
-                for some in self._labels.split(max(1, self._chunk // time))
-            ]
-            of_pieces = torch.cat(taken, dim=1).cpu().numpy()
-            for row, (number, begin, end) in zip(of_pieces, part, strict=True):
-                bits[number][:, begin - context : end - context] = row[:, : end - begin]
-        return bits
+            kind = 0
+            for some in self._labels.split(max(1, self._chunk // time)):
+                taken = self._taken(stacked, some).cpu().numpy()
+                for row, (number, begin, end) in zip(taken, part, strict=True):
+                    yield number, kind, begin - context, row[:, : end - begin]
+                kind += len(some)
 
     def _taken(self, stacked: Sequence[np.ndarray], labels: Tensor) -> Tensor:
         """Bits (B, K, time) of `windows.stack` under each of some labels (K, A)."""
@@ -134,14 +164,16 @@ class TorchScorer:
 
 
 def in_blocks(
-    scorer: Scorer, network: WaveNet, blocks: Iterable[np.ndarray]
-) -> Iterator[np.ndarray]:
-    """Score one recording that comes in blocks of codes, int64 (time,): (K, time) for each."""
+    scored: Callable[[Sequence[np.ndarray], int], Sequence[T]],
+    network: WaveNet,
+    blocks: Iterable[np.ndarray],
+) -> Iterator[T]:
+    """What a method of `Scorer` makes of each block of codes, int64 (time,), of one recording."""
     heard = np.empty(0, dtype=np.int64)
     for block in blocks:
         codes = np.concatenate([heard, block])
-        (bits,) = scorer.surprisals([codes], len(heard))
-        yield bits
+        (result,) = scored([codes], len(heard))
+        yield result
         heard = codes[-network.history - 1 :]
 
 
@@ -152,7 +184,7 @@ def label_ids(network: WaveNet, kinds: Sequence[Labels]) -> Tensor:
 
 
 def recording_bits(
-    network: WaveNet, waveform: np.ndarray, labels: Labels | None = None, block: int = _BLOCK
+    network: WaveNet, waveform: np.ndarray, labels: Labels | None = None, block: int = BLOCK
 ) -> float:
     """Total bits of one recording, in memory that does not grow with its length.
 
@@ -165,11 +197,15 @@ def recording_bits(
     Raises:
         LabelError: an unknown attribute or class.
     """
+    # Sums are of whole blocks.
+    block = -(-block // windows.SUMMED) * windows.SUMMED
     codes = (
         mulaw.encode(
             np.asarray(waveform[start : start + block]), network.config.quantization_channels
         )
         for start in range(0, len(waveform), block)
     )
-    blocks = in_blocks(scorer(network, [labels or {}]), network, codes)
-    return float(sum(bits.sum() for bits in blocks))
+    bits = np.zeros(1)
+    for sums, _ in in_blocks(scorer(network, [labels or {}]).totals, network, codes):
+        bits = windows.total(sums, bits)
+    return float(bits[0])

@@ -19,8 +19,9 @@ from wavegen.clips import ClipSet, find_clips
 from wavegen.errors import AudioFileError, ConfigError, DataError, LabelError
 from wavegen.folders import audio_files
 from wavegen.labels import Labels
-from wavegen.likelihood import Scorer, in_blocks, scorer
+from wavegen.likelihood import BLOCK, Scorer, in_blocks, scorer
 from wavegen.wavenet import WaveNet
+from wavegen.windows import regrouped, total
 
 # Samples of a recording from which it is read block after block.
 _LONG = 1 << 18
@@ -195,14 +196,14 @@ class _Scoring:
         """Score short recordings side by side."""
         waves = [np.concatenate(list(each.blocks)) for each in waiting if not each.error]
         codes = [self._encode(wave) for wave in waves]
-        scored = zip(waves, codes, self.scorer.surprisals(codes), strict=True)
+        scored = zip(waves, codes, self.scorer.totals(codes), strict=True)
         for each in waiting:
             if each.error:
                 yield Score(each.source, error=each.error)
                 continue
-            wave, recording, bits = next(scored)
+            wave, recording, (sums, bits) = next(scored)
             self.progress(len(wave))
-            yield self._score(each, bits.sum(axis=1), self._histogram(recording), [wave], [bits[0]])
+            yield self._score(each, total(sums), self._histogram(recording), [wave], [bits])
 
     def _alone(self, opened: _Opened) -> Score:
         """Score a long recording block after block."""
@@ -211,7 +212,7 @@ class _Scoring:
         kept: list[np.ndarray] = []
 
         def blocks() -> Iterator[np.ndarray]:
-            for wave in opened.blocks:
+            for wave in regrouped(opened.blocks, BLOCK):
                 codes = self._encode(wave)
                 histogram[:] += self._histogram(codes)
                 if self.keep:
@@ -219,11 +220,11 @@ class _Scoring:
                 yield codes
 
         try:
-            for bits in in_blocks(self.scorer, self.network, blocks()):
-                totals += bits.sum(axis=1)
+            for sums, bits in in_blocks(self.scorer.totals, self.network, blocks()):
+                totals = total(sums, totals)
                 if self.keep:
-                    kept.append(bits[0].copy())
-                self.progress(bits.shape[1])
+                    kept.append(bits)
+                self.progress(len(bits))
         except AudioFileError as error:
             return Score(opened.source, error=_reason(opened.source, error))
         return self._score(opened, totals, histogram, waves, kept)

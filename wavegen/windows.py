@@ -6,7 +6,7 @@ code it holds start symbols. So a sample's probability is the same in whatever w
 it falls.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from wavegen import mulaw
 # Where a window is shorter than the others of its batch: `torch.nn.functional.cross_entropy`
 # leaves targets of this value out by default.
 IGNORED = -100
+# Samples whose bits are summed together, counted from a recording's first: totals are added up in
+# one order, whatever is scored at a time and by how many threads.
+SUMMED = 256
 
 
 def window(
@@ -65,3 +68,36 @@ def stack(
         sequences[row, : len(codes)] = codes
         targets[row, : len(codes) - history - 1] = codes[history + 1 :]
     return sequences[:, :-1], targets
+
+
+def regrouped(blocks: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
+    """The same samples (time,), `size` at a time; the last block may be shorter."""
+    waiting: list[np.ndarray] = []
+    for block in blocks:
+        waiting.append(block)
+        while (held := sum(map(len, waiting))) >= size:
+            whole = np.concatenate(waiting)
+            yield whole[:size]
+            waiting = [whole[size:]] if held > size else []
+    if waiting:
+        yield np.concatenate(waiting)
+
+
+def add_sums(sums: np.ndarray, bits: np.ndarray, begin: int) -> None:
+    """Add bits of samples to the sums of `SUMMED` samples each that they belong to.
+
+    Args:
+        sums: float64 (..., blocks), changed in place.
+        bits: float64 (..., time), of the samples from `begin` on.
+        begin: number of the first of these samples.
+    """
+    first = begin // SUMMED
+    edges = np.arange(first * SUMMED, begin + bits.shape[-1], SUMMED)
+    sums[..., first : first + len(edges)] += np.add.reduceat(
+        bits, np.maximum(edges - begin, 0), axis=-1
+    )
+
+
+def total(sums: np.ndarray, before: np.ndarray | float = 0.0) -> np.ndarray:
+    """Sums of `SUMMED` samples each, (K, blocks), added one after another to (K,) `before`."""
+    return np.column_stack([np.broadcast_to(before, len(sums)), sums]).cumsum(axis=1)[:, -1]

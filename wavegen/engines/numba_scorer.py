@@ -6,7 +6,7 @@ alike wherever a recording is cut and whatever is scored beside it.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import accumulate, pairwise
 from queue import SimpleQueue
@@ -23,6 +23,7 @@ from wavegen.engines.numba_packing import Packed, array, pack, padded
 from wavegen.engines.numba_vectors import LANES, exp32, gated, helper, multiply_many, rectify
 from wavegen.engines.prefill import fill_queues
 from wavegen.wavenet import WaveNet
+from wavegen.windows import SUMMED, add_sums
 
 # Samples between two passes over the weights: few enough that a block's gates stay in the
 # L2 cache, many enough that reading the weights costs little.
@@ -41,6 +42,15 @@ class Scratch(NamedTuple):
     sums: np.ndarray  # float32 (block, S)
     hidden: np.ndarray  # float32 (block, S)
     out: np.ndarray  # float32 (block, Q), padded
+
+
+class _Job(NamedTuple):
+    """Samples of a recording to be scored under one of the labels."""
+
+    number: int
+    kind: int
+    begin: int
+    end: int
 
 
 class NumbaScorer:
@@ -71,50 +81,79 @@ class NumbaScorer:
 
     def surprisals(self, recordings: Sequence[np.ndarray], context: int = 0) -> list[np.ndarray]:
         """See `wavegen.likelihood.Scorer`; `IndexError` for a code that there is not."""
+        self._check(recordings)
+        bits = [np.empty((len(self._biases), len(each) - context)) for each in recordings]
+
+        def work(job: _Job) -> None:
+            number, kind, begin, end = job
+            self._fill(bits[number][kind, begin:end], recordings[number], kind, context + end)
+
+        self._by_all_threads(work, [each.shape[1] for each in bits], 1)
+        return bits
+
+    def totals(
+        self, recordings: Sequence[np.ndarray], context: int = 0
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """See `wavegen.likelihood.Scorer`; `IndexError` for a code that there is not."""
+        self._check(recordings)
+        bits = [np.empty(len(each) - context) for each in recordings]
+        sums = [np.zeros((len(self._biases), -(-len(each) // SUMMED))) for each in bits]
+
+        def work(job: _Job) -> None:
+            number, kind, begin, end = job
+            part = np.empty(end - begin) if kind else bits[number][begin:end]
+            self._fill(part, recordings[number], kind, context + end)
+            add_sums(sums[number][kind], part, begin)
+
+        self._by_all_threads(work, list(map(len, bits)), SUMMED)
+        return list(zip(sums, bits, strict=True))
+
+    def _check(self, recordings: Sequence[np.ndarray]) -> None:
         for each in recordings:
             # The compiled code trusts them as indices.
             if len(each) and not (each.min() >= 0 and each.max() < self._start_symbol):
                 raise IndexError(f"codes must be from 0 to {self._start_symbol - 1}")
-        bits = [np.empty((len(self._biases), len(each) - context)) for each in recordings]
 
-        def work(job: tuple[int, int, int, int]) -> None:
-            number, kind, begin, end = job
-            first = max(0, begin - self._history)
-            codes = recordings[number][max(0, first - 1) : end]
-            if first == 0:
-                codes = np.concatenate([[self._start_symbol], codes])
-            scratch = self._free.get()
-            try:
-                surprise(
-                    self._packed,
-                    scratch,
-                    self._starts[kind],
-                    self._biases[kind].reshape(len(self._biases[kind]), -1),
-                    np.ascontiguousarray(codes, dtype=np.int64),
-                    bits[number][kind, begin - context : end - context],
-                )
-            finally:
-                self._free.put(scratch)
+    def _fill(self, bits: np.ndarray, recording: np.ndarray, kind: int, end: int) -> None:
+        """Bits of the codes of a recording that come before `end`, as many as there is room."""
+        first = max(0, end - len(bits) - self._history)
+        codes = recording[max(0, first - 1) : end]
+        if first == 0:
+            codes = np.concatenate([[self._start_symbol], codes])
+        scratch = self._free.get()
+        try:
+            surprise(
+                self._packed,
+                scratch,
+                self._starts[kind],
+                self._biases[kind].reshape(len(self._biases[kind]), -1),
+                np.ascontiguousarray(codes, dtype=np.int64),
+                bits,
+            )
+        finally:
+            self._free.put(scratch)
 
-        def jobs() -> Iterator[tuple[int, int, int, int]]:
-            for number, recording in enumerate(recordings):
-                # Of equal length: a thread may have but one of them.
-                cuts = np.linspace(
-                    context, len(recording), -(-(len(recording) - context) // self._piece) + 1
-                )
-                for begin, end in pairwise(cuts.astype(int).tolist()):
-                    for kind in range(len(self._biases)):
-                        yield number, kind, begin, end
-
+    def _by_all_threads(
+        self, work: Callable[[_Job], None], times: Sequence[int], grain: int
+    ) -> None:
+        """Do some work on every piece, cut at multiples of `grain` samples, under every label."""
         # The longest first, so that no thread is left with one at the end.
-        ordered = sorted(jobs(), key=lambda job: job[2] - job[3])
+        ordered = sorted(self._jobs(times, grain), key=lambda job: job.begin - job.end)
         if len(ordered) == 1 or self._threads == 1:
             for job in ordered:
                 work(job)
-            return bits
+            return
         with ThreadPoolExecutor(self._threads) as pool:
             list(pool.map(work, ordered))
-        return bits
+
+    def _jobs(self, times: Sequence[int], grain: int) -> Iterator[_Job]:
+        for number, time in enumerate(times):
+            grains = -(-time // grain)
+            # Of equal length: a thread may have but one of them.
+            cuts = np.linspace(0, grains, min(grains, -(-time // self._piece)) + 1).astype(int)
+            for begin, end in pairwise(np.minimum(cuts * grain, time).tolist()):
+                for kind in range(len(self._biases)):
+                    yield _Job(number, kind, begin, end)
 
 
 def compile_scorer() -> None:
