@@ -13,6 +13,7 @@ from conftest import write_tones
 
 from wavegen import distances, evaluation, judge
 from wavegen.checkpoint import save_model
+from wavegen.classification import classify
 from wavegen.cli import main
 from wavegen.config import WaveNetConfig
 from wavegen.distances import (
@@ -186,6 +187,30 @@ def test_the_report_has_every_figure(folder: Path, tmp_path: Path, capsys) -> No
     assert np.mean(high == low) < 0.1
 
 
+def test_with_many_classes_fewer_clips_are_classified_and_that_is_said(
+    folder: Path, monkeypatch, tmp_path: Path, capsys
+) -> None:
+    def report(*more: str) -> dict:
+        out = tmp_path / "report"
+        command = ["evaluate", str(folder / "model"), str(folder / "data"), "--out", str(out)]
+        assert main([*command, *more]) == 0
+        return json.loads((out / "report.json").read_text())
+
+    taken = []
+    monkeypatch.setattr(
+        evaluation, "classify", lambda *a, **k: taken.extend(a[1]) or classify(*a, **k)
+    )
+    # Clips of 0.18 seconds on average, under two labels each.
+    monkeypatch.setattr(evaluation, "_MOST_CLASSIFIED", 3.4)
+    figures = report()
+    assert figures["clips"] == 12
+    assert len(taken) == figures["clips_classified"] == 9
+    line = "classifying 9 of 12 clips by likelihood, under 2 labels each; --classified says how"
+    assert line in capsys.readouterr().err
+    assert report("--classified", "0")["classification_by_likelihood"] == {}
+    assert len(taken) == 9
+
+
 def test_copies_of_training_clips_show(folder: Path, monkeypatch, tmp_path: Path) -> None:
     """A model that says its training data again is found out by the distances alone."""
     copies = [
@@ -209,6 +234,7 @@ def test_copies_of_training_clips_show(folder: Path, monkeypatch, tmp_path: Path
     [
         (["--count", "0"], "--count is 0"),
         (["--seconds", "0"], "--seconds is 0"),
+        (["--classified", "-1"], "--classified is -1"),
         (["--count", "3"], "3 clips are held out and 12 are for training; figures need 8 of each"),
         (["--temperature", "-1"], "temperature is -1"),
         (["--seed", "-1"], "seed is -1"),

@@ -24,6 +24,8 @@ def evaluate_command(options: argparse.Namespace) -> None:
         raise ConfigError(f"--count is {options.count}: it must be 1 or more")
     if not 0 < options.seconds < float("inf"):
         raise ConfigError(f"--seconds is {options.seconds}: it must be above 0")
+    if options.classified is not None and options.classified < 0:
+        raise ConfigError(f"--classified is {options.classified}: it must be 0 or more")
     check_seed(options.seed)
     folder = find_model(options.model)
     network, model_sha256 = load_with_fingerprint(folder, pick_device(options.device))
@@ -45,6 +47,7 @@ def evaluate_command(options: argparse.Namespace) -> None:
         most=options.count,
         seconds=options.seconds,
         combinations=options.combinations,
+        classified=options.classified,
         engine=options.engine,
         precision=options.precision,
         say=_say,

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from wavegen import audio, judge, mulaw
-from wavegen.classification import MOST_COMBINATIONS, classify
+from wavegen import audio, decoding, judge, mulaw
+from wavegen.classification import MOST_COMBINATIONS, class_kinds, classify
 from wavegen.clips import Clip, ClipSet
 from wavegen.comparison import compared, decibels, histogram, mean
 from wavegen.distances import Figure, bootstrap, log_mel, share_of
@@ -34,6 +34,9 @@ _MOST_TRAINING = 4000
 # Streams that are generated to see whether they drift, and how long against others.
 _LONG_STREAMS, _LONGER, _LONGEST_SECONDS = 16, 10, 30.0
 _LEAST = 8
+# Seconds of clips times labels that they are scored under in order to classify them, unless asked
+# otherwise: more takes hours on a CPU.
+_MOST_CLASSIFIED = 20_000
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,7 @@ def evaluate(
     most: int = 500,
     seconds: float = 5.0,
     combinations: int = MOST_COMBINATIONS,
+    classified: int | None = None,
     engine: str = "auto",
     precision: str = "float32",
     say: Callable[[str], object] = str,
@@ -78,6 +82,8 @@ def evaluate(
         seconds: of a clip that are generated and compared at most, from its beginning; bits
             and classes are those of whole clips.
         combinations, engine, precision: as in `classify` and `choose`.
+        classified: clips that are classified by likelihood at most; by default as many as come
+            to `_MOST_CLASSIFIED` seconds times labels.
         say: told what is being done.
 
     Returns:
@@ -107,7 +113,16 @@ def evaluate(
     made = choose(network, engine, precision)
     # Numbered through all classes: streams of one number have the same noise.
     streams = [Stream(kind, number) for number, kind in enumerate(labels)]
-    work = _Work(network, made, clips, labels, streams, real, seed, sampling, combinations)
+    kinds = len(class_kinds(config.labels, {}, combinations)[0])
+    if classified is None:
+        classified = _classified(clips, kinds)
+    asked = frozenset(_some(range(len(clips)), classified if kinds else 0, chance))
+    if kinds and len(asked) < len(clips):
+        say(
+            f"classifying {len(asked)} of {len(clips)} clips by likelihood, under {kinds} labels "
+            "each; --classified says how many"
+        )
+    work = _Work(network, made, clips, labels, streams, real, seed, sampling, combinations, asked)
     say(f"scoring {len(clips)} clips of the {split} split, generating their counterparts")
     found = gather(work.of(share(range(len(clips)))))
     if found is None:
@@ -116,15 +131,9 @@ def evaluate(
     whole = [store.waveform(number) for number in held_out]
     likelihood = _likelihood(each, whole, rate, config.quantization_channels)
     classification = {
-        attribute: share_of(
-            [
-                one.taken_for[attribute] == kind[attribute]
-                for one, kind in zip(each, labels, strict=True)
-                if attribute in kind
-            ]
-        )
+        attribute: share_of([each[n].taken_for[attribute] == labels[n][attribute] for n in known])
         for attribute in config.labels
-        if any(attribute in kind for kind in labels)
+        if (known := [n for n in sorted(asked) if attribute in labels[n]])
     }
     waves = [one.generated for one in each]
     drift = _drift(made, streams, real, seed, sampling)
@@ -133,11 +142,11 @@ def evaluate(
     trained = [np.array(store.waveform(number)[:limit]) for number in training]
     columns = {"generated": waves, "real": real}
     samples = compared(columns, trained, rate, config.quantization_channels)
-    known = [_known(clip_set.clips[number], network) for number in training]
+    heard = [_known(clip_set.clips[number], network) for number in training]
     recognised = {}
     for attribute in config.labels:
         say(f"training a judge of {attribute}")
-        recognised[attribute] = _recognised(attribute, columns, labels, trained, known, rate)
+        recognised[attribute] = _recognised(attribute, columns, labels, trained, heard, rate)
     return Evaluation(
         {
             "split": split,
@@ -145,6 +154,7 @@ def evaluate(
             "seconds": sum(map(len, real)) / rate,
             "likelihood": likelihood,
             "classification_by_likelihood": classification,
+            "clips_classified": len(asked),
             "samples": samples,
             "recognised_by_a_judge": recognised,
             "drift": drift,
@@ -165,6 +175,13 @@ def _some(numbers: Sequence[int], most: int, chance: np.random.Generator) -> lis
     return sorted(chance.choice(np.array(numbers), most, replace=False).tolist())
 
 
+def _classified(clips: Sequence[Clip], kinds: int) -> int:
+    """How many of the clips can be classified in bearable time; none if those are too few."""
+    each = decoding.seconds(clips) / len(clips) * max(1, kinds)
+    count = min(len(clips), int(_MOST_CLASSIFIED / each))
+    return count if count >= _LEAST else 0
+
+
 def _known(clip: Clip, network: WaveNet) -> dict[str, str]:
     """The labels of a clip that the network has learned."""
     attributes = network.config.labels
@@ -173,7 +190,14 @@ def _known(clip: Clip, network: WaveNet) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class _Clip:
-    """What is found out of one held-out clip, whichever rank does it."""
+    """What is found out of one held-out clip, whichever rank does it.
+
+    Args:
+        bits: under its own labels.
+        samples: of the whole clip.
+        taken_for: classes by likelihood, if it is one of those that are classified.
+        generated: its counterpart, float32 (time,).
+    """
 
     bits: float
     samples: int
@@ -192,15 +216,17 @@ class _Work:
     seed: int
     sampling: Sampling | None
     combinations: int
+    classified: frozenset[int]
 
     def of(self, numbers: Sequence[int]) -> list[_Clip]:
         """Bits under their own labels, classes, and counterparts of some of the clips."""
-        sources = [Source(self.clips[number].path) for number in numbers]
         scores = self._scores(numbers)
-        predicted: list[Labels] = [{}] * len(numbers)
-        if self.network.config.labels:
+        asked = [number for number in numbers if number in self.classified]
+        taken_for: dict[int, Labels] = {}
+        if asked:
+            sources = [Source(self.clips[number].path) for number in asked]
             found = classify(self.network, sources, combinations=self.combinations)
-            predicted = [each.predicted for each in found]
+            taken_for = {n: each.predicted for n, each in zip(asked, found, strict=True)}
         waves = generated(
             self.engine,
             [self.streams[number] for number in numbers],
@@ -209,8 +235,13 @@ class _Work:
             self.sampling,
         )
         return [
-            _Clip(float(scores[number].bits[0]), scores[number].samples, taken_for, wave)
-            for number, taken_for, wave in zip(numbers, predicted, waves, strict=True)
+            _Clip(
+                float(scores[number].bits[0]),
+                scores[number].samples,
+                taken_for.get(number, {}),
+                wave,
+            )
+            for number, wave in zip(numbers, waves, strict=True)
         ]
 
     def _scores(self, numbers: Sequence[int]) -> dict[int, Score]:

@@ -219,6 +219,13 @@ def parser() -> argparse.ArgumentParser:
         metavar="K",
         help="as for classify; 1 is faster, one attribute at a time (100)",
     )
+    evaluate.add_argument(
+        "--classified",
+        type=int,
+        metavar="N",
+        help="held-out clips that are classified by likelihood at most; it takes as many times "
+        "longer as there are classes (as many as come to 20,000 seconds times labels)",
+    )
     _add_pattern(evaluate)
     evaluate.add_argument(
         "--data.store",

@@ -83,7 +83,7 @@ def _page(evaluation: Evaluation, about: dict[str, Any], attributes: Attributes)
     yield "<h2>How well it predicts</h2>"
     yield from _table(figures["likelihood"].items())
     if figures["classification_by_likelihood"]:
-        yield "<h2>Classes by likelihood, share right</h2>"
+        yield f"<h2>Classes by likelihood, share right of {figures['clips_classified']} clips</h2>"
         yield from _table(figures["classification_by_likelihood"].items())
     yield "<h2>What it generates, beside real clips that were held out</h2>"
     recognised = {
