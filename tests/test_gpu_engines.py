@@ -6,6 +6,8 @@ Without a GPU the kernel runs under Triton's interpreter, and the graph's step i
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
+from threading import Event, Thread
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,6 +16,7 @@ import torch
 import triton
 import triton.language as tl
 from small import LABELS
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from wavegen.config import WaveNetConfig
 from wavegen.engines import choice, cuda_graph
@@ -238,7 +241,7 @@ def test_what_does_not_fit_is_done_in_rounds(make_network, monkeypatch) -> None:
         output=SimpleNamespace(weight=SimpleNamespace(device=torch.device("cuda"))),
     )
     streams = [Stream(index=index) for index in range(5000)]
-    for free, sizes in ((140e9, [4096, 904]), (8e9, [1909, 1909, 1182]), (1e5, [1] * 5000)):
+    for free, sizes in ((140e9, [4096, 904]), (8e9, [1758, 1758, 1484]), (1e5, [1] * 5000)):
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (int(free), 0))
         assert [len(part) for part in rounds(streams, network)] == sizes
     assert {len(part) for part in rounds(streams[:100], network, 50)} <= {1, 50}
@@ -295,6 +298,86 @@ def test_the_kernel_compiles_for_gpus_that_are_not_here(
         )
         assert done.returncode == 0, done.stderr[-2000:]
         assert int(done.stdout) <= 160 << 10
+
+
+class Operations(TorchDispatchMode):
+    """What a step does but for looking at memory in another way; on a GPU about a kernel each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.done: list[str] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if not func.is_view:
+            self.done.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(("gate", "most"), [("linear", 3), ("tanh", 4)])
+@pytest.mark.parametrize("kernel_size", [2, 3])
+def test_a_layer_of_the_graph_is_its_two_products_and_its_gate(
+    make_network, kernel_size: int, gate: str, most: int
+) -> None:
+    """Places in rings, earlier taps and what is kept are done for all layers at once."""
+    counts = []
+    for layers in (4, 9):
+        network = make_network(layers=layers, stacks=1, kernel_size=kernel_size, gate=gate)
+        engine = GraphQueue(network.to(DEVICE))
+        engine.start(network.conditioning(None, 3), Sampling())
+        with torch.inference_mode(), Operations() as operations:
+            engine._advance(drawing=True)
+        counts.append(len(operations.done))
+    assert counts[1] - counts[0] <= 5 * most, operations.done
+    assert counts[0] - 4 * most <= 32, operations.done
+
+
+def test_a_graph_is_captured_whatever_other_threads_do(make_network, monkeypatch) -> None:
+    """Training pins memory in a thread: captured in "global" mode that is an error."""
+    modes = []
+
+    def graph(graph, stream, capture_error_mode="global"):
+        modes.append(capture_error_mode)
+        return nullcontext()
+
+    stream = SimpleNamespace(wait_stream=lambda other: None)
+    monkeypatch.setattr(cuda_graph, "_side_stream", lambda device: stream)
+    for name, fake in {
+        "graph": graph,
+        "CUDAGraph": object,
+        "device": lambda device: nullcontext(),
+        "stream": lambda stream: nullcontext(),
+        "current_stream": lambda: stream,
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, fake)
+    network = make_network()
+    engine, again = GraphQueue(network), GraphQueue(network)
+    for each in (engine, again):
+        each.start(network.conditioning(None, 3), Sampling())
+    with torch.inference_mode():
+        engine._captured(drawing=True)
+    assert modes == ["thread_local"]
+    noise = torch.from_numpy(stream_noise(1, range(3), 0, 40))
+    assert torch.equal(engine.generate(noise), again.generate(noise)), "capturing changes nothing"
+
+
+@pytest.mark.gpu
+def test_a_graph_is_captured_beside_a_thread_that_pins_memory(make_network) -> None:
+    network, done = make_network().cuda(), Event()
+
+    def pin() -> None:
+        while not done.is_set():
+            torch.empty(1 << 20).pin_memory()
+
+    thread = Thread(target=pin)
+    thread.start()
+    try:
+        for _ in range(20):
+            engine = GraphQueue(network)
+            engine.start(network.conditioning(None, 3), Sampling())
+            engine.generate(torch.full((3, 4), 0.5, dtype=torch.float64))
+    finally:
+        done.set()
+        thread.join()
 
 
 def test_noise_comes_in_blocks(make_network, monkeypatch) -> None:

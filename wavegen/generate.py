@@ -14,6 +14,7 @@ from wavegen import mulaw
 from wavegen.checkpoint import load_model
 from wavegen.engines import Engine
 from wavegen.engines.choice import choose
+from wavegen.engines.prefill import memory
 from wavegen.errors import ConfigError
 from wavegen.labels import Labels
 from wavegen.ranks import told
@@ -115,11 +116,10 @@ def stream_chunks(
     network, config = engine.network, engine.network.config
     check_seed(seed)
     device = network.output.weight.device
-    ids = torch.tensor(
-        [labelling.encode(stream.labels, config.labels) for stream in streams],
-        dtype=torch.int64,
-        device=device,
-    )
+    rows = [tuple(labelling.encode(stream.labels, config.labels)) for stream in streams]
+    # Each kind once: what streams of equal labels begin from is equal to the last bit.
+    numbers = {kind: number for number, kind in enumerate(dict.fromkeys(rows))}
+    kinds = torch.tensor(list(numbers), dtype=torch.int64, device=device)
     codes = None
     if prompt is not None:
         # What was longer ago is not heard.
@@ -127,8 +127,8 @@ def stream_chunks(
         encoded = torch.from_numpy(mulaw.encode(heard, config.quantization_channels))
         codes = encoded.to(device).expand(len(streams), -1)
     with torch.inference_mode():
-        bias = network.conditioning(ids)
-        unspecified = network.conditioning(None, len(streams))
+        bias = network.conditioning(kinds)[[numbers[row] for row in rows]]
+        unspecified = network.conditioning(None).expand_as(bias)
     engine.start(bias, sampling, unspecified=unspecified, prompt=codes)
     indices = [stream.index for stream in streams]
     for start in range(0, samples, chunk):
@@ -179,8 +179,9 @@ def rounds(
     device = network.output.weight.device
     size = _ROUND.get(device.type, _ROUND["cpu"])
     if device.type == "cuda":
-        # The rings with labels and without, and as much again while they are filled.
-        each = 4 * network.history * network.config.residual_channels * 4
-        size = max(1, min(size, torch.cuda.mem_get_info(device)[0] // 2 // each))
+        each, besides = memory(network)
+        free = torch.cuda.mem_get_info(device)[0] - besides
+        # Half of it: of what the rest needs nothing is known.
+        size = max(1, min(size, int(free // 2 // each)))
     size = min(size, most or size)
     return (streams[first : first + size] for first in range(0, len(streams), size))

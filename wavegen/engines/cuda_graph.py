@@ -46,8 +46,7 @@ class GraphQueue:
         network, streams, device = self.network, len(bias), bias.device
         bias, self._codes, prompt = begin(network, bias, sampling, unspecified, prompt)
         self._rows = len(bias) // streams
-        rings = list(fill_queues(network, bias, prompt))
-        self._pack(bias, rings)
+        self._pack(bias, prompt)
         # All that a step reads and writes, where a replay finds it.
         self._time = torch.zeros(1, dtype=torch.int64, device=device)
         self._place = torch.zeros(1, dtype=torch.int64, device=device)
@@ -57,34 +56,40 @@ class GraphQueue:
         self._logits = torch.zeros((streams, codes), dtype=bias.dtype, device=device)
         self._graphs: dict[bool, torch.cuda.CUDAGraph] = {}
 
-    def _pack(self, bias: Tensor, rings: list[Tensor]) -> None:
+    def _pack(self, bias: Tensor, prompt: Tensor | None) -> None:
         """Weights as a step takes them; packed here so that a change of them is never missed.
+
+        What can be done for all layers at once is: earlier taps are known when a step begins,
+        and what layers hear in it is kept when it ends. A layer is its products and its gate.
 
         A projection's bias is left out of the stream, whose every reader knows what is
         missing: a step is one kernel less for each layer.
         """
-        network = self.network
-        gates, channels = network.config.layers, network.config.gate_channels // 2
-        rows, device = bias.shape[0], bias.device
-        missing = torch.zeros(network.config.residual_channels, device=device, dtype=bias.dtype)
-        self._kernels, self._biases, self._lengths, self._ago = [], [], [], []
-        self._queues = []
-        for layer, (block, ring) in enumerate(zip(network.blocks, rings, strict=True)):
-            kernel = block.kernel.transpose(1, 2).flatten(0, 1)
-            self._kernels.append(kernel)
-            taps = missing.repeat(len(block.kernel))
-            self._biases.append(bias[:, 0, layer] + taps @ kernel)
-            # Streams first, so that the taps of one lie side by side as the product wants
-            # them; and a place for the newest beside the past.
-            past = (ring - missing).transpose(0, 1)
-            queue = torch.cat([past, torch.zeros_like(past[:, :1])], dim=1)
-            self._queues.append(queue.contiguous())
-            self._lengths.append(queue.shape[1])
-            # The place that step 0 writes to is the last one; the oldest is the next after it.
-            self._ago.append(torch.arange(0, queue.shape[1], block.dilation, device=device))
+        network, config, device = self.network, self.network.config, bias.device
+        rows, layers, channels = len(bias), config.layers, config.residual_channels
+        dilations = torch.tensor(config.dilations, device=device)
+        self._lengths = (config.kernel_size - 1) * dilations[:, None]
+        self._firsts = self._lengths.cumsum(0) - self._lengths
+        # Taps lie a dilation apart in the ring, the oldest at the place to be reused.
+        self._ago = torch.arange(config.kernel_size - 1, device=device) * dilations[:, None]
+        # The rings of all layers one after another. Streams first, so that the taps of one lie
+        # side by side as the product wants them.
+        self._rings = bias.new_empty((rows, network.history, channels))
+        kernels = torch.stack([block.kernel.transpose(1, 2) for block in network.blocks])
+        missing = bias.new_zeros(channels)
+        biases, first = [], 0
+        filled = fill_queues(network, bias, prompt)
+        for layer, (block, ring) in enumerate(zip(network.blocks, filled, strict=True)):
+            self._rings[:, first : first + len(ring)] = (ring - missing).transpose(0, 1)
+            first += len(ring)
+            biases.append(bias[:, 0, layer] + missing @ kernels[layer].sum(0))
             if block.projection is not None:
                 missing = missing + block.projection.bias
-        self._gates = torch.zeros((rows, gates, channels), device=device, dtype=bias.dtype)
+        self._bias = torch.stack(biases)
+        self._past = kernels[:, :-1].flatten(1, 2)
+        self._newest = kernels[:, -1].contiguous()
+        self._streams = bias.new_empty((rows, layers, channels))
+        self._gates = bias.new_empty((rows, layers, config.gate_channels // 2))
 
     @torch.inference_mode()
     def generate(self, noise: Tensor) -> Tensor:
@@ -124,7 +129,7 @@ class GraphQueue:
 
     def _captured(self, drawing: bool) -> torch.cuda.CUDAGraph:
         """The step as a graph. What running it for warming up has changed is put back."""
-        state = [self._time, self._place, self._codes, self._drawn, *self._queues]
+        state = [self._time, self._place, self._codes, self._drawn, self._rings]
         before = [each.clone() for each in state]
         side = _side_stream(self._codes.device)
         graph = torch.cuda.CUDAGraph()
@@ -135,26 +140,30 @@ class GraphQueue:
                 for _ in range(3):
                     self._advance(drawing)
             torch.cuda.current_stream().wait_stream(side)
-            with torch.cuda.graph(graph, stream=side):
+            # What other threads do meanwhile, such as pinning memory for training, is no part of
+            # it and no reason to fail.
+            with torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"):
                 self._advance(drawing)
         for each, value in zip(state, before, strict=True):
             each.copy_(value)
         return graph
 
     def _advance(self, drawing: bool) -> None:
-        network = self.network
-        stream = network.embedding(self._codes.repeat(self._rows))
+        network, streams = self.network, self._streams
+        places = (self._time + self._ago) % self._lengths + self._firsts
+        heard = self._rings.index_select(1, places.flatten()).view(len(streams), len(places), -1)
+        totals = torch.baddbmm(self._bias, heard.transpose(0, 1), self._past)
+        streams[:, 0] = network.embedding(self._codes.repeat(self._rows))
         for layer, block in enumerate(network.blocks):
-            queue, length = self._queues[layer], self._lengths[layer]
-            newest = (self._time + length - 1) % length
-            queue.index_copy_(1, newest, stream.unsqueeze(1))
-            # From the oldest, the place after the newest, a dilation apart.
-            taps = queue.index_select(1, (self._time + self._ago[layer]) % length)
-            total = torch.addmm(self._biases[layer], taps.flatten(1), self._kernels[layer])
-            gate = self._gates[:, layer]
-            gate.copy_(block.gated(total))
+            stream, gate = streams[:, layer], self._gates[:, layer]
+            total = totals[layer].addmm_(stream, self._newest[layer])
+            if block.gate == "tanh":
+                total[:, : gate.shape[1]].tanh_()
+            torch.ops.aten.glu.out(total, 1, out=gate)
             if block.projection is not None:
-                stream = torch.addmm(stream, gate, block.projection.weight.t())
+                weight = block.projection.weight.t()
+                torch.addmm(stream, gate, weight, out=streams[:, layer + 1])
+        self._rings.index_copy_(1, places[:, 0], streams)
         logits = network.head(self._gates.flatten(1))
         if self._sampling.guided:
             conditioned, unspecified = logits.chunk(2)

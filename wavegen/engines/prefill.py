@@ -8,6 +8,9 @@ from torch import Tensor
 from wavegen.sampling import Sampling
 from wavegen.wavenet import WaveNet
 
+# Samples of prompts that are gone through at a time.
+_PART = 1 << 17
+
 
 def begin(
     network: WaveNet,
@@ -35,24 +38,72 @@ def begin(
 def fill_queues(network: WaveNet, bias: Tensor, prompt: Tensor | None) -> Iterator[Tensor]:
     """The last (kernel_size - 1) * dilation inputs (time, B, C) of every block, oldest first.
 
+    One pass serves all streams of equal bias and prompt.
+
     Args:
         network: whose blocks.
         bias: (B, 1, L, G) of `WaveNet.conditioning`.
         prompt: int64 codes (B, T) heard before, or None; its last code is not in the
             queues yet: it is the input of the first step.
     """
+    if prompt is not None and prompt.shape[1] == 0:
+        prompt = None
+    first, alike = _distinct(bias, prompt)
+    if prompt is None:
+        filled = _from_nothing(network, bias[first])
+    else:
+        # In parts, whose memory does not grow with the streams.
+        parts = [
+            list(_from_prompt(network, bias[rows], prompt[rows]))
+            for rows in first.split(max(1, _PART // network.history))
+        ]
+        filled = (torch.cat(rings, dim=1) for rings in zip(*parts, strict=True))
+    for ring in filled:
+        yield ring.index_select(1, alike)
+
+
+def memory(network: WaveNet) -> tuple[int, int]:
+    """Bytes that a stream takes, and bytes that the pass over prompts takes besides, at most.
+
+    A stream takes its rings with labels and without, as much again while they are filled or
+    a graph is captured, and what a step works on. The pass takes the inputs, sums and gates
+    of a block at once.
+    """
+    config = network.config
+    channels = config.residual_channels + config.gate_channels
+    rings = 2 * network.history * config.residual_channels
+    samples = max(_PART, network.history)
+    return 2 * 4 * (rings + 6 * config.layers * channels), 4 * 3 * channels * samples
+
+
+def _distinct(bias: Tensor, prompt: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Streams of which no two are alike, int64 (N,), and which of these each is like, (B,)."""
+    given = [bias] if prompt is None else [bias, prompt]
+    kinds = [each.flatten(1).unique(dim=0, return_inverse=True)[1] for each in given]
+    alike = torch.stack(kinds, dim=1).unique(dim=0, return_inverse=True)[1]
+    streams = torch.arange(len(alike), device=alike.device)
+    first = streams.new_full((int(alike.max()) + 1,), len(alike))
+    return first.scatter_reduce(0, alike, streams, "amin"), alike
+
+
+def _from_nothing(network: WaveNet, bias: Tensor) -> Iterator[Tensor]:
+    """See `fill_queues`: before a recording begins.
+
+    Start symbols for ever: every block's input is one vector that never changes.
+    """
     back = network.config.kernel_size - 1
-    if prompt is None or prompt.shape[1] == 0:
-        # Start symbols for ever: every block's input is one vector that never changes.
-        start = bias.new_full((1, bias.shape[0]), network.start_symbol, dtype=torch.int64)
-        stream = network.embedding(start)
-        for layer, block in enumerate(network.blocks):
-            yield stream.expand(back * block.dilation, -1, -1)
-            alike = stream.expand(back * block.dilation + 1, -1, -1)
-            stream, _ = block(alike, bias[:, 0, layer])
-        return
-    history = network.history
-    start = prompt.new_full((prompt.shape[0], history + 1), network.start_symbol)
+    start = bias.new_full((1, len(bias)), network.start_symbol, dtype=torch.int64)
+    stream = network.embedding(start)
+    for layer, block in enumerate(network.blocks):
+        yield stream.expand(back * block.dilation, -1, -1)
+        alike = stream.expand(back * block.dilation + 1, -1, -1)
+        stream, _ = block(alike, bias[:, 0, layer])
+
+
+def _from_prompt(network: WaveNet, bias: Tensor, prompt: Tensor) -> Iterator[Tensor]:
+    """See `fill_queues`: after prompts, which are taken in by one parallel pass."""
+    back, history = network.config.kernel_size - 1, network.history
+    start = prompt.new_full((len(prompt), history + 1), network.start_symbol)
     inputs = torch.cat([start, prompt], dim=1)[:, -history - 1 : -1]
     past = network.activations(inputs, bias)
     for block, (stream, _) in zip(network.blocks, past, strict=True):

@@ -50,7 +50,7 @@ class TorchQueue:
         self._time = 0
         # A ring is a list, so that a step stores and fetches tensors without copying them.
         # The oldest input is at place 0, where step 0 will look for it.
-        self._queues = [list(ring.clone()) for ring in fill_queues(network, bias, prompt)]
+        self._queues = [list(ring) for ring in fill_queues(network, bias, prompt)]
 
     @torch.inference_mode()
     def generate(self, noise: Tensor) -> Tensor:

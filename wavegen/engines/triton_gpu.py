@@ -78,8 +78,11 @@ class TritonGPU:
         for number, each in enumerate(sets):
             shape = (self._streams, config.layers, 2, half)
             gates[number, : self._streams, ..., :half] = each[:, 0].reshape(shape)
-            ring = torch.cat([part.to(self._dtype) for part in fill_queues(network, each, prompt)])
-            rings[:, number, : self._streams, : config.residual_channels] = ring
+            first = 0
+            for ring in fill_queues(network, each, prompt):
+                own = rings[first : first + len(ring), number, : self._streams]
+                own[..., : config.residual_channels] = ring
+                first += len(ring)
         rows *= len(sets)
         scratch = torch.empty((2, rows, S), dtype=self._dtype, device=device)
         firsts = np.cumsum(slots) - slots

@@ -1,0 +1,117 @@
+"""What queues hold after a prompt: one pass for streams that are alike, in bounded memory."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from small import LABELS
+
+from wavegen import mulaw
+from wavegen.engines import prefill
+from wavegen.engines.choice import choose
+from wavegen.engines.cuda_graph import GraphQueue
+from wavegen.generate import Stream, stream_chunks
+from wavegen.sampling import Sampling
+
+
+@pytest.fixture
+def passed(monkeypatch) -> list[int]:
+    """Streams of each pass over a prompt."""
+    sizes: list[int] = []
+    whole = prefill._from_prompt
+
+    def count(network, bias, prompt):
+        sizes.append(len(bias))
+        return whole(network, bias, prompt)
+
+    monkeypatch.setattr(prefill, "_from_prompt", count)
+    return sizes
+
+
+@pytest.mark.parametrize(("part", "sizes"), [(1 << 17, [3]), (1, [1, 1, 1])])
+@pytest.mark.parametrize("length", [1, 9, 60])
+@pytest.mark.parametrize("kernel_size", [2, 3])
+def test_streams_of_equal_labels_and_prompt_share_a_pass(
+    make_network, passed, monkeypatch, kernel_size: int, length: int, part: int, sizes: list[int]
+) -> None:
+    monkeypatch.setattr(prefill, "_PART", part)
+    network = make_network(labels=LABELS, kernel_size=kernel_size)
+    # Of six streams three are like one before them, in labels and prompt.
+    labels = torch.tensor([[1, 1], [2, 0], [1, 1], [2, 0], [1, 1], [2, 0]])
+    prompt = torch.randint(0, 256, (2, length))[[0, 0, 0, 0, 1, 0]]
+    prompt[4, 0] = 255 - prompt[0, 0]
+    bias = network.conditioning(labels)[[0, 1, 0, 1, 0, 1]]
+    got = list(prefill.fill_queues(network, bias, prompt))
+    assert passed == sizes
+    for row in range(6):
+        alone = prefill._from_prompt(network, bias[row : row + 1], prompt[row : row + 1])
+        for ring, expected in zip(got, alone, strict=True):
+            torch.testing.assert_close(ring[:, row], expected[:, 0], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("guidance", [1.0, 2.0])
+@pytest.mark.parametrize("name", ["torch", "numba", "graph"])
+def test_a_request_hears_its_prompt_once_for_each_kind_of_stream(
+    make_network, passed, monkeypatch, name: str, guidance: float
+) -> None:
+    network = make_network(labels=LABELS)
+    engine = GraphQueue(network) if name == "graph" else choose(network, name)
+    prompt = mulaw.decode(torch.randint(0, 256, (50,)).numpy())
+    kinds = [{"digit": "1"}, {"digit": "2", "speaker": "bob"}]
+    streams = [Stream(kind, index) for index in range(8) for kind in kinds]
+    for _ in stream_chunks(engine, streams, 10, 0, Sampling(guidance=guidance), prompt):
+        pass
+    assert sum(passed) == (2 if guidance == 1 else 3), "with labels, and at most one without"
+
+
+PASS = """
+import resource, torch
+from wavegen.config import WaveNetConfig
+from wavegen.engines.prefill import memory
+from wavegen.engines.torch_queue import TorchQueue
+from wavegen.sampling import Sampling
+from wavegen.wavenet import WaveNet
+
+torch.set_num_threads(1)
+network = WaveNet(WaveNetConfig(10, 1, 2, 64, 128, 16)).requires_grad_(False).eval()
+streams = 256
+prompt = torch.randint(0, 256, (streams, network.history))
+bias = network.conditioning(None, streams)
+engine = TorchQueue(network)
+engine.start(bias[:1], Sampling(), prompt=prompt[:1])
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+engine.start(bias, Sampling(), prompt=prompt)
+taken = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+each, besides = memory(network)
+print(taken / (streams * each + besides), taken / besides)
+"""
+
+
+@pytest.mark.slow
+def test_a_pass_takes_the_memory_that_is_counted_for_it() -> None:
+    """Of 256 prompts, which are gone through in two parts."""
+    done = subprocess.run([sys.executable, "-c", PASS], capture_output=True, text=True, check=True)
+    of_all, of_pass = map(float, done.stdout.split())
+    assert of_all < 1
+    assert of_pass > 0.7
+
+
+@pytest.mark.gpu
+def test_a_gpu_holds_what_is_counted(make_network) -> None:
+    network = make_network(
+        layers=20, residual_channels=64, gate_channels=128, skip_channels=128, labels=LABELS
+    ).cuda()
+    streams = 600
+    labels = torch.stack([torch.arange(streams) % 4, torch.arange(streams) % 3], 1).cuda()
+    prompt = torch.randint(0, 256, (streams, network.history), device="cuda")
+    engine = GraphQueue(network)
+    bias, noise = network.conditioning(labels), torch.full((streams, 4), 0.5, dtype=torch.float64)
+    engine.start(bias[:1], Sampling())
+    engine.generate(noise[:1])
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    engine.start(bias, Sampling(guidance=2), unspecified=0.5 * bias, prompt=prompt)
+    engine.generate(noise)
+    each, besides = prefill.memory(network)
+    assert torch.cuda.max_memory_allocated() - before < streams * each + besides
