@@ -19,7 +19,7 @@ FLOORS = [
     {"clips"},
     {"decoding"},
     {"store", "engines", "engines.prefill", "engines.checks", "engines.precision"},
-    {"engines.numba_vectors"},
+    {"engines.numba_vectors", "engines.memory"},
     {"engines.numba_draw", "engines.numba_cache", "engines.numba_packing", "engines.triton_kernel"},
     {"engines.numba_kernel", "engines.numba_scorer"},
     {"engines.torch_queue", "engines.numba_cpu", "engines.cuda_graph", "engines.triton_gpu"},

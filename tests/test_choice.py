@@ -5,14 +5,23 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import torch
+from small import LABELS
 
+from wavegen import recordings
+from wavegen.checkpoint import save_model
 from wavegen.engines import choice, numba_cpu
 from wavegen.engines.choice import choose
 from wavegen.engines.numba_cpu import NumbaCPU
 from wavegen.engines.torch_queue import TorchQueue
 from wavegen.errors import ConfigError
+from wavegen.generate import Stream, generate
+from wavegen.recordings import generate_files, read_recipe, repeat_file
+from wavegen.wavenet import WaveNet
 
 
 def test_a_cpu_gets_the_compiled_engine(make_network) -> None:
@@ -60,6 +69,74 @@ def test_without_numba_the_torch_queue_is_taken_and_said_once(make_network, caps
     with pytest.raises(ConfigError, match="older NumPy"):
         choose(make_network(), precision="int8")
     assert capsys.readouterr().err == ""
+
+
+class OnAGPU:
+    """What looks like a network on a GPU, and of which a copy on the CPU is a real one."""
+
+    def __init__(self, network: WaveNet) -> None:
+        self.output = SimpleNamespace(weight=SimpleNamespace(device=torch.device("cuda")))
+        self.config = network.config
+        self.cpu = lambda: network
+
+    def __deepcopy__(self, memo: dict) -> "OnAGPU":
+        return self
+
+
+def test_few_streams_are_taken_from_a_gpu_to_the_cpu(make_network, capsys) -> None:
+    network, tried = make_network(), choice._candidates
+    choice._say_once.cache_clear()
+    for _ in range(2):
+        engine = choose(OnAGPU(network), streams=15)
+        assert isinstance(engine, NumbaCPU)
+        assert engine.network is network
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "generating on the CPU, which is faster than cuda for fewer than 16 streams" in said
+    assert "--engine graph stays there" in said
+    # What is named is obeyed, and many are faster where the network lies.
+    assert tried("cuda", "auto", "float32", few=True) == ["numba", "graph", "torch"]
+    assert tried("cuda", "graph", "float32", few=True) == ["graph"]
+    assert tried("cuda", "auto", "float32", few=False) == ["graph", "torch"]
+    assert tried("cuda", "auto", "bfloat16", few=True)[0] == "triton"
+    assert choose(network, streams=3).network is network
+    assert capsys.readouterr().err == ""
+
+
+def test_a_recipe_says_where_few_streams_were_generated(
+    make_network, tmp_path, monkeypatch
+) -> None:
+    save_model(make_network(), tmp_path / "model")
+    load = recordings.load_with_fingerprint
+
+    def onto_a_gpu(path, device):
+        network, sha256 = load(path)
+        return OnAGPU(network), sha256
+
+    monkeypatch.setattr(recordings, "load_with_fingerprint", onto_a_gpu)
+    streams = [Stream(index=index) for index in range(3)]
+    paths = generate_files(tmp_path / "model", streams, 0.02, tmp_path / "out", progress=False)
+    recipe = read_recipe(paths[1].with_suffix(".json"))
+    assert (recipe.device, recipe.engine) == ("cpu", "numba")
+    monkeypatch.setattr(recordings, "load_with_fingerprint", load)
+    again = repeat_file(paths[1].with_suffix(".json"), tmp_path / "again", progress=False)
+    assert again.read_bytes() == paths[1].read_bytes()
+    # A device that is named is kept to.
+    asked = []
+    monkeypatch.setattr(
+        recordings, "choose", lambda *args: (asked.append(args[3]), choose(*args))[1]
+    )
+    for device in (None, "cpu"):
+        generate_files(tmp_path / "model", streams, 0.01, tmp_path, device=device, progress=False)
+    assert asked == [3, None]
+
+
+@pytest.mark.gpu
+def test_few_streams_of_a_network_on_a_gpu(make_network) -> None:
+    network = make_network(labels=LABELS)
+    expected = generate(network, {"digit": "1"}, count=2, seconds=0.02)
+    assert np.array_equal(generate(network.cuda(), {"digit": "1"}, count=2, seconds=0.02), expected)
+    assert network.output.weight.is_cuda
 
 
 def test_waiting_is_said_only_where_it_is_long(capsys) -> None:

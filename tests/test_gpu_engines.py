@@ -26,7 +26,7 @@ from wavegen.engines.torch_queue import TorchQueue
 from wavegen.engines.triton_gpu import TritonGPU
 from wavegen.engines.triton_kernel import _draw
 from wavegen.errors import ConfigError
-from wavegen.generate import Stream, generate, rounds
+from wavegen.generate import generate
 from wavegen.sampling import Sampling, distribution, draw, stream_noise
 from wavegen.wavenet import WaveNet
 
@@ -231,20 +231,6 @@ def test_a_whole_request_under_the_interpreter(make_network) -> None:
     ]
     assert waveforms[0].shape == (4, 32)
     assert np.array_equal(*waveforms)
-
-
-def test_what_does_not_fit_is_done_in_rounds(make_network, monkeypatch) -> None:
-    config = WaveNetConfig(layers=20, stacks=2, residual_channels=64)
-    network = SimpleNamespace(
-        config=config,
-        history=config.receptive_field - 1,
-        output=SimpleNamespace(weight=SimpleNamespace(device=torch.device("cuda"))),
-    )
-    streams = [Stream(index=index) for index in range(5000)]
-    for free, sizes in ((140e9, [4096, 904]), (8e9, [1758, 1758, 1484]), (1e5, [1] * 5000)):
-        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (int(free), 0))
-        assert [len(part) for part in rounds(streams, network)] == sizes
-    assert {len(part) for part in rounds(streams[:100], network, 50)} <= {1, 50}
 
 
 COMPILE = """

@@ -1,7 +1,4 @@
-"""What queues hold after a prompt: one pass for streams that are alike, in bounded memory."""
-
-import subprocess
-import sys
+"""What queues hold after a prompt: one pass for streams that are alike."""
 
 import pytest
 import torch
@@ -35,7 +32,7 @@ def passed(monkeypatch) -> list[int]:
 def test_streams_of_equal_labels_and_prompt_share_a_pass(
     make_network, passed, monkeypatch, kernel_size: int, length: int, part: int, sizes: list[int]
 ) -> None:
-    monkeypatch.setattr(prefill, "_PART", part)
+    monkeypatch.setattr(prefill, "PART", part)
     network = make_network(labels=LABELS, kernel_size=kernel_size)
     # Of six streams three are like one before them, in labels and prompt.
     labels = torch.tensor([[1, 1], [2, 0], [1, 1], [2, 0], [1, 1], [2, 0]])
@@ -63,55 +60,3 @@ def test_a_request_hears_its_prompt_once_for_each_kind_of_stream(
     for _ in stream_chunks(engine, streams, 10, 0, Sampling(guidance=guidance), prompt):
         pass
     assert sum(passed) == (2 if guidance == 1 else 3), "with labels, and at most one without"
-
-
-PASS = """
-import resource, torch
-from wavegen.config import WaveNetConfig
-from wavegen.engines.prefill import memory
-from wavegen.engines.torch_queue import TorchQueue
-from wavegen.sampling import Sampling
-from wavegen.wavenet import WaveNet
-
-torch.set_num_threads(1)
-network = WaveNet(WaveNetConfig(10, 1, 2, 64, 128, 16)).requires_grad_(False).eval()
-streams = 256
-prompt = torch.randint(0, 256, (streams, network.history))
-bias = network.conditioning(None, streams)
-engine = TorchQueue(network)
-engine.start(bias[:1], Sampling(), prompt=prompt[:1])
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-engine.start(bias, Sampling(), prompt=prompt)
-taken = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
-each, besides = memory(network)
-print(taken / (streams * each + besides), taken / besides)
-"""
-
-
-@pytest.mark.slow
-def test_a_pass_takes_the_memory_that_is_counted_for_it() -> None:
-    """Of 256 prompts, which are gone through in two parts."""
-    done = subprocess.run([sys.executable, "-c", PASS], capture_output=True, text=True, check=True)
-    of_all, of_pass = map(float, done.stdout.split())
-    assert of_all < 1
-    assert of_pass > 0.7
-
-
-@pytest.mark.gpu
-def test_a_gpu_holds_what_is_counted(make_network) -> None:
-    network = make_network(
-        layers=20, residual_channels=64, gate_channels=128, skip_channels=128, labels=LABELS
-    ).cuda()
-    streams = 600
-    labels = torch.stack([torch.arange(streams) % 4, torch.arange(streams) % 3], 1).cuda()
-    prompt = torch.randint(0, 256, (streams, network.history), device="cuda")
-    engine = GraphQueue(network)
-    bias, noise = network.conditioning(labels), torch.full((streams, 4), 0.5, dtype=torch.float64)
-    engine.start(bias[:1], Sampling())
-    engine.generate(noise[:1])
-    before = torch.cuda.memory_allocated()
-    torch.cuda.reset_peak_memory_stats()
-    engine.start(bias, Sampling(guidance=2), unspecified=0.5 * bias, prompt=prompt)
-    engine.generate(noise)
-    each, besides = prefill.memory(network)
-    assert torch.cuda.max_memory_allocated() - before < streams * each + besides

@@ -12,9 +12,8 @@ import torch
 from wavegen import labels as labelling
 from wavegen import mulaw
 from wavegen.checkpoint import load_model
-from wavegen.engines import Engine
+from wavegen.engines import Engine, memory
 from wavegen.engines.choice import choose
-from wavegen.engines.prefill import memory
 from wavegen.errors import ConfigError
 from wavegen.labels import Labels
 from wavegen.ranks import told
@@ -68,7 +67,8 @@ def generate(
         seed: with a stream's number among those of its labels it determines the noise.
         prompt: waveform (time,) at the model's rate to go on from; not part of the result.
         sampling: how codes are drawn; plain sampling if not given.
-        engine: one of `wavegen.engines.choice.ENGINES`.
+        engine: one of `wavegen.engines.choice.ENGINES`; "auto" takes few streams to the CPU
+            though the network may lie on a GPU.
         precision: of the weights, one of `wavegen.engines.precision.PRECISIONS`.
 
     Returns:
@@ -81,10 +81,10 @@ def generate(
     kinds = [labels or {}] if labels is None or isinstance(labels, Mapping) else labels
     streams = [Stream(kind, index) for kind in kinds for index in range(count)]
     samples = sample_count(seconds, network.config.sample_rate)
-    chosen = choose(network, engine, precision)
+    chosen = choose(network, engine, precision, len(streams))
     waveforms = [
         np.concatenate(list(stream_chunks(chosen, part, samples, seed, sampling, prompt)), axis=1)
-        for part in rounds(streams, network)
+        for part in rounds(streams, chosen.network)
     ]
     return np.concatenate(waveforms) if waveforms else np.empty((0, samples), dtype=np.float32)
 
@@ -179,9 +179,8 @@ def rounds(
     device = network.output.weight.device
     size = _ROUND.get(device.type, _ROUND["cpu"])
     if device.type == "cuda":
-        each, besides = memory(network)
-        free = torch.cuda.mem_get_info(device)[0] - besides
+        each, besides = memory.of_streams(network)
         # Half of it: of what the rest needs nothing is known.
-        size = max(1, min(size, int(free // 2 // each)))
+        size = max(1, min(size, (memory.free(device) - besides) // 2 // each))
     size = min(size, most or size)
     return (streams[first : first + size] for first in range(0, len(streams), size))

@@ -15,14 +15,17 @@ from torch import Tensor
 
 from wavegen import labels as labelling
 from wavegen import mulaw, windows
+from wavegen.engines import memory
 from wavegen.engines.choice import compiled_scorer_runs
 from wavegen.labels import Labels
 from wavegen.wavenet import WaveNet
 
 T = TypeVar("T")
 
-# Samples predicted at a time by torch: their gates are a hundred megabytes.
-_CHUNK = 16384
+# Samples predicted at a time by torch: their gates are a hundred megabytes. A GPU is kept busy by
+# more of them, where they fit.
+_CHUNK = 1 << 14
+_GPU_CHUNK = 1 << 18
 # Samples of a long recording read at a time; a multiple of `windows.SUMMED`.
 BLOCK = 1 << 18
 
@@ -91,13 +94,14 @@ class TorchScorer:
     Args:
         network: in evaluation mode.
         labels: int64 (K, A).
-        chunk: samples predicted at a time, of all recordings and labels together.
+        chunk: samples predicted at a time, of all recordings and labels together; by the
+            device, if not given.
     """
 
-    def __init__(self, network: WaveNet, labels: Tensor, chunk: int = _CHUNK) -> None:
+    def __init__(self, network: WaveNet, labels: Tensor, chunk: int | None = None) -> None:
         self._network = network
         self._labels = labels.to(network.output.weight.device)
-        self._chunk = chunk
+        self._chunk = chunk or chunk_for(network)
 
     @torch.inference_mode()
     def surprisals(self, recordings: Sequence[np.ndarray], context: int = 0) -> list[np.ndarray]:
@@ -161,6 +165,17 @@ class TorchScorer:
         rows = len(stacked[0])
         taken = surprisal(self._network, inputs, targets, labels.repeat(rows, 1))
         return taken.view(rows, len(labels), -1)
+
+
+def chunk_for(network: WaveNet) -> int:
+    """Samples that torch predicts at a time where a network lies."""
+    device = network.output.weight.device
+    if device.type != "cuda":
+        return _CHUNK
+    chunk, room = _GPU_CHUNK, memory.free(device) // 2
+    while chunk > _CHUNK and chunk * memory.of_prediction(network) > room:
+        chunk //= 2
+    return chunk
 
 
 def in_blocks(

@@ -50,7 +50,7 @@ class Recipe:
         sampling: how codes were drawn.
         prompt: path of the recording gone on from.
         prompt_sha256: of that file.
-        device: the network ran on.
+        device: that it was generated on.
         threads: of torch.
         versions: of wavegen, torch and numba.
         engine: that generated; wavegen 0.1.0 had but one at first, and did not say.
@@ -100,7 +100,7 @@ def generate_files(
         seed: of the noise.
         sampling: how codes are drawn.
         prompt: recording to go on from, at any rate; it is not repeated in the files.
-        device: torch device; the GPU if there is one, if not given.
+        device: torch device; if not given the GPU if there is one, for few streams the CPU.
         engine: one of `wavegen.engines.choice.ENGINES`.
         precision: of the weights, one of `wavegen.engines.precision.PRECISIONS`.
         progress: show samples per second and times real time on standard error.
@@ -123,7 +123,8 @@ def generate_files(
     if len(set(stems)) < len(stems):
         raise ConfigError("two of the streams would be written to one file")
     streams = share(streams)
-    chosen = choose(network, engine, precision)
+    # A device that is named is kept to.
+    chosen = choose(network, engine, precision, None if device else len(streams))
     out = make_folder(out)
     sampling = sampling or Sampling()
     made_from = Recipe(
@@ -137,7 +138,7 @@ def generate_files(
         sampling=sampling,
         prompt=None if prompt is None else str(Path(prompt).resolve()),
         prompt_sha256=None if prompt is None else file_sha256(prompt),
-        device=str(network.output.weight.device),
+        device=str(chosen.network.output.weight.device),
         engine=chosen.name,
         precision=precision,
         threads=torch.get_num_threads(),
@@ -148,7 +149,7 @@ def generate_files(
     )
     written = []
     with _progress(len(streams) * samples, config.sample_rate, progress) as count:
-        for part in rounds(streams, network, _MOST_FILES):
+        for part in rounds(streams, chosen.network, _MOST_FILES):
             paths = [out / f"{file_stem(stream, config.labels, seed)}.wav" for stream in part]
             for path in paths:
                 # Should this stop half-way, no old recipe lies beside a new recording.

@@ -1,5 +1,6 @@
 """Which engine generates: the fastest that runs here."""
 
+import copy
 import os
 import sys
 import time
@@ -20,6 +21,9 @@ from wavegen.wavenet import WaveNet
 # What "auto" tries, the fastest first, and what runs nowhere else.
 _TRIED = {"cpu": ("numba", "torch"), "cuda": ("triton", "graph", "torch")}
 ENGINES = ("auto", "torch", "numba", "graph", "triton")
+# Fewer streams than these are generated faster by compiled code on a CPU than step by step on a
+# GPU, whose steps take as long for one as for all.
+_FEW = 16
 _PRECISIONS = {
     "torch": ("float32",),
     "numba": tuple(PRECISIONS),
@@ -28,8 +32,10 @@ _PRECISIONS = {
 }
 
 
-def choose(network: WaveNet, name: str = "auto", precision: str = "float32") -> Engine:
-    """An engine for a network where it lies, ready to start.
+def choose(
+    network: WaveNet, name: str = "auto", precision: str = "float32", streams: int | None = None
+) -> Engine:
+    """An engine for a network, ready to start.
 
     Compiles it if this machine has not yet: about ten seconds.
 
@@ -38,6 +44,8 @@ def choose(network: WaveNet, name: str = "auto", precision: str = "float32") -> 
         name: one of ENGINES; "auto" is numba on a CPU, on a GPU triton in bfloat16 and graph
             in float32, or the next best, with a line on standard error, where that cannot run.
         precision: of the weights, one of PRECISIONS.
+        streams: to be generated, where "auto" may take a copy of the network to the CPU because
+            they are few, and says so; the network stays where it lies, if not given.
 
     Raises:
         ConfigError: no such engine or precision, or not to be had here.
@@ -45,7 +53,9 @@ def choose(network: WaveNet, name: str = "auto", precision: str = "float32") -> 
     for option, value, known in (("engine", name, ENGINES), ("precision", precision, PRECISIONS)):
         if value not in known:
             raise ConfigError(f"--{option} {value}: it is one of {', '.join(known)}")
-    tried = _candidates(network.output.weight.device.type, name, precision)
+    device = network.output.weight.device.type
+    few = streams is not None and streams < _FEW
+    tried = _candidates(device, name, precision, few)
     failures: list[tuple[str, str | None]] = []
     for each in tried:
         engine, failure = _made(each, network, precision)
@@ -55,13 +65,18 @@ def choose(network: WaveNet, name: str = "auto", precision: str = "float32") -> 
                     f"wavegen: generating with the slower {each} engine: {failed} cannot run "
                     f"({reason})"
                 )
+            if each == "numba" and device != "cpu":
+                _say_once(
+                    f"wavegen: generating on the CPU, which is faster than {device} for fewer than "
+                    f"{_FEW} streams; --engine graph stays there"
+                )
             return engine
         failures.append((each, failure))
     failed, reason = failures[0]
     raise ConfigError(f"{failed} cannot run here ({reason}): take --engine torch, in float32")
 
 
-def _candidates(device: str, name: str, precision: str) -> list[str]:
+def _candidates(device: str, name: str, precision: str, few: bool = False) -> list[str]:
     """The engines to try; `ConfigError` where there are none."""
     here = _TRIED.get(device, ("torch",))
     if device == "cpu" and os.environ.get("TRITON_INTERPRET") == "1":
@@ -73,6 +88,8 @@ def _candidates(device: str, name: str, precision: str) -> list[str]:
     if name == "auto" and precision == "float32" and device == "cuda":
         # Matrix units multiply float32 coarsely or not at all.
         able.remove("triton")
+        if few:
+            able.insert(0, "numba")
     if not able:
         engines = [each for each, able in _PRECISIONS.items() if precision in able]
         both = " or ".join(
@@ -91,6 +108,8 @@ def _made(name: str, network: WaveNet, precision: str) -> tuple[Engine | None, s
             return None, failure
         from wavegen.engines.numba_cpu import NumbaCPU
 
+        if network.output.weight.device.type != "cpu":
+            network = copy.deepcopy(network).cpu()
         return NumbaCPU(network, precision), None
     try:
         engine: Engine

@@ -9,7 +9,7 @@ from wavegen.sampling import Sampling
 from wavegen.wavenet import WaveNet
 
 # Samples of prompts that are gone through at a time.
-_PART = 1 << 17
+PART = 1 << 17
 
 
 def begin(
@@ -55,25 +55,11 @@ def fill_queues(network: WaveNet, bias: Tensor, prompt: Tensor | None) -> Iterat
         # In parts, whose memory does not grow with the streams.
         parts = [
             list(_from_prompt(network, bias[rows], prompt[rows]))
-            for rows in first.split(max(1, _PART // network.history))
+            for rows in first.split(max(1, PART // network.history))
         ]
         filled = (torch.cat(rings, dim=1) for rings in zip(*parts, strict=True))
     for ring in filled:
         yield ring.index_select(1, alike)
-
-
-def memory(network: WaveNet) -> tuple[int, int]:
-    """Bytes that a stream takes, and bytes that the pass over prompts takes besides, at most.
-
-    A stream takes its rings with labels and without, as much again while they are filled or
-    a graph is captured, and what a step works on. The pass takes the inputs, sums and gates
-    of a block at once.
-    """
-    config = network.config
-    channels = config.residual_channels + config.gate_channels
-    rings = 2 * network.history * config.residual_channels
-    samples = max(_PART, network.history)
-    return 2 * 4 * (rings + 6 * config.layers * channels), 4 * 3 * channels * samples
 
 
 def _distinct(bias: Tensor, prompt: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,40 @@
+"""How much memory work on a GPU takes, to do no more of it at once than fits."""
+
+import torch
+
+from wavegen.engines.prefill import PART
+from wavegen.wavenet import WaveNet
+
+_FLOAT = 4
+
+
+def free(device: torch.device) -> int:
+    """Bytes of a GPU that are free, or that torch keeps for what comes next."""
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + kept
+
+
+def of_streams(network: WaveNet) -> tuple[int, int]:
+    """Bytes that generating a stream takes, and that the pass over prompts takes besides, at most.
+
+    A stream takes its rings with labels and without, as much again while they are filled or
+    a graph is captured, and what a step works on. The pass takes the inputs, sums and gates
+    of a block at once.
+    """
+    config = network.config
+    channels = config.residual_channels + config.gate_channels
+    rings = 2 * network.history * config.residual_channels
+    samples = max(PART, network.history)
+    return 2 * _FLOAT * (rings + 6 * config.layers * channels), _FLOAT * 3 * channels * samples
+
+
+def of_prediction(network: WaveNet) -> int:
+    """Bytes that predicting a sample of known audio takes, at most.
+
+    These are the gates of all layers twice, a block at work, and the head's output.
+    """
+    config = network.config
+    gates = config.layers * config.gate_channels
+    block = 3 * (config.residual_channels + config.gate_channels)
+    head = 3 * config.skip_channels + 4 * config.quantization_channels
+    return _FLOAT * (gates + block + head)
