@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -424,6 +425,74 @@ def test_the_learning_rate_follows_the_clock(trained, tmp_path: Path) -> None:
     name = "learning_rate/pg1"
     rates = [float(row[name]) for row in rows(tmp_path / "run") if row[name]]
     assert rates[-1] < 0.3 * max(rates)
+
+
+class ItsClock(Callback):
+    """Lets the interval between validations be over at step 7 alone."""
+
+    def on_train_batch_start(self, trainer: Trainer, module: LitWaveNet, *_: object) -> None:
+        # Lightning's clock says so all the time.
+        trainer._last_val_time = -math.inf
+        module._validated = -math.inf if trainer.global_step == 6 else math.inf
+
+
+def test_validation_by_time_follows_the_clock_that_processes_share(trained, tmp_path: Path) -> None:
+    """Lightning's loop asks what the module has set, or this fails."""
+    tones, _ = trained
+    limits = ["--trainer.max_steps=9", "--trainer.val_check_interval=00:01:00:00"]
+    clock = f"--trainer.callbacks+={__name__}.ItsClock"
+    assert train(tones, "--run", tmp_path / "run", *limits, clock) == 0
+    # The last one is that of the end.
+    steps = sorted(path.name for path in (tmp_path / "run" / "samples").iterdir())
+    assert steps == ["step_0000007", "step_0000009"]
+
+
+@pytest.mark.slow
+def test_two_processes_follow_one_clock(trained, tmp_path: Path) -> None:
+    tones, _ = trained
+    options = ["--run", tmp_path / "run", "--trainer.max_time=00:00:00:10", "--trainer.devices=2"]
+    command = [sys.executable, "-m", "wavegen", "train", tones, *options, *TINY]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert len(list((tmp_path / "run" / "samples").iterdir())) >= 3
+    last = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert max(last["lr_schedulers"][0]["_last_lr"]) == pytest.approx(0, abs=1e-9)
+
+
+class Fetches(Callback):
+    """Notes at which steps a number is fetched from the device for Lightning, or by wavegen."""
+
+    steps: ClassVar[list[int]] = []
+
+    def on_train_start(self, trainer: Trainer, *_: object) -> None:
+        self.item, steps = torch.Tensor.item, self.steps
+        steps.clear()
+
+        def item(tensor: torch.Tensor) -> object:
+            caller = sys._getframe(1).f_code.co_filename
+            # The optimiser counts its steps in memory.
+            if "torch/optim" not in caller:
+                steps.append(trainer.global_step)
+            return self.item(tensor)
+
+        torch.Tensor.item = item  # type: ignore[method-assign]
+
+    def on_train_end(self, *_: object) -> None:
+        torch.Tensor.item = self.item  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("bar", ["true", "false"])
+def test_the_loss_is_fetched_in_twenty_steps_once(trained, tmp_path: Path, capsys, bar) -> None:
+    """Each time the device has to end its work first."""
+    tones, _ = trained
+    few = ["--data.crop=100", "--data.batch_size=2"]
+    options = ["--trainer.max_steps=60", *few, f"--trainer.enable_progress_bar={bar}"]
+    fetches = f"--trainer.callbacks+={__name__}.Fetches"
+    sizes = [each for each in TINY if each.split("=")[0] not in "".join([*few, *options])]
+    limit = "--trainer.limit_val_batches=0"
+    assert train(tones, "--run", tmp_path / "run", *options, limit, fetches, sizes=sizes) == 0
+    assert len(set(Fetches.steps)) in range(3, 8)
+    assert ("train_bits=" in capsys.readouterr().out) == (bar == "true")
 
 
 @pytest.mark.slow

@@ -10,7 +10,12 @@ from typing import Any
 
 import torch
 from pytorch_lightning import Trainer
-from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint, Timer
+from pytorch_lightning.callbacks import (
+    LearningRateMonitor,
+    ModelCheckpoint,
+    ProgressBar,
+    Timer,
+)
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
@@ -34,7 +39,7 @@ from wavegen.runs import (
     save_trained,
 )
 from wavegen.shards import is_remote
-from wavegen.training import LitWaveNet
+from wavegen.training import LitWaveNet, LossBar
 
 # Where the first of several processes tells the others which run folder it has chosen.
 _RUN_VARIABLE = "WAVEGEN_RUN"
@@ -215,6 +220,13 @@ class TrainCLI(LightningCLI):
         # Weights held in 16 bits are too coarse for the small steps of an average.
         if self.config_init.ema_decay and not str(asked.precision).endswith("16-true"):
             callbacks += [ExponentialMovingAverage(self.config_init.ema_decay)]
+        kinds = tuple(map(type, callbacks))
+        bar = any(issubclass(kind, ProgressBar) for kind in kinds)
+        if asked.enable_progress_bar is not False and not bar:
+            callbacks += [LossBar()]
+        if asked.max_time is not None and Timer not in kinds:
+            # Lightning's would compare the clocks of all processes at every step.
+            callbacks += [Timer(asked.max_time, interval="epoch")]
         if asked.logger is not False:
             callbacks += [LearningRateMonitor("step")]
         if asked.enable_checkpointing is not False:
@@ -288,7 +300,7 @@ def _limits(asked: Any, steps: int) -> dict[str, Any]:
     if asked.max_time is not None:
         seconds = Timer(asked.max_time).time_remaining() or 0.0
         limits["trainer.max_steps"] = -1
-        often["trainer.val_check_interval"] = _clock(max(1, round(seconds / 8)))
+        often["trainer.val_check_interval"] = f"00:00:00:{max(1, round(seconds / 8)):02d}"
     elif asked.max_epochs is not None:
         limits["trainer.max_steps"] = -1
         often["trainer.check_val_every_n_epoch"] = max(1, asked.max_epochs // 10)
@@ -298,14 +310,6 @@ def _limits(asked: Any, steps: int) -> dict[str, Any]:
     # An interval counted in epochs, or in parts of one, leaves no room for another.
     by_epoch = asked.check_val_every_n_epoch != 1 or isinstance(asked.val_check_interval, float)
     return limits if by_epoch else {**limits, **often}
-
-
-def _clock(seconds: int) -> str:
-    """Seconds as Lightning's days:hours:minutes:seconds."""
-    minutes, seconds = divmod(seconds, 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    return f"{days:02d}:{hours:02d}:{minutes:02d}:{seconds:02d}"
 
 
 def _run_folder(run: str | None, folder: str, resume: str | None) -> Path:

@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from pytorch_lightning import LightningModule
-from pytorch_lightning.callbacks import Timer
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import Timer, TQDMProgressBar
 from torch import Tensor
 
 from wavegen.config import WaveNetConfig
@@ -15,12 +15,17 @@ from wavegen.crops import Batch
 from wavegen.errors import ConfigError
 from wavegen.likelihood import surprisal
 from wavegen.muon import Muon
+from wavegen.ranks import largest
 from wavegen.wavenet import WaveNet
 
 # Training has diverged where the loss, averaged over about so many steps (single batches leap),
 # is so many bits worse than guessing. Enough above it to tell learning that is only slow.
 _DIVERGED_STEPS = 100
 _DIVERGED_BITS = 1.0
+# Processes that train together compare their clocks once in so many steps: it costs a message.
+_TOGETHER = 10
+# Batches between two looks of the progress bar at the loss: each waits for the device.
+_REFRESH = 20
 
 
 class LitWaveNet(LightningModule):
@@ -58,6 +63,8 @@ class LitWaveNet(LightningModule):
         self.validation_totals = torch.zeros(2, dtype=torch.float64)
         self.validated_step = -1
         self._began = self._validated = time.monotonic()
+        # What the clocks say: the share of the time that is over, and whether to validate.
+        self._time_share, self._due = 0.0, False
         self._watch = _LossWatch(math.log2(network.quantization_channels) + _DIVERGED_BITS)
         # Whatever a resumed run had to load has been loaded.
         self.ready = False
@@ -74,6 +81,7 @@ class LitWaveNet(LightningModule):
     def on_train_start(self) -> None:
         """Note that loading is over."""
         self.ready = True
+        self._look_at_clocks()
 
     def on_fit_start(self) -> None:
         """Begin the clocks: of what validation logs, and of when it is due."""
@@ -86,7 +94,7 @@ class LitWaveNet(LightningModule):
         logits = self.network.predict(inputs, conditioning, inputs.shape == targets.shape)
         # Time first, as the network computes them: flattening copies nothing.
         loss = F.cross_entropy(logits.transpose(0, 1).flatten(0, 1).float(), targets.t().flatten())
-        self.log("train_bits", loss.detach() / math.log(2), prog_bar=True)
+        self.log("train_bits", loss.detach() / math.log(2))
         self._watch.look(loss, batch["clips"])
         return loss
 
@@ -116,13 +124,13 @@ class LitWaveNet(LightningModule):
             )
 
     def on_train_batch_end(self, *_: object) -> None:
-        """Several processes validate by the clock of the first: theirs differ by a step."""
+        """Validate, or end the training, where a clock said so."""
         trainer: Any = self.trainer
-        every = trainer._val_check_time_interval
-        if trainer.world_size > 1 and every is not None:
-            due = trainer.strategy.broadcast(time.monotonic() - self._validated >= every)
-            # Far enough from now for Lightning, which asks each process's own clock.
-            trainer._last_val_time = -math.inf if due else math.inf
+        if self._time_share >= 1:
+            trainer.should_stop = True
+        # Lightning asks each process's own clock; theirs differ by a step.
+        if trainer._val_check_time_interval is not None:
+            trainer._last_val_time = -math.inf if self._due else math.inf
 
     def on_validation_epoch_start(self) -> None:
         """Begin the sums over the validation split: bits and samples."""
@@ -156,7 +164,7 @@ class LitWaveNet(LightningModule):
         """Log held-out bits per sample and the figures that say what they mean."""
         if self.trainer.sanity_checking:
             return
-        self._validated = time.monotonic()
+        self._validated, self._due = time.monotonic(), False
         self.validated_step = self.trainer.global_step
         for name, figure in self.validation_figures().items():
             self.log(name, figure, prog_bar=name == "val_bits")
@@ -192,6 +200,12 @@ class LitWaveNet(LightningModule):
             },
         }
 
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        """Set the learning rate of the next step, by the clocks too."""
+        if self.trainer.world_size == 1 or self.trainer.global_step % _TOGETHER == 0:
+            self._look_at_clocks()
+        super().lr_scheduler_step(scheduler, metric)
+
     def _learning_rate_factor(self, step: int) -> float:
         warmup = min(1.0, (step + 1) / max(1, self.warmup_steps))
         return warmup * 0.5 * (1 + math.cos(math.pi * self._progress(step)))
@@ -203,15 +217,33 @@ class LitWaveNet(LightningModule):
             return 0.0
         # Without a limit on steps this is infinite, and the share 0.
         progress = step / self.trainer.estimated_stepping_batches
-        callbacks: list[Any] = self.trainer.callbacks  # type: ignore[attr-defined]
-        for callback in callbacks:
-            if isinstance(callback, Timer) and (left := callback.time_remaining()) is not None:
-                elapsed = callback.time_elapsed()
-                progress = max(progress, elapsed / max(elapsed + left, 1e-9))
-        if self.trainer.world_size > 1:
-            # Clocks differ, and learning rates must not.
-            progress = self.trainer.strategy.broadcast(progress)
-        return min(progress, 1.0)
+        return min(max(progress, self._time_share), 1.0)
+
+    def _look_at_clocks(self) -> None:
+        """Clocks differ; what is done by them, and learning rates, must be the same everywhere."""
+        trainer: Any = self.trainer
+        timers = [each for each in trainer.callbacks if isinstance(each, Timer)]
+        left = [(each.time_elapsed(), each.time_remaining()) for each in timers]
+        shares = [elapsed / max(elapsed + rest, 1e-9) for elapsed, rest in left if rest is not None]
+        every = trainer._val_check_time_interval
+        due = every is not None and time.monotonic() - self._validated >= every
+        if shares or every is not None:
+            self._time_share, validate = largest([max(shares, default=0.0), due])
+            self._due = bool(validate)
+
+
+class LossBar(TQDMProgressBar):
+    """The progress bar, with the bits of a training step now and then."""
+
+    def __init__(self) -> None:
+        super().__init__(refresh_rate=_REFRESH)
+
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        """What stands beside the bar; asked for when it is drawn."""
+        metrics = super().get_metrics(trainer, pl_module)
+        # Logged for the bar, it would be fetched from the device at every step.
+        bits = trainer.callback_metrics.get("train_bits")
+        return metrics if bits is None else {**metrics, "train_bits": bits.item()}
 
 
 class _LossWatch:
