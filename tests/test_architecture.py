@@ -27,7 +27,7 @@ FLOORS = [
     {"shards", "generate", "likelihood"},
     {"crops", "prepare", "comparison"},
     {"averaging", "data", "recordings", "training", "defaults", "scoring", "detector"},
-    {"runs", "interrupts", "classification", "detection"},
+    {"runs", "openmp", "interrupts", "classification", "detection"},
     {"evaluation"},
     {"report"},
     {"score_command"},
@@ -38,7 +38,7 @@ FLOORS = [
 ]
 FLOOR = {module: number for number, modules in enumerate(FLOORS) for module in modules}
 HEAVY = {"torch", "pytorch_lightning", "librosa", "numba", "triton", "matplotlib", "scipy"}
-LIGHTNING = {"averaging", "data", "training", "runs", "interrupts", "train_command"}
+LIGHTNING = {"openmp", "averaging", "data", "training", "runs", "interrupts", "train_command"}
 
 
 def modules() -> dict[str, ast.Module]:

@@ -28,6 +28,7 @@ from wavegen.defaults import suggest
 from wavegen.errors import ConfigError, DataError, ModelError, Stopped
 from wavegen.files import make_folder, output_errors, write_text
 from wavegen.interrupts import StopOnSignal
+from wavegen.openmp import SharedCores
 from wavegen.ranks import told
 from wavegen.runs import (
     CONFIG,
@@ -216,7 +217,12 @@ class TrainCLI(LightningCLI):
             if place and not is_remote(str(place)):
                 config.data[name] = str(Path(place).absolute())
         self.settings = self.parser.dump(config, skip_none=False)
-        callbacks = [*_as_list(asked.callbacks), self.signals, RunFolder(run, self.settings)]
+        callbacks = [
+            *_as_list(asked.callbacks),
+            self.signals,
+            SharedCores(),
+            RunFolder(run, self.settings),
+        ]
         # Weights held in 16 bits are too coarse for the small steps of an average.
         if self.config_init.ema_decay and not str(asked.precision).endswith("16-true"):
             callbacks += [ExponentialMovingAverage(self.config_init.ema_decay)]
