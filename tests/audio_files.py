@@ -43,6 +43,46 @@ def claim_flac_frames(path: Path, frames: int) -> Path:
     return patch(path, 18, (kept | frames).to_bytes(8, "big"))
 
 
+def flac(path: Path, samples: np.ndarray, bits: int, block: int = 0) -> Path:
+    """Write a FLAC of one channel, of any number of bits, as encoders write it to a pipe.
+
+    Args:
+        path: where.
+        samples: whole numbers (time,).
+        bits: of a sample: 8, 12, 16, 20 or 24.
+        block: frames of each; by default their sizes vary.
+    """
+    parts, start = [], 0
+    while start < len(samples):
+        size = block or 16 + start % 500
+        part = samples[start : start + size].tolist()
+        number = start // block if block else start
+        header = bytes([0xFF, 0xF8 if block else 0xF9, 0x70])
+        header += bytes([{8: 1, 12: 2, 16: 4, 20: 5, 24: 6}[bits] << 1])
+        # FLAC writes numbers as UTF-8 does characters.
+        header += chr(number).encode("utf-8", "surrogatepass") + (len(part) - 1).to_bytes(2, "big")
+        header += bytes([_crc(header, 0x07, 8)])
+        plain = "".join(f"{sample % 2**bits:0{bits}b}" for sample in part)
+        plain += "0" * (-len(plain) % 8)
+        body = header + b"\x02" + int(plain, 2).to_bytes(len(plain) // 8, "big")
+        parts.append(body + _crc(body, 0x8005, 16).to_bytes(2, "big"))
+        start += size
+    sizes = 2 * block.to_bytes(2, "big") if block else bytes([0, 16, 2, 16])
+    about = (8000 << 44 | bits - 1 << 36).to_bytes(8, "big")
+    info = sizes + bytes(6) + about + bytes(16)
+    path.write_bytes(b"fLaC\x80\x00\x00\x22" + info + b"".join(parts))
+    return path
+
+
+def _crc(data: bytes, polynomial: int, bits: int) -> int:
+    check = 0
+    for byte in data:
+        check ^= byte << bits - 8
+        for _ in range(8):
+            check = check << 1 ^ (polynomial | 1 << bits if check >> bits - 1 else 0)
+    return check
+
+
 def claim_wav_bytes(path: Path, size: int) -> Path:
     """Patch the size of the data chunk of a WAV."""
     return patch(path, path.read_bytes().index(b"data") + 4, size.to_bytes(4, "little"))

@@ -13,7 +13,8 @@ from wavegen.checkpoint import save_model
 PACKAGE = Path(__file__).parents[1] / "wavegen"
 FLOORS = [
     {"errors"},
-    {"ranks", "files", "signals", "mulaw", "labels", "config", "block", "muon", "options"},
+    {"ranks", "files", "signals", "containers"},
+    {"mulaw", "labels", "config", "block", "muon", "options"},
     {"audio", "splits", "wavenet", "windows", "plots", "distances", "judge"},
     {"folders", "checkpoint", "sampling"},
     {"clips"},

@@ -8,18 +8,19 @@ and lengths that cannot be, samples that are not numbers. Here each of these bec
 import io
 import os
 import stat
-import struct
 import wave
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import BinaryIO
 
 import numpy as np
 import soundfile as sf
 import soxr
 
+from wavegen import containers
 from wavegen.errors import AudioFileError, ConfigError, OutputError
 from wavegen.files import appearing_whole
 
@@ -27,13 +28,10 @@ AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 LOWEST_RATE, HIGHEST_RATE = 100, 768_000
 
 _BLOCK_VALUES = 1 << 18  # frames times channels decoded at once: 1 MB
-# Encoders that write to a pipe cannot know the size: they put in 2^32-1 or about 2^31.
-_STREAMED_SIZE = 0x7FFF_F000
 _UNKNOWN_FRAMES = 1 << 62
 # The largest FLAC block has 65535 frames and needs at least this many bytes.
 _FLAC_BLOCK_FRAMES, _FLAC_BLOCK_BYTES = 65_535, 10
-_OGG_PAGE_BYTES = 65_307
-_MP3_TAIL_BYTES = 4096  # the frames of padding that an encoder asks players to leave out
+_FLAC_BITS = (8, 16, 24)  # that libsndfile reads
 
 _Path = str | os.PathLike[str]
 
@@ -63,8 +61,8 @@ def probe(path: _Path) -> AudioInfo:
         AudioFileError: not audio, not readable, no frames, a rate outside 100 to
             768,000 Hz, or fewer bytes than the header promises.
     """
-    with _opened(path) as (file, _):
-        return AudioInfo(file.samplerate, file.channels, file.frames)
+    with _opened(path) as opened:
+        return AudioInfo(opened.file.samplerate, opened.file.channels, opened.frames)
 
 
 def blocks(path: _Path, sample_rate: int | None = None) -> Iterator[np.ndarray]:
@@ -82,15 +80,15 @@ def blocks(path: _Path, sample_rate: int | None = None) -> Iterator[np.ndarray]:
         raise ConfigError(
             f"sample_rate is {sample_rate} Hz: it must be {LOWEST_RATE} to {HIGHEST_RATE}"
         )
-    with _opened(path) as (file, descriptor):
-        if sample_rate is None or sample_rate == file.samplerate:
-            yield from _mono(path, file, descriptor)
+    with _opened(path) as opened:
+        if sample_rate is None or sample_rate == opened.file.samplerate:
+            yield from _mono(path, opened)
             return
         stream = soxr.ResampleStream(
-            file.samplerate, sample_rate, num_channels=1, dtype="float32", quality="HQ"
+            opened.file.samplerate, sample_rate, num_channels=1, dtype="float32", quality="HQ"
         )
         produced = 0
-        for block in _mono(path, file, descriptor):
+        for block in _mono(path, opened):
             resampled = stream.resample_chunk(block)
             produced += len(resampled)
             if len(resampled):
@@ -197,9 +195,26 @@ def _cut_short(path: _Path, what: str) -> AudioFileError:
     return _bad(path, f"is cut short ({what}); copy or export it again")
 
 
+@dataclass(frozen=True)
+class _Opened:
+    """An audio file whose header has been checked.
+
+    Args:
+        file: the decoder's.
+        frames: that the file promises.
+        descriptor: that the decoder reads from.
+        raw: the file once more, for its place is not the decoder's.
+    """
+
+    file: sf.SoundFile
+    frames: int
+    descriptor: int
+    raw: BinaryIO
+
+
 @contextmanager
-def _opened(path: _Path) -> Iterator[tuple[sf.SoundFile, int]]:
-    """Open an audio file and check its header; yield it with its file descriptor.
+def _opened(path: _Path) -> Iterator[_Opened]:
+    """Open an audio file and check its header.
 
     soundfile is handed a descriptor because it refuses names that are not UTF-8.
     """
@@ -209,20 +224,42 @@ def _opened(path: _Path) -> Iterator[tuple[sf.SoundFile, int]]:
             if not stat.S_ISREG(Path(path).stat().st_mode):
                 raise _bad(path, "is not a regular file; leave it out")
             descriptor = stack.enter_context(Path(path).open("rb")).fileno()
-            size = os.fstat(descriptor).st_size
-            file = stack.enter_context(sf.SoundFile(descriptor, closefd=False))
+            raw = stack.enter_context(Path(path).open("rb", buffering=0))
+            file = stack.enter_context(_decoder(path, descriptor, raw))
             _check_header(path, file)
-            _check_container(path, file, descriptor, size)
+            frames = _promised_frames(path, file, raw, os.fstat(descriptor).st_size)
         except OSError as error:
             reason = error.strerror or str(error)
             raise _bad(
                 path, f"cannot be opened ({reason}); check that it exists and may be read"
             ) from error
-        except sf.SoundFileError as error:
-            raise _bad(
-                path, "is not audio that can be read; give WAV, FLAC, OGG or MP3, or leave it out"
-            ) from error
-        yield file, descriptor
+        yield _Opened(file, frames, descriptor, raw)
+
+
+class _Forward(sf.SoundFile):
+    """Is read from beginning to end.
+
+    After every read soundfile seeks to where it is already, if the file can; at the end of a
+    FLAC that does not say its length that fails.
+    """
+
+    def seekable(self) -> bool:
+        return False
+
+
+def _decoder(path: _Path, descriptor: int, raw: BinaryIO) -> sf.SoundFile:
+    try:
+        return _Forward(descriptor, closefd=False)
+    except sf.SoundFileError as error:
+        bits = containers.flac_bits(raw)
+        if bits in (None, *_FLAC_BITS):
+            reason = "is not audio that can be read; give WAV, FLAC, OGG or MP3, or leave it out"
+        else:
+            reason = (
+                f"is FLAC of {bits} bits a sample, and only {', '.join(map(str, _FLAC_BITS))} can"
+                " be read; convert it to 24, for example by ffmpeg or sox, or leave it out"
+            )
+        raise _bad(path, reason) from error
 
 
 def _check_header(path: _Path, file: sf.SoundFile) -> None:
@@ -236,68 +273,42 @@ def _check_header(path: _Path, file: sf.SoundFile) -> None:
         raise _bad(path, "holds no audio (0 frames); export it again or leave it out")
 
 
-def _check_container(path: _Path, file: sf.SoundFile, descriptor: int, size: int) -> None:
-    """Hold the header's promise against the bytes that are there."""
+def _promised_frames(path: _Path, file: sf.SoundFile, raw: BinaryIO, size: int) -> int:
+    """How many frames a file promises, held against the bytes that are there."""
+    frames = file.frames
     if file.format in ("WAV", "WAVEX", "RF64"):
-        promised = _wav_data(descriptor)
+        promised = containers.wav_data(raw)
         if promised is not None and sum(promised) > size:
             start, length = promised
             raise _cut_short(path, f"{size - start} of {length} bytes of audio")
-    elif file.format == "OGG" and not _ogg_ends(descriptor, size):
+    elif file.format == "OGG" and not containers.ogg_ends(raw, size):
         raise _cut_short(path, "its last page is missing")
     elif file.format == "FLAC":
-        if file.frames >= _UNKNOWN_FRAMES:
+        if frames >= _UNKNOWN_FRAMES:
+            found = containers.flac_frames(raw, size)
+            if found is None:
+                raise _cut_short(path, "its last block is not whole")
+            frames = found
+        if frames // _FLAC_BLOCK_FRAMES * _FLAC_BLOCK_BYTES > size:
             raise _bad(
                 path,
-                "does not say how long it is (FLAC written to a pipe); convert it again, to a file",
-            )
-        if file.frames // _FLAC_BLOCK_FRAMES * _FLAC_BLOCK_BYTES > size:
-            raise _bad(
-                path,
-                f"claims more audio than it can hold ({file.frames} frames in {size} bytes);"
+                f"claims more audio than it can hold ({frames} frames in {size} bytes);"
                 " export it again",
             )
+    return frames
 
 
-def _wav_data(descriptor: int) -> tuple[int, int] | None:
-    """Return where the audio of a WAV starts and its promised bytes; None if it has no promise."""
-    order = ">" if os.pread(descriptor, 4, 0) == b"RIFX" else "<"
-    offset, wide = 12, 0
-    for _ in range(1000):  # chunks; a crafted file could have millions of empty ones
-        header = os.pread(descriptor, 24, offset)
-        if len(header) < 8:
-            return None
-        name, length = header[:4], struct.unpack_from(order + "I", header, 4)[0]
-        if name == b"ds64" and len(header) == 24:
-            wide = struct.unpack_from("<Q", header, 16)[0]
-        if name == b"data":
-            if length == 0xFFFF_FFFF and wide:
-                return offset + 8, wide
-            return None if length >= _STREAMED_SIZE else (offset + 8, length)
-        offset += 8 + length + length % 2
-    return None
-
-
-def _ogg_ends(descriptor: int, size: int) -> bool:
-    """Whether the last page of an OGG is complete and marked as the last."""
-    tail = os.pread(descriptor, _OGG_PAGE_BYTES, max(0, size - _OGG_PAGE_BYTES))
-    page = tail[max(0, tail.rfind(b"OggS")) :]
-    if len(page) < 27:
-        return False
-    header = 27 + page[26]
-    return bool(page[5] & 4) and len(page) >= header + sum(page[27:header])
-
-
-def _mono(path: _Path, file: sf.SoundFile, descriptor: int) -> Iterator[np.ndarray]:
+def _mono(path: _Path, opened: _Opened) -> Iterator[np.ndarray]:
     """Decode to the mean of the channels, block by block, holding the file to its promise."""
-    frames = 0
+    file, frames = opened.file, 0
     step = max(1, _BLOCK_VALUES // file.channels)
-    while frames < file.frames:
+    while frames < opened.frames:
         try:
-            block = file.read(step, dtype="float32", always_2d=True)
+            asked = min(step, opened.frames - frames)
+            block = file.read(asked, dtype="float32", always_2d=True)
         except sf.SoundFileError as error:
             raise _cut_short(
-                path, f"or damaged, after {frames} of {file.frames} frames: {error}"
+                path, f"or damaged, after {frames} of {opened.frames} frames: {error}"
             ) from error
         if not len(block):
             break
@@ -312,33 +323,13 @@ def _mono(path: _Path, file: sf.SoundFile, descriptor: int) -> Iterator[np.ndarr
             )
         frames += len(block)
         yield mono
-    if frames < file.frames and (file.format != "MP3" or _mp3_says_length(descriptor)):
-        raise _cut_short(path, f"{frames} of {file.frames} frames")
-    if file.format == "MP3" and _mp3_goes_on(descriptor):
-        raise _bad(
-            path,
-            f"goes on after the length in its header ({file.frames} frames); convert it again",
-        )
-
-
-def _mp3_says_length(descriptor: int) -> bool:
-    """Whether an MP3's first frame carries the tag with its exact length."""
-    start = 0
-    header = os.pread(descriptor, 10, 0)
-    if header[:3] == b"ID3" and len(header) == 10:
-        size = header[6:]  # four times seven bits
-        start = 10 + (size[0] << 21 | size[1] << 14 | size[2] << 7 | size[3])
-    first = os.pread(descriptor, 64, start)
-    return b"Xing" in first or b"Info" in first
-
-
-def _mp3_goes_on(descriptor: int) -> bool:
-    """Whether frames follow the place where the decoder stopped.
-
-    Without a length tag the decoder estimates the length from the first frame, and stops
-    there even in the middle of the audio.
-    """
-    here = os.lseek(descriptor, 0, os.SEEK_CUR)
-    following = os.pread(descriptor, 2, here)
-    goes_on = len(following) == 2 and following[0] == 0xFF and following[1] >= 0xE0
-    return goes_on and os.fstat(descriptor).st_size - here > _MP3_TAIL_BYTES
+    if frames < opened.frames and (file.format != "MP3" or containers.mp3_says_length(opened.raw)):
+        raise _cut_short(path, f"{frames} of {opened.frames} frames")
+    if file.format == "MP3":
+        here = os.lseek(opened.descriptor, 0, os.SEEK_CUR)
+        if containers.mp3_goes_on(opened.raw, os.fstat(opened.descriptor).st_size, here):
+            raise _bad(
+                path,
+                f"goes on after the length in its header ({opened.frames} frames); convert it"
+                " again",
+            )
