@@ -1,10 +1,14 @@
 """The residual block's written-out gradients against autograd's own."""
 
+from unittest.mock import patch
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from wavegen import block
 from wavegen.block import Block
 from wavegen.config import GATES
 
@@ -33,19 +37,24 @@ def plain(stream, bias, kernel, weight, projection_bias, dilation, beginning=Fal
     last=st.booleans(),
     beginning=st.booleans(),
     gate=st.sampled_from(GATES),
+    on_cpu=st.booleans(),
 )
 def test_gradients_are_those_of_autograd(
-    time, batch, taps, dilation, last, beginning, gate
+    time, batch, taps, dilation, last, beginning, gate, on_cpu
 ) -> None:
+    """By the steps of a CPU and by those of a GPU."""
     torch.manual_seed(0)
     before = 0 if beginning else (taps - 1) * dilation
     shapes = [(time + before, batch, 5), (batch, 6), (taps, 6, 5), (5, 3), (5,)]
     given = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
     arguments = [*given[:3], *((None, None) if last else given[3:]), dilation, beginning, gate]
-    one, other = Block.apply(*arguments), plain(*arguments)
-    pull = [torch.randn_like(each) for each in other]
+    before = [each.detach().clone() for each in given]
     used = given[:3] if last else given
-    gradients = [torch.autograd.grad(each, used, pull) for each in (one, other)]
+    with patch.object(block, "_on_cpu", lambda _: on_cpu):
+        one, other = Block.apply(*arguments), plain(*arguments)
+        pull = [torch.randn_like(each) for each in other]
+        gradients = [torch.autograd.grad(each, used, pull) for each in (one, other)]
+    assert all(map(torch.equal, before, given)), "what is given stays as it is"
     for got, expected in zip(one, other, strict=True):
         torch.testing.assert_close(got, expected)
     for got, expected in zip(*gradients, strict=True):
@@ -62,6 +71,33 @@ def test_gradients_pass_where_only_one_result_is_used(make_network) -> None:
         )[0]
         expected = torch.autograd.grad(plain(stream, *rest, 4)[chosen].sum(), stream)[0]
         torch.testing.assert_close(got, expected)
+
+
+class Traffic(TorchDispatchMode):
+    """Counts the elements that the steps between read and write."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        if not func.is_view and "empty" not in func.name():
+            tensors = torch.utils._pytree.tree_leaves((args, kwargs, result))
+            self.elements += sum(each.numel() for each in tensors if torch.is_tensor(each))
+        return result
+
+
+@pytest.mark.parametrize("beginning", [False, True])
+def test_a_gpu_moves_less_memory(beginning) -> None:
+    """Its gate is one step each way, over rows as they are."""
+    counts = {}
+    shapes = [(300, 2, 64), (2, 128), (2, 128, 64), (64, 64), (64,)]
+    given = [torch.randn(shape, requires_grad=True) for shape in shapes]
+    for on_cpu in (True, False):
+        with patch.object(block, "_on_cpu", lambda _, on_cpu=on_cpu: on_cpu), Traffic() as traffic:
+            following, gate = Block.apply(*given, 4, beginning, "linear")
+            torch.autograd.grad((following, gate), given, (following, gate))
+        counts[on_cpu] = traffic.elements / len(following) / 2
+    assert counts[False] < 0.8 * counts[True]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -9,6 +9,7 @@ import math
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 # Parts of a sum over time that a CPU works on at once: their result is too small to share.
@@ -57,22 +58,19 @@ class Block(torch.autograd.Function):
         newest = stream if beginning else stream[delays[0] :]
         time = len(newest)
         # addmm adds each tap's product to the sum as it goes: no pass of its own.
-        total = bias.expand(time, -1, -1).flatten(0, 1)
-        total = torch.addmm(total, newest.flatten(0, 1), kernel[-1].t())
+        total = bias.repeat(time, 1)
+        total.addmm_(newest.flatten(0, 1), kernel[-1].t())
         for delay, part in zip(delays[:-1], kernel[:-1], strict=True):
             before, heard = _heard(stream, delay, time, beginning)
             total[before * batch :].addmm_(heard.flatten(0, 1), part.t())
             if before:
                 total[: before * batch].view(before, batch, len(part)).add_(stream[0] @ part.t())
-        # On a CPU tanh and sigmoid are several times slower over halves of rows.
-        signal, opening = (half.contiguous() for half in total.chunk(2, dim=1))
-        signal, opening = signal.tanh_() if gate_kind == "tanh" else signal, opening.sigmoid_()
-        gate = signal * opening
+        kept, gate = _gated(total, gate_kind)
         following = newest
         if weight is not None and projection_bias is not None:
-            following = torch.addmm(newest.flatten(0, 1), gate, weight.t())
-            following = following.add_(projection_bias).view_as(newest)
-        ctx.save_for_backward(stream, kernel, weight, signal, opening, gate)
+            # A GPU's product adds the bias as it stores.
+            following = torch.addmm(projection_bias, gate, weight.t()).view_as(newest).add_(newest)
+        ctx.save_for_backward(stream, kernel, weight, gate, *kept)
         ctx.delays, ctx.beginning, ctx.gate_kind = delays, beginning, gate_kind
         return following, gate.view(time, batch, gate.shape[1])
 
@@ -80,29 +78,22 @@ class Block(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of what `forward` was given, from those of what it returned."""
         following, gate_gradient = gradients
-        stream, kernel, weight, signal, opening, gate = ctx.saved_tensors
+        stream, kernel, weight, gate, *kept = ctx.saved_tensors
         time, batch = following.shape[:2]
-        following, gate_gradient = following.flatten(0, 1), gate_gradient.flatten(0, 1)
+        of_following, gate_gradient = following.flatten(0, 1), gate_gradient.flatten(0, 1)
         of_weight = of_projection_bias = None
         if weight is not None:
-            gate_gradient = torch.addmm(gate_gradient, following, weight)
-            of_weight = _over_time(following, gate)
-            of_projection_bias = following.sum(0)
-        of_signal = gate_gradient * opening
-        if ctx.gate_kind == "tanh":
-            of_signal = torch.ops.aten.tanh_backward(of_signal, signal)
-        of_opening = torch.ops.aten.sigmoid_backward(gate_gradient * signal, opening)
-        of_total = torch.cat([of_signal, of_opening], dim=1)
+            gate_gradient = torch.addmm(gate_gradient, of_following, weight)
+            of_weight = _over_time(of_following, gate)
+            of_projection_bias = of_following.sum(0)
+        of_total = _through_gate(gate_gradient, kept, ctx.gate_kind)
         of_bias = of_total.view(time, batch, of_total.shape[1]).sum(0)
         newest = stream[len(stream) - time :]
-        of_newest = torch.addmm(following, of_total, kernel[-1]).view_as(newest)
-        if ctx.beginning:
-            of_stream = of_newest
-        else:
-            of_stream = torch.zeros_like(stream)
-            of_stream[len(stream) - time :] = of_newest
-        of_kernel = [_over_time(of_total, newest.flatten(0, 1))]
-        for delay, part in zip(reversed(ctx.delays[:-1]), reversed(kernel[:-1]), strict=True):
+        lost = following.new_zeros(len(stream) - time, *following.shape[1:])
+        of_stream = torch.cat([lost, following])
+        of_stream[len(lost) :].flatten(0, 1).addmm_(of_total, kernel[-1])
+        of_kernel = []
+        for delay, part in zip(ctx.delays[:-1], kernel[:-1], strict=True):
             before, heard = _heard(stream, delay, time, ctx.beginning)
             early, late = of_total[: before * batch], of_total[before * batch :]
             of_part = _over_time(late, heard.flatten(0, 1))
@@ -112,9 +103,44 @@ class Block(torch.autograd.Function):
                 of_first = early.view(before, batch, early.shape[1]).sum(0)
                 of_stream[0].addmm_(of_first, part)
                 of_part = of_part.addmm_(of_first.t(), stream[0])
-            of_kernel.insert(0, of_part)
+            of_kernel.append(of_part)
+        of_kernel.append(_over_time(of_total, newest.flatten(0, 1)))
         found = of_stream, of_bias, torch.stack(of_kernel), of_weight, of_projection_bias
         return *found, None, None, None
+
+
+def _gated(total: Tensor, kind: str) -> tuple[list[Tensor], Tensor]:
+    """What backward needs, and the gate (N, G / 2), of sums (N, G), which are overwritten."""
+    if _on_cpu(total):
+        # There tanh and sigmoid are several times slower over halves of rows.
+        signal, opening = (half.contiguous() for half in total.chunk(2, dim=1))
+        signal, opening = signal.tanh_() if kind == "tanh" else signal, opening.sigmoid_()
+        return [signal, opening], signal * opening
+    if kind == "tanh":
+        total.chunk(2, dim=1)[0].tanh_()
+    return [total], F.glu(total, dim=1)
+
+
+def _through_gate(gradient: Tensor, kept: list[Tensor], kind: str) -> Tensor:
+    """The gradient of the sums (N, G) from that of the gate (N, G / 2), as `_gated` made it."""
+    if len(kept) == 2:
+        signal, opening = kept
+        of_signal = gradient * opening
+        if kind == "tanh":
+            of_signal = torch.ops.aten.tanh_backward(of_signal, signal)
+        of_opening = torch.ops.aten.sigmoid_backward(gradient * signal, opening)
+        return torch.cat([of_signal, of_opening], dim=1)
+    (total,) = kept
+    of_total = torch.ops.aten.glu_backward(gradient, total, 1)
+    if kind == "tanh":
+        of_signal, signal = of_total.chunk(2, dim=1)[0], total.chunk(2, dim=1)[0]
+        of_signal.copy_(torch.ops.aten.tanh_backward(of_signal, signal))
+    return of_total
+
+
+def _on_cpu(tensor: Tensor) -> bool:
+    """Whether many small steps over a part of a sum are faster than few over all of it."""
+    return tensor.device.type == "cpu"
 
 
 def _heard(stream: Tensor, delay: int, time: int, beginning: bool) -> tuple[int, Tensor]:
@@ -128,7 +154,7 @@ def _heard(stream: Tensor, delay: int, time: int, beginning: bool) -> tuple[int,
 
 def _over_time(one: Tensor, other: Tensor) -> Tensor:
     """The transpose of one (N, I) times other (N, J)."""
-    parts = math.gcd(len(one), _PARTS) if one.device.type == "cpu" else 1
+    parts = math.gcd(len(one), _PARTS) if _on_cpu(one) else 1
     if parts == 1:
         return one.t() @ other
     one, other = (each.view(parts, len(each) // parts, each.shape[1]) for each in (one, other))
