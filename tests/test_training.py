@@ -425,6 +425,10 @@ def test_the_learning_rate_follows_the_clock(trained, tmp_path: Path) -> None:
     name = "learning_rate/pg1"
     rates = [float(row[name]) for row in rows(tmp_path / "run") if row[name]]
     assert rates[-1] < 0.3 * max(rates)
+    last = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert max(last["lr_schedulers"][0]["_last_lr"]) == pytest.approx(0, abs=1e-9)
+    # Runs of Lightning's own timer go on from the time that they had taken.
+    assert last["callbacks"]["Timer"]["time_elapsed"]["train"] >= 3
 
 
 class ItsClock(Callback):

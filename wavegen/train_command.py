@@ -40,7 +40,7 @@ from wavegen.runs import (
     save_trained,
 )
 from wavegen.shards import is_remote
-from wavegen.training import LitWaveNet, LossBar
+from wavegen.training import Clock, LitWaveNet, LossBar
 
 # Where the first of several processes tells the others which run folder it has chosen.
 _RUN_VARIABLE = "WAVEGEN_RUN"
@@ -231,8 +231,7 @@ class TrainCLI(LightningCLI):
         if asked.enable_progress_bar is not False and not bar:
             callbacks += [LossBar()]
         if asked.max_time is not None and Timer not in kinds:
-            # Lightning's would compare the clocks of all processes at every step.
-            callbacks += [Timer(asked.max_time, interval="epoch")]
+            callbacks += [Clock(asked.max_time)]
         if asked.logger is not False:
             callbacks += [LearningRateMonitor("step")]
         if asked.enable_checkpointing is not False:

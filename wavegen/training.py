@@ -232,6 +232,21 @@ class LitWaveNet(LightningModule):
             self._due = bool(validate)
 
 
+class Clock(Timer):
+    """The limit on the time of training; `LitWaveNet` looks at it, for all processes at once."""
+
+    @property
+    def state_key(self) -> str:
+        """The name in checkpoints, whose time goes on."""
+        return Timer.__qualname__
+
+    def on_train_batch_end(self, *_: Any, **__: Any) -> None:
+        """Send no message of its own, as a Timer does at every step."""
+
+    def on_train_epoch_end(self, *_: Any, **__: Any) -> None:
+        """Likewise: epochs may be short."""
+
+
 class LossBar(TQDMProgressBar):
     """The progress bar, with the bits of a training step now and then."""
 
