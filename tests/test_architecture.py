@@ -26,7 +26,7 @@ FLOORS = [
     {"engines.torch_queue", "engines.numba_cpu", "engines.cuda_graph", "engines.triton_gpu"},
     {"engines.choice"},
     {"shards", "generate", "likelihood"},
-    {"crops", "prepare", "comparison"},
+    {"crops", "prepare", "comparison", "profile"},
     {"averaging", "data", "recordings", "training", "defaults", "scoring", "detector"},
     {"runs", "openmp", "interrupts", "classification", "detection"},
     {"evaluation"},

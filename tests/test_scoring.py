@@ -463,29 +463,47 @@ def test_the_commands_are_functions_of_paths_too(model, folder) -> None:
     assert found[0].predicted == {"label": "low" if share > 0.5 else "high"}
 
 
-@pytest.mark.slow
-def test_an_hour_takes_no_more_memory_than_five_minutes(model, tmp_path) -> None:
-    def most_memory(seconds: int) -> int:
-        """Bytes that scoring so long a file takes at most, and what else a process needs."""
-        path = tmp_path / f"{seconds}.wav"
-        noise = np.random.default_rng(0).standard_normal(80_000)
-        with soundfile.SoundFile(path, "w", 8000, 1) as file:
-            for _ in range(seconds // 10):
-                file.write(0.1 * noise)
-        code = f"""
+def long_file(folder: Path, seconds: int) -> Path:
+    """Noise at 8 kHz."""
+    noise = 0.1 * np.random.default_rng(0).standard_normal(80_000)
+    with soundfile.SoundFile(folder / f"{seconds}.wav", "w", 8000, 1) as file:
+        for _ in range(seconds // 10):
+            file.write(noise)
+    return folder / f"{seconds}.wav"
+
+
+def most_memory(*arguments: object) -> int:
+    """Bytes that a command takes at most, and what else a process needs."""
+    code = f"""
 import resource, sys
 from wavegen.cli import main
-assert main(["score", {str(model)!r}, {str(path)!r}, "--format", "jsonl"]) == 0
+assert main({[str(each) for each in arguments]}) in (0, 1)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 """
-        run = [sys.executable, "-c", code]
-        row, most = subprocess.run(run, capture_output=True, text=True, check=True).stdout.split(
-            "\n"
-        )[:2]
-        assert json.loads(row)["samples"] == seconds * 8000
-        return int(most)
+    run = [sys.executable, "-c", code]
+    return int(subprocess.check_output(run, text=True, stderr=subprocess.PIPE).splitlines()[-1])
 
-    assert most_memory(3600) < most_memory(300) + 20e6
+
+@pytest.mark.slow
+def test_an_hour_takes_no_more_memory_than_five_minutes(model, tmp_path) -> None:
+    few, many = (
+        most_memory("score", model, long_file(tmp_path, seconds)) for seconds in (300, 3600)
+    )
+    assert many < few + 20e6
+
+
+@pytest.mark.slow
+def test_judging_and_drawing_twenty_minutes_takes_no_more_memory_than_five(model, tmp_path) -> None:
+    (tmp_path / "normal").mkdir()
+    for number in range(40):
+        wave = 0.1 * np.random.default_rng(number).standard_normal(800)
+        soundfile.write(tmp_path / "normal" / f"{number}.wav", wave, 8000)
+    assert main(["detect", "--calibrate", str(model), str(tmp_path / "normal")]) == 0
+    short, long = long_file(tmp_path, 300), long_file(tmp_path, 1200)
+    for command in (["detect", "--false-alarms", "0.1"], ["score", "--plot", tmp_path / "out"]):
+        few, many = (most_memory(*command, model, path) for path in (short, long))
+        # As an array of float64 it alone takes 77 MB.
+        assert many < few + 15e6, command
 
 
 def test_classify_checks_itself_against_the_labels(model, tone_folder, capsys) -> None:

@@ -5,6 +5,7 @@ The calibration lies beside the model, as `detector.json`.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +19,11 @@ from wavegen.checkpoint import (
     load_with_fingerprint,
     plain,
 )
-from wavegen.detector import SCORES, Detector, Verdict, bits_by_others, features, order0_bits
+from wavegen.detector import SCORES, Detector, Verdict, bits_by_others, order0_bits
 from wavegen.errors import ConfigError, DataError, LabelError, ModelError
 from wavegen.files import make_folder, read_text, write_text
 from wavegen.labels import Attributes, Labels, encode, one_class_each
+from wavegen.profile import Profile
 from wavegen.scoring import Score, Source, score
 from wavegen.wavenet import WaveNet
 
@@ -84,12 +86,12 @@ def calibrate(
     normal: list[Score] = []
     rows, others = [], []
     kinds = class_kinds(config.labels, labels or {}, classes)
-    for each, bits in _scored(network, other, paths, kinds, progress):
+    take = partial(Profile, config.sample_rate)
+    for each, bits in _scored(network, other, paths, kinds, take, progress):
         on_score(each)
-        if each.surprisal is None:
+        if each.watcher is None:
             continue
-        gain = class_gain(each.bits, kinds) / each.samples
-        rows.append(features(each.surprisal, 0.0, gain, config.sample_rate))
+        rows.append(each.watcher.features(0.0, class_gain(each.bits, kinds) / each.samples))
         others.append(bits)
         normal.append(each.without_samples())
     if not normal:
@@ -150,14 +152,15 @@ def detect(
             raise ModelError(f"{detector.background}: not the model that it was at calibration")
     order0 = order0_bits(np.array(detector.histogram))
     kinds = class_kinds(network.config.labels, detector.labels, detector.classes)
-    pairs = _scored(network, other, paths, kinds, progress)
+    take = partial(detector.profile, false_alarms=false_alarms)
+    pairs = _scored(network, other, paths, kinds, take, progress)
 
     def finding(each: Score, bits: float | None) -> Finding:
-        if each.surprisal is None:
+        if each.watcher is None:
             return Finding(each)
         background = _per_sample(each, bits, order0)
         gain = class_gain(each.bits, kinds) / each.samples
-        verdict = detector.judge(each.surprisal, background, gain, false_alarms)
+        verdict = detector.verdict(each.watcher, background, gain)
         return Finding(each, verdict, verdict.p > false_alarms)
 
     return (finding(each, bits) for each, bits in pairs)
@@ -222,10 +225,11 @@ def _scored(
     other: WaveNet | None,
     paths: str | Path | Sequence[str | Path | Source],
     kinds: Sequence[Labels],
+    take: Callable[[int], Profile],
     progress: Callable[[int], object],
 ) -> Iterator[tuple[Score, float | None]]:
-    """Scores with the bits of every sample, and total bits under a background network."""
-    scores = score(network, paths, kinds, keep=True, progress=progress)
+    """Scores with a profile each, and total bits under a background network."""
+    scores = score(network, paths, kinds, watch=take, progress=progress)
     if other is None:
         return ((each, None) for each in scores)
     beside = (None if each.error else float(each.bits[0]) for each in score(other, paths))

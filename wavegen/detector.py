@@ -31,11 +31,8 @@ from typing import Any
 import numpy as np
 
 from wavegen.errors import ConfigError, ModelError
+from wavegen.profile import SCORES, Profile
 
-SCORES = ("mean", "window", "rest", "peak", "ratio", "gain")
-# Seconds.
-_WINDOW, _REST = 0.02, 0.01
-_PEAK_SHARE = 1 / 200
 _FOLDS = 10
 # Normal recordings with which the distances mean anything.
 _FEWEST = 40
@@ -67,24 +64,8 @@ def features(surprisal: np.ndarray, background: float, gain: float, sample_rate:
         gain: bits per sample that classes save.
         sample_rate: in Hz.
     """
-    most = max(1, int(len(surprisal) * _PEAK_SHARE))
-    return np.array(
-        [
-            surprisal.mean(),
-            window_means(surprisal, _WINDOW, sample_rate).max(),
-            window_means(surprisal, _REST, sample_rate).min(),
-            np.partition(surprisal, -most)[-most:].mean(),
-            surprisal.mean() - background,
-            gain,
-        ]
-    )
-
-
-def window_means(surprisal: np.ndarray, seconds: float, sample_rate: int) -> np.ndarray:
-    """Mean of every window of this length; of all, where that is longer."""
-    size = min(len(surprisal), max(1, round(seconds * sample_rate)))
-    total = np.concatenate([[0.0], np.cumsum(surprisal, dtype=np.float64)])
-    return (total[size:] - total[:-size]) / size
+    profile = Profile(sample_rate, len(surprisal)).add(None, surprisal)
+    return profile.features(background, gain)
 
 
 def order0_bits(histogram: np.ndarray) -> np.ndarray:
@@ -158,12 +139,23 @@ class Detector:
         self, surprisal: np.ndarray, background: float, gain: float, false_alarms: float
     ) -> Verdict:
         """Judge a recording by its bits, as in `features`; spans at this rate of false alarms."""
-        scores = features(surprisal, background, gain, self.sample_rate)
+        profile = self.profile(len(surprisal), false_alarms).add(None, surprisal)
+        return self.verdict(profile, background, gain)
+
+    def profile(self, most: int, false_alarms: float) -> Profile:
+        """What takes a recording of `most` samples at most as it is scored, for `verdict`."""
+        high = np.quantile(self.normal[:, SCORES.index("window")], 1 - false_alarms / 2)
+        low = np.quantile(self.normal[:, SCORES.index("rest")], false_alarms / 2)
+        return Profile(self.sample_rate, most, float(high), float(low))
+
+    def verdict(self, profile: Profile, background: float, gain: float) -> Verdict:
+        """Judge a recording; background and gain as in `features`."""
+        scores = profile.features(background, gain)
         deviation = np.abs(_away(scores, self.normal))
         return Verdict(
             float(self.p_values(self.distance(scores[None]))[0]),
             SCORES[int(deviation.argmax())],
-            self._spans(surprisal, false_alarms),
+            profile.spans(),
         )
 
     def distance(self, scores: np.ndarray) -> np.ndarray:
@@ -175,20 +167,6 @@ class Detector:
         normal: np.ndarray = self._distances  # type: ignore[attr-defined]
         beyond = len(normal) - np.searchsorted(normal, distances)
         return (1 + beyond) / (len(normal) + 1)
-
-    def _spans(self, surprisal: np.ndarray, false_alarms: float) -> tuple[tuple[float, float], ...]:
-        high = np.quantile(self.normal[:, SCORES.index("window")], 1 - false_alarms / 2)
-        low = np.quantile(self.normal[:, SCORES.index("rest")], false_alarms / 2)
-        marked = np.zeros(len(surprisal) + 1, dtype=np.int64)
-        for seconds, beyond in ((_WINDOW, lambda m: m > high), (_REST, lambda m: m < low)):
-            means = window_means(surprisal, seconds, self.sample_rate)
-            size = len(surprisal) - len(means) + 1
-            begins = np.flatnonzero(beyond(means))
-            np.add.at(marked, begins, 1)
-            np.add.at(marked, begins + size, -1)
-        inside = np.concatenate([[False], np.cumsum(marked[:-1]) > 0, [False]])
-        edges = np.flatnonzero(inside[1:] != inside[:-1]) / self.sample_rate
-        return tuple(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
 
     def to_json(self) -> str:
         """This detector as JSON; `from_json` gives it back."""

@@ -2,12 +2,12 @@
 
 import argparse
 import csv
-import io
 import json
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,9 +20,9 @@ from wavegen.audio import display
 from wavegen.checkpoint import class_counts, load_model, training_reading
 from wavegen.classification import classify
 from wavegen.errors import ConfigError
-from wavegen.files import make_folder, write_bytes
+from wavegen.files import appearing_whole, make_folder, write_bytes
 from wavegen.generate import pick_device
-from wavegen.plots import surprisal_png
+from wavegen.plots import SurprisalPicture
 from wavegen.ranks import gather, rank, share
 from wavegen.scoring import Score, Source, find_sources, score
 
@@ -36,7 +36,9 @@ def score_command(options: argparse.Namespace) -> None:
     config = network.config
     kind = labelling.parse(options.label, config.labels)
     targets = _targets(options, sources)
-    keep = bool(options.per_sample or options.plot)
+    watch = None
+    if options.per_sample or options.plot:
+        watch = partial(_Samples, options, config.sample_rate)
     for folder in (options.per_sample, options.plot):
         if folder:
             make_folder(folder)
@@ -45,7 +47,7 @@ def score_command(options: argparse.Namespace) -> None:
     )
     bits, samples, histogram = 0.0, 0, np.zeros(config.quantization_channels, np.int64)
     with progress() as count:
-        scores = score(network, share(sources), [kind], keep=keep, progress=count)
+        scores = score(network, share(sources), [kind], watch=watch, progress=count)
         named = zip(scores, share(targets), strict=True)
         written = (
             _write_samples(options, target, each, config.sample_rate) for each, target in named
@@ -138,17 +140,30 @@ def _write_samples(
     options: argparse.Namespace, target: str, each: Score, sample_rate: int
 ) -> Score:
     """Write the bits of every sample where that was asked for; the score without them."""
-    if each.surprisal is None or each.waveform is None:
-        return each
-    surprisal = each.surprisal
-    if options.per_sample:
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, surprisal=surprisal, sample_rate=sample_rate)
-        write_bytes(Path(options.per_sample) / f"{target}.npz", buffer.getvalue())
-    if options.plot:
-        picture = surprisal_png(each.waveform, surprisal, sample_rate, display(each.source.path))
-        write_bytes(Path(options.plot) / f"{target}.png", picture)
+    if isinstance(each.watcher, _Samples):
+        if options.per_sample:
+            bits = np.concatenate(each.watcher.bits)
+            with appearing_whole(Path(options.per_sample) / f"{target}.npz") as file:
+                np.savez_compressed(file, surprisal=bits, sample_rate=sample_rate)
+        if each.watcher.picture is not None:
+            picture = each.watcher.picture.png(display(each.source.path))
+            write_bytes(Path(options.plot) / f"{target}.png", picture)
     return each.without_samples()
+
+
+class _Samples:
+    """Takes what is to be written of a file's samples."""
+
+    def __init__(self, options: argparse.Namespace, sample_rate: int, most: int) -> None:
+        self._keep = bool(options.per_sample)
+        self.bits: list[np.ndarray] = []
+        self.picture = SurprisalPicture(sample_rate, most) if options.plot else None
+
+    def add(self, waveform: np.ndarray, surprisal: np.ndarray) -> None:
+        if self._keep:
+            self.bits.append(surprisal)
+        if self.picture is not None:
+            self.picture.add(waveform, surprisal)
 
 
 def readable(

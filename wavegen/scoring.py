@@ -4,11 +4,12 @@ Short recordings are read ahead and go through the network side by side; a long 
 alone, block after block, in memory that does not grow with its length.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -27,6 +28,14 @@ from wavegen.windows import regrouped, total
 _LONG = 1 << 18
 # Samples, times the labels they are scored under, that are read before they are scored.
 _AHEAD = 1 << 20
+
+
+class Watcher(Protocol):
+    """Takes in a recording block by block, as it is scored."""
+
+    def add(self, waveform: np.ndarray, surprisal: np.ndarray) -> object:
+        """The next samples: float32 (time,), and float64 (time,) of their bits."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -51,6 +60,7 @@ class Score:
         file_rate: in Hz, before resampling.
         surprisal: float64 (samples,), bits of every sample under the first labels, if asked for.
         waveform: float32 (samples,), if surprisal was asked for.
+        watcher: what was made for this file by `watch`, if that was given.
         error: why the file could not be read.
     """
 
@@ -62,11 +72,12 @@ class Score:
     file_rate: int = 0
     surprisal: np.ndarray | None = None
     waveform: np.ndarray | None = None
+    watcher: Any = None
     error: str = ""
 
     def without_samples(self) -> "Score":
         """The same without what is as long as the file, so that many can be held at once."""
-        return replace(self, surprisal=None, waveform=None)
+        return replace(self, surprisal=None, waveform=None, watcher=None)
 
 
 def find_as_trained(folder: str | Path, reading: Mapping[str, Any]) -> ClipSet:
@@ -136,6 +147,7 @@ def score(
     labels: Labels | Sequence[Labels] | None = None,
     *,
     keep: bool = False,
+    watch: Callable[[int], Watcher] | None = None,
     progress: Callable[[int], object] = int,
 ) -> Iterator[Score]:
     """Score files under each of K labels, in their order; a bad file is no reason to stop.
@@ -145,6 +157,8 @@ def score(
         paths: files and folders, or what `find_sources` found.
         labels: attribute -> class, or K such dictionaries; what is left out is unspecified.
         keep: also give the surprisal of every sample under the first labels, and the waveform.
+        watch: instead of keeping them, makes what each file's are shown to, given the samples
+            that it has at most; the `Score` has it then.
         progress: told the samples as they are scored.
 
     Returns:
@@ -155,18 +169,33 @@ def score(
     """
     network = model if isinstance(model, WaveNet) else load_model(model)
     kinds = [labels or {}] if labels is None or isinstance(labels, Mapping) else labels
-    scoring = _Scoring(network, scorer(network, kinds), len(kinds), keep, progress)
+    watch = _Kept if keep else watch
+    scoring = _Scoring(network, scorer(network, kinds), len(kinds), watch, progress)
     return scoring.scores(find_sources(paths))
 
 
 @dataclass(frozen=True)
 class _Opened:
-    """A file, its waveform in blocks (time,), or why it could not be read."""
+    """A file, its waveform in blocks (time,), or why it could not be read.
+
+    By its header it has `most` samples at most.
+    """
 
     source: Source
     file_rate: int = 0
+    most: int = 0
     blocks: Iterable[np.ndarray] = ()
     error: str = ""
+
+
+class _Kept:
+    """All samples of a recording and their bits."""
+
+    def __init__(self, most: int) -> None:
+        self.blocks: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def add(self, waveform: np.ndarray, surprisal: np.ndarray) -> None:
+        self.blocks.append((waveform, surprisal))
 
 
 @dataclass(frozen=True)
@@ -174,7 +203,7 @@ class _Scoring:
     network: WaveNet
     scorer: Scorer
     kinds: int
-    keep: bool
+    watch: Callable[[int], Watcher] | None
     progress: Callable[[int], object]
 
     def scores(self, sources: Sequence[Source]) -> Iterator[Score]:
@@ -203,51 +232,48 @@ class _Scoring:
                 continue
             wave, recording, (sums, bits) = next(scored)
             self.progress(len(wave))
-            yield self._score(each, total(sums), self._histogram(recording), [wave], [bits])
+            watcher = self._watcher(each)
+            if watcher is not None:
+                watcher.add(wave, bits)
+            yield self._score(each, total(sums), self._histogram(recording), watcher)
 
     def _alone(self, opened: _Opened) -> Score:
         """Score a long recording block after block."""
         totals, histogram = np.zeros(self.kinds), self._histogram(np.empty(0, np.int64))
+        watcher = self._watcher(opened)
         waves: list[np.ndarray] = []
-        kept: list[np.ndarray] = []
 
         def blocks() -> Iterator[np.ndarray]:
             for wave in regrouped(opened.blocks, BLOCK):
                 codes = self._encode(wave)
                 histogram[:] += self._histogram(codes)
-                if self.keep:
-                    waves.append(wave)
+                waves.append(wave)
                 yield codes
 
         try:
             for sums, bits in in_blocks(self.scorer.totals, self.network, blocks()):
                 totals = total(sums, totals)
-                if self.keep:
-                    kept.append(bits)
+                wave = waves.pop()
+                if watcher is not None:
+                    watcher.add(wave, bits)
                 self.progress(len(bits))
         except AudioFileError as error:
             return Score(opened.source, error=_reason(opened.source, error))
-        return self._score(opened, totals, histogram, waves, kept)
+        return self._score(opened, totals, histogram, watcher)
+
+    def _watcher(self, opened: _Opened) -> Watcher | None:
+        return None if self.watch is None else self.watch(opened.most)
 
     def _score(
-        self,
-        opened: _Opened,
-        bits: np.ndarray,
-        histogram: np.ndarray,
-        waves: Sequence[np.ndarray],
-        kept: Sequence[np.ndarray],
+        self, opened: _Opened, bits: np.ndarray, histogram: np.ndarray, watcher: Watcher | None
     ) -> Score:
         samples = int(histogram.sum())
-        return Score(
-            opened.source,
-            samples,
-            samples / self.network.config.sample_rate,
-            bits,
-            histogram,
-            opened.file_rate,
-            np.concatenate(kept) if self.keep else None,
-            np.concatenate(waves) if self.keep else None,
-        )
+        seconds = samples / self.network.config.sample_rate
+        result = Score(opened.source, samples, seconds, bits, histogram, opened.file_rate)
+        if isinstance(watcher, _Kept):
+            waves, kept = zip(*watcher.blocks, strict=True)
+            return replace(result, surprisal=np.concatenate(kept), waveform=np.concatenate(waves))
+        return replace(result, watcher=watcher)
 
     def _encode(self, wave: np.ndarray) -> np.ndarray:
         return mulaw.encode(wave, self.network.config.quantization_channels)
@@ -263,16 +289,18 @@ def _open(source: Source, sample_rate: int) -> tuple[_Opened, int]:
     first: list[np.ndarray] = []
     size = 0
     try:
-        file_rate = audio.probe(source.path).sample_rate
+        info = audio.probe(source.path)
+        # Resampling rounds.
+        most = math.ceil(info.frames * sample_rate / info.sample_rate) + 1
         blocks = audio.blocks(source.path, sample_rate)
         for block in blocks:
             first.append(block)
             size += len(block)
             if size > _LONG:
-                return _Opened(source, file_rate, chain(first, blocks)), size
+                return _Opened(source, info.sample_rate, most, chain(first, blocks)), size
     except AudioFileError as error:
         return _Opened(source, error=_reason(source, error)), 0
-    return _Opened(source, file_rate, first), size
+    return _Opened(source, info.sample_rate, most, first), size
 
 
 def _reason(source: Source, error: AudioFileError) -> str:
