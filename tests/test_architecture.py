@@ -27,6 +27,7 @@ FLOORS = [
     {"engines.choice"},
     {"shards", "generate", "likelihood"},
     {"crops", "prepare", "comparison", "profile"},
+    {"restoring"},
     {"averaging", "data", "recordings", "training", "defaults", "scoring", "detector"},
     {"runs", "openmp", "interrupts", "classification", "detection"},
     {"evaluation"},
@@ -39,7 +40,8 @@ FLOORS = [
 ]
 FLOOR = {module: number for number, modules in enumerate(FLOORS) for module in modules}
 HEAVY = {"torch", "pytorch_lightning", "librosa", "numba", "triton", "matplotlib", "scipy"}
-LIGHTNING = {"openmp", "averaging", "data", "training", "runs", "interrupts", "train_command"}
+LIGHTNING = {"averaging", "data", "interrupts", "openmp", "restoring", "runs", "train_command"}
+LIGHTNING |= {"training"}
 
 
 def modules() -> dict[str, ast.Module]:

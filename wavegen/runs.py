@@ -2,8 +2,8 @@
 
 import io
 import math
+import shutil
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -11,13 +11,14 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.plugins.io import TorchCheckpointIO
+from pytorch_lightning.trainer.states import TrainerFn
 
 from wavegen import audio, files
 from wavegen import labels as labelling
 from wavegen.checkpoint import BEST, best_figures, save_model, save_training
 from wavegen.clips import ClipSet
 from wavegen.errors import ModelError
-from wavegen.files import make_folder, write_bytes, write_json, write_text
+from wavegen.files import appearing_whole, make_folder, write_bytes, write_json, write_text
 from wavegen.generate import generate
 from wavegen.labels import Attributes, Labels
 from wavegen.plots import spectrogram_png
@@ -28,6 +29,7 @@ CONFIG = "config.yaml"
 MODEL = "model"
 SAMPLES = "samples"
 LAST_CHECKPOINT = Path("checkpoints") / "last.ckpt"
+BEST_CHECKPOINT = Path("checkpoints") / "best.ckpt"
 
 # Samples made at a validation: enough to hear the classes, little time spent on them.
 _MOST_SAMPLES = 12
@@ -35,7 +37,14 @@ _LONGEST_SECONDS = 2.0
 
 
 class WholeCheckpoints(TorchCheckpointIO):
-    """Writes checkpoints beside their target, flushes and renames them; loads only tensors."""
+    """Writes checkpoints beside their target, flushes and renames them; loads only tensors.
+
+    Args:
+        folders: where checkpoints may be removed.
+    """
+
+    def __init__(self, *folders: str | Path) -> None:
+        self._folders = [Path(folder).resolve() for folder in folders]
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
@@ -52,13 +61,35 @@ class WholeCheckpoints(TorchCheckpointIO):
     ) -> dict[str, Any]:
         """Read a checkpoint, onto the CPU first, without running any code that it may hold."""
         try:
-            return super().load_checkpoint(path, map_location, weights_only=True)
-        except (UnpicklingError, RuntimeError, EOFError) as error:
+            with Path(path).open("rb") as file:
+                checkpoint = torch.load(file, map_location, weights_only=True)
+        except OSError as error:
+            raise ModelError(f"{path}: cannot be read ({error.strerror or error})") from error
+        except Exception as error:
+            # What a damaged file makes of torch's reader can be any error.
             raise ModelError(f"{path}: damaged, or not a checkpoint of tensors only") from error
+        if not isinstance(checkpoint, dict):
+            raise ModelError(f"{path}: not a checkpoint of a training")
+        return checkpoint
+
+    def remove_checkpoint(self, path: Any) -> None:
+        """Remove a file of `folders`, and nothing else whatever a checkpoint may say.
+
+        Raises:
+            ModelError: it is no file, or elsewhere.
+        """
+        file = Path(path).resolve()
+        if not any(file.is_relative_to(folder) for folder in self._folders):
+            raise ModelError(
+                f"{path}: not removed, for it is in no folder of this run's checkpoints"
+            )
+        if file.exists() and not file.is_file():
+            raise ModelError(f"{path}: not removed, for it is no checkpoint but a folder")
+        file.unlink(missing_ok=True)
 
 
 class RunFolder(Callback):
-    """At every validation: samples as WAV, PNG and in TensorBoard, and the best model so far.
+    """At every validation: a checkpoint, samples as WAV, PNG and in TensorBoard, the best model.
 
     It must stand before the callback that averages weights: that one swaps the averaged
     weights in before validation and out again after it, and for good when training ends.
@@ -66,11 +97,15 @@ class RunFolder(Callback):
     Args:
         folder: the run folder.
         config: every setting, for its config.yaml.
+        keeps: whether there are checkpoints before the end of training.
     """
 
-    def __init__(self, folder: Path, config: str) -> None:
+    def __init__(self, folder: Path, config: str, keeps: bool = True) -> None:
         self.folder = folder
         self.config = config
+        self.keeps = keeps
+        # Of a validation that was the best, until its checkpoint is there.
+        self._best: dict[str, float] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the config, now that a checkpoint fits it: one that does not leaves the old one."""
@@ -90,13 +125,45 @@ class RunFolder(Callback):
         verdict = ""
         if bits < best_figures(self.folder).get("val_bits", math.inf):
             save_trained(pl_module.network, data.clip_set, self.folder)
-            write_json(self.folder / BEST, {"step": step, **figures})
+            self._best = {"step": step, **figures}
             verdict = f", the best so far: {self.folder / MODEL}"
         print(
             f"\nstep {step}: {bits:.3f} bits per held-out sample (uniform "
             f"{figures['uniform_bits']:.1f}, order-0 {figures['order0_bits']:.2f}){verdict}"
         )
         self._write_samples(trainer, pl_module, min(data.typical_seconds(), _LONGEST_SECONDS))
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save where training is, now that the averaged weights are out again."""
+        if trainer.sanity_checking:
+            return
+        if trainer.state.fn == TrainerFn.FITTING:
+            if _saves_by_epoch(trainer):
+                return
+            self._save(trainer)
+        self._keep_best(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The same, where the end of an epoch is when to save."""
+        if _saves_by_epoch(trainer):
+            self._save(trainer)
+            self._keep_best(trainer)
+
+    def _save(self, trainer: Trainer) -> None:
+        if self.keeps:
+            trainer.save_checkpoint(self.folder / LAST_CHECKPOINT)
+
+    def _keep_best(self, trainer: Trainer) -> None:
+        """Name the checkpoint just written the best one, and then say so: killed before that,
+        a run that is resumed comes to the same validation again."""
+        if not (trainer.is_global_zero and self._best):
+            return
+        if self.keeps:
+            last = self.folder / LAST_CHECKPOINT
+            with last.open("rb") as file, appearing_whole(self.folder / BEST_CHECKPOINT) as copy:
+                shutil.copyfileobj(file, copy)
+        write_json(self.folder / BEST, self._best)
+        self._best = {}
 
     def _write_samples(self, trainer: Trainer, module: LitWaveNet, seconds: float) -> None:
         config = module.network.config
@@ -117,6 +184,13 @@ class RunFolder(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save where training stopped, while the weights are still those being trained."""
         trainer.save_checkpoint(self.folder / LAST_CHECKPOINT)
+
+
+def _saves_by_epoch(trainer: Trainer) -> bool:
+    """Whether an epoch's end is the moment to save: Lightning resumes from there, too."""
+    if trainer.check_val_every_n_epoch != 1:
+        return False
+    return trainer.val_check_interval == 1.0 or not trainer.enable_validation
 
 
 def save_trained(network: WaveNet, clips: ClipSet, run: Path) -> None:

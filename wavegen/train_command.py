@@ -10,12 +10,7 @@ from typing import Any
 
 import torch
 from pytorch_lightning import Trainer
-from pytorch_lightning.callbacks import (
-    LearningRateMonitor,
-    ModelCheckpoint,
-    ProgressBar,
-    Timer,
-)
+from pytorch_lightning.callbacks import Checkpoint, LearningRateMonitor, ProgressBar, Timer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
@@ -49,9 +44,10 @@ _RUN_VARIABLE = "WAVEGEN_RUN"
 _NOISE = (
     "Experiment logs directory",
     "Checkpoint directory",
-    "The dirpath has changed",
     "You're resuming from a checkpoint that ended before the epoch ended",
     "The number of training batches",
+    # Earlier versions of wavegen had Lightning keep the checkpoints.
+    "Be aware that when using `ckpt_path`",
     ".*does not have many workers",
     ".*sync_dist",
     ".*isinstance.treespec",
@@ -217,12 +213,9 @@ class TrainCLI(LightningCLI):
             if place and not is_remote(str(place)):
                 config.data[name] = str(Path(place).absolute())
         self.settings = self.parser.dump(config, skip_none=False)
-        callbacks = [
-            *_as_list(asked.callbacks),
-            self.signals,
-            SharedCores(),
-            RunFolder(run, self.settings),
-        ]
+        theirs = _as_list(asked.callbacks)
+        keeps = asked.enable_checkpointing is not False
+        callbacks = [*theirs, self.signals, SharedCores(), RunFolder(run, self.settings, keeps)]
         # Weights held in 16 bits are too coarse for the small steps of an average.
         if self.config_init.ema_decay and not str(asked.precision).endswith("16-true"):
             callbacks += [ExponentialMovingAverage(self.config_init.ema_decay)]
@@ -234,20 +227,17 @@ class TrainCLI(LightningCLI):
             callbacks += [Clock(asked.max_time)]
         if asked.logger is not False:
             callbacks += [LearningRateMonitor("step")]
-        if asked.enable_checkpointing is not False:
-            # The last one at every validation, the best one as far as there is one.
-            folder = run / LAST_CHECKPOINT.parent
-            last, best = LAST_CHECKPOINT.stem, "best"
-            callbacks += [
-                ModelCheckpoint(folder, last, enable_version_counter=False),
-                ModelCheckpoint(folder, best, monitor="val_bits", enable_version_counter=False),
-            ]
         if asked.logger in (None, True):
             kwargs["logger"] = [
                 CSVLogger(run, name="", version=""),
                 TensorBoardLogger(run, name="tensorboard", version=""),
             ]
-        kwargs["plugins"] = [*_as_list(asked.plugins), WholeCheckpoints()]
+        # The run folder keeps checkpoints by itself; Lightning would add some of its own.
+        others = [callback for callback in theirs if isinstance(callback, Checkpoint)]
+        kwargs["enable_checkpointing"] = keeps and bool(others)
+        folders = [getattr(callback, "dirpath", None) for callback in others]
+        checkpoints = WholeCheckpoints(run / LAST_CHECKPOINT.parent, *filter(None, folders))
+        kwargs["plugins"] = [*_as_list(asked.plugins), checkpoints]
         kwargs["callbacks"] = callbacks
         kwargs["default_root_dir"] = str(run)
         try:

@@ -16,6 +16,7 @@ from wavegen.errors import ConfigError
 from wavegen.likelihood import surprisal
 from wavegen.muon import Muon
 from wavegen.ranks import largest
+from wavegen.restoring import check_checkpoint
 from wavegen.wavenet import WaveNet
 
 # Training has diverged where the loss, averaged over about so many steps (single batches leap),
@@ -70,13 +71,8 @@ class LitWaveNet(LightningModule):
         self.ready = False
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """`ValueError` where parts are missing: Lightning would begin those anew in silence."""
-        parts = ("state_dict", "optimizer_states", "lr_schedulers", "loops")
-        missing = [part for part in parts if not checkpoint.get(part)]
-        # A training may have none that keep anything.
-        missing += ["callbacks"] if "callbacks" not in checkpoint else []
-        if missing:
-            raise ValueError(f"it has no {', '.join(missing)}")
+        """`ValueError` where this training cannot go on from it."""
+        check_checkpoint(checkpoint, self)
 
     def on_train_start(self) -> None:
         """Note that loading is over."""
