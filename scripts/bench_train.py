@@ -41,6 +41,7 @@ from wavegen.errors import WavegenError
 from wavegen.files import write_json
 from wavegen.store import open_store
 from wavegen.training import LitWaveNet
+from wavegen.training_precision import training_products
 from wavegen.wavenet import WaveNet
 
 CROPS = (2048, 8192, 32768)
@@ -70,14 +71,6 @@ def textbook_loss(network: Textbook, batch: Batch) -> Tensor:
     return F.cross_entropy(network(codes).float(), batch["targets"])
 
 
-def loss(network: WaveNet, batch: Batch) -> Tensor:
-    """Mean nats of the crops, from their true history on, as `LitWaveNet` has it."""
-    inputs, targets = batch["inputs"], batch["targets"]
-    conditioning = network.conditioning(batch["labels"])
-    logits = network.predict(inputs, conditioning, inputs.shape == targets.shape)
-    return F.cross_entropy(logits.transpose(0, 1).flatten(0, 1).float(), targets.t().flatten())
-
-
 def train(
     network: nn.Module,
     loss_of: Callable[[Any, Batch], Tensor],
@@ -99,9 +92,10 @@ def train(
         batch = {name: each.to(device, non_blocking=True) for name, each in next(batches).items()}
         waited += time.perf_counter() - start
         half = precision != "float32"
-        with torch.autocast(device.type, DTYPES[precision]) if half else nullcontext():
-            value = loss_of(network, batch)
-        value.backward()
+        with training_products():
+            with torch.autocast(device.type, DTYPES[precision]) if half else nullcontext():
+                value = loss_of(network, batch)
+            value.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0, foreach=True)
         optimizer.step()
         optimizer.zero_grad()
@@ -168,13 +162,13 @@ def measure(options: argparse.Namespace, folder: Path) -> list[Row]:
                 corpus = corpus_of(place, config, seconds_each, 100 if kind == whole else 4)
             torch.manual_seed(0)
             training = LitWaveNet(config).to(device)
-            network: Any = training.network
+            network: Any = training
             optimizer = training.configure_optimizers()["optimizer"]
             if "textbook" in form:
                 network = Textbook(config).to(device)
                 optimizer = torch.optim.AdamW(network.parameters(), 1e-3, foreach=True)
             weights = sum(weight.numel() for weight, _ in products(WaveNet(config)))
-            of = textbook_loss if "textbook" in form else loss
+            of = textbook_loss if "textbook" in form else LitWaveNet.loss
             batches = batches_of(corpus, crop, size)
             if compiled:
                 of = torch.compile(of, dynamic=False)
@@ -211,14 +205,14 @@ def measure(options: argparse.Namespace, folder: Path) -> list[Row]:
 def peak_memory(crop: int) -> int:
     """Bytes that two rows of this length take at most, beyond what is there without them."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network = WaveNet(next(iter(NETWORKS.values()))).to(device)
+    training = LitWaveNet(next(iter(NETWORKS.values()))).to(device)
 
     def step(time: int) -> None:
-        inputs = torch.zeros((2, network.history + time), dtype=torch.int64, device=device)
+        inputs = torch.zeros((2, training.network.history + time), dtype=torch.int64, device=device)
         labels = torch.zeros((2, 0), dtype=torch.int64, device=device)
         batch = {"inputs": inputs, "targets": inputs[:, -time:], "labels": labels}
         with torch.autocast(device.type, torch.bfloat16):
-            loss(network, batch).backward()
+            training.loss(batch).backward()
 
     step(1)
     if device.type == "cuda":

@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "wavegen"
 FLOORS = [
     {"errors"},
     {"ranks", "files", "signals", "containers"},
-    {"mulaw", "labels", "config", "block", "muon", "options"},
+    {"mulaw", "labels", "config", "block", "muon", "options", "training_precision"},
     {"audio", "splits", "wavenet", "windows", "plots", "distances", "judge"},
     {"folders", "checkpoint", "sampling"},
     {"clips"},

@@ -463,6 +463,56 @@ def test_two_processes_follow_one_clock(trained, tmp_path: Path) -> None:
     assert max(last["lr_schedulers"][0]["_last_lr"]) == pytest.approx(0, abs=1e-9)
 
 
+class Settings(Callback):
+    """Notes how a GPU would multiply: in training, forward and backward, and in validation."""
+
+    seen: ClassVar[set[tuple[str, bool, bool]]] = set()
+
+    def on_train_start(self, trainer: Trainer, module: LitWaveNet) -> None:
+        matmul = torch.backends.cuda.matmul
+
+        def note(where: str) -> None:
+            reduced = matmul.allow_bf16_reduced_precision_reduction
+            self.seen.add((where, matmul.allow_tf32, reduced))
+
+        embedding = module.network.embedding
+        embedding.register_forward_hook(
+            lambda *_: note("validation" if trainer.validating else "forward")
+        )
+        embedding.weight.register_hook(lambda _: note("backward"))
+
+
+def test_only_training_multiplies_in_tf32(trained, tmp_path: Path) -> None:
+    tones, _ = trained
+    notes = f"--trainer.callbacks+={__name__}.Settings"
+    assert train(tones, "--run", tmp_path / "run", "--trainer.max_steps=2", notes) == 0
+    assert Settings.seen == {
+        ("forward", True, False),
+        ("backward", True, False),
+        ("validation", False, True),
+    }
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "bf16-mixed"])
+def test_validation_is_in_float32_whatever_training_is_in(
+    trained, tmp_path: Path, precision
+) -> None:
+    tones, _ = trained
+    tiny = [option for option in TINY if not option.startswith("--trainer.precision")]
+    options = ["--trainer.max_steps=2", f"--trainer.precision={precision}"]
+    run = tmp_path / "run"
+    assert train(tones, "--run", run, *options, sizes=tiny) == 0
+    clips = find_clips(tones)
+    store = open_store(clips.clips, 8000, progress=False)
+    network, bits, samples = load_model(run), 0.0, 0
+    for number, clip in enumerate(clips.clips):
+        if clip.split == "validation":
+            bits += recording_bits(network, store.waveform(number), clip.labels)
+            samples += len(store.waveform(number))
+    validated = json.loads((run / "best.json").read_text())["val_bits"]
+    assert validated == pytest.approx(bits / samples, rel=1e-6)
+
+
 class Fetches(Callback):
     """Notes at which steps a number is fetched from the device for Lightning, or by wavegen."""
 

@@ -2,6 +2,7 @@
 
 import math
 import time
+from copy import deepcopy
 from typing import Any, Literal
 
 import torch
@@ -9,6 +10,7 @@ import torch.nn.functional as F
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Timer, TQDMProgressBar
 from torch import Tensor
+from torch.func import functional_call
 
 from wavegen.config import WaveNetConfig
 from wavegen.crops import Batch
@@ -17,6 +19,7 @@ from wavegen.likelihood import surprisal
 from wavegen.muon import Muon
 from wavegen.ranks import largest
 from wavegen.restoring import check_checkpoint
+from wavegen.training_precision import cast, training_products
 from wavegen.wavenet import WaveNet
 
 # Training has diverged where the loss, averaged over about so many steps (single batches leap),
@@ -83,16 +86,40 @@ class LitWaveNet(LightningModule):
         """Begin the clocks: of what validation logs, and of when it is due."""
         self._began = self._validated = time.monotonic()
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Mean nats over every sample the batch predicts; padding and history bear none."""
+    def forward(self, batch: Batch) -> Tensor:
+        """Logits (T, B, Q) of every target of a batch, time first, as the network computes them."""
         inputs, targets = batch["inputs"], batch["targets"]
         conditioning = self.network.conditioning(batch["labels"])
-        logits = self.network.predict(inputs, conditioning, inputs.shape == targets.shape)
-        # Time first, as the network computes them: flattening copies nothing.
-        loss = F.cross_entropy(logits.transpose(0, 1).flatten(0, 1).float(), targets.t().flatten())
+        beginning = inputs.shape == targets.shape
+        return self.network.predict(inputs, conditioning, beginning).transpose(0, 1)
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Mean nats over every sample the batch predicts; padding and history bear none."""
+        device = batch["targets"].device.type
+        weights = {}
+        if torch.is_autocast_enabled(device):
+            # Embeddings are looked up, and their gradients are summed row by row: in float32.
+            products = {
+                name: weight for name, weight in self.named_parameters() if "embedding" not in name
+            }
+            in_half = cast(tuple(products.values()), torch.get_autocast_dtype(device))
+            weights = dict(zip(products, in_half, strict=True))
+        logits = functional_call(self, weights, (batch,), tie_weights=False)
+        # Flattening copies nothing.
+        return F.cross_entropy(logits.flatten(0, 1).float(), batch["targets"].t().flatten())
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """See `loss`."""
+        with training_products():
+            loss = self.loss(batch)
         self.log("train_bits", loss.detach() / math.log(2))
         self._watch.look(loss, batch["clips"])
         return loss
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """Gradients, by products as those of the loss."""
+        with training_products():
+            super().backward(loss, *args, **kwargs)
 
     def on_after_backward(self) -> None:
         """Stop before a loss that is no number can reach the weights, and when all is lost.
@@ -134,8 +161,12 @@ class LitWaveNet(LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Add a batch's bits and samples, in float32 whatever precision training has."""
+        network = self.network
+        if network.output.weight.dtype != torch.float32:
+            # As the model that is saved has them.
+            network = deepcopy(network).float()
         with torch.autocast(self.device.type, enabled=False):
-            bits = surprisal(self.network, batch["inputs"], batch["targets"], batch["labels"])
+            bits = surprisal(network, batch["inputs"], batch["targets"], batch["labels"])
         samples = (batch["targets"] >= 0).sum()
         self.validation_totals += torch.stack([bits.sum(), samples.double()])
 
