@@ -12,13 +12,13 @@ from wavegen.checkpoint import save_model
 
 PACKAGE = Path(__file__).parents[1] / "wavegen"
 FLOORS = [
-    {"errors"},
+    {"errors", "json_shape"},
     {"ranks", "files", "signals", "containers"},
     {"mulaw", "labels", "config", "block", "muon", "options", "training_precision"},
     {"audio", "splits", "wavenet", "windows", "plots", "distances", "judge"},
-    {"folders", "checkpoint", "sampling"},
+    {"folders", "checkpoint", "sampling", "remote"},
     {"clips"},
-    {"decoding"},
+    {"decoding", "shard_index"},
     {"store", "engines", "engines.prefill", "engines.checks", "engines.precision"},
     {"engines.numba_vectors", "engines.memory"},
     {"engines.numba_draw", "engines.numba_cache", "engines.numba_packing", "engines.triton_kernel"},

@@ -15,7 +15,7 @@ import soundfile
 import torch
 from audio_files import contents, cut, noise, save
 
-from wavegen import prepare, shards
+from wavegen import prepare, shard_index, shards
 from wavegen.cli import main
 from wavegen.clips import find_clips
 from wavegen.crops import Corpus, TrainingCrops, ValidationWindows
@@ -32,7 +32,7 @@ HISTORY = 62
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Items and chunks so small that clips of half a second are in many."""
-    for module in (shards, prepare):
+    for module in (shards, shard_index, prepare):
         monkeypatch.setattr(module, "PIECE", 1000)
         monkeypatch.setattr(module, "BEFORE", 100)
     monkeypatch.setattr(prepare, "_CHUNK_BYTES", 20_000)
@@ -158,8 +158,8 @@ def test_several_processes_fetch_and_make_room_beside_one_another(
     written: Path, tmp_path: Path
 ) -> None:
     code = (
-        "import sys, numpy as np, wavegen.shards as s\n"
-        "s.PIECE, s.BEFORE = 1000, 100\n"
+        "import sys, numpy as np, wavegen.shards as s, wavegen.shard_index as i\n"
+        "s.PIECE, s.BEFORE, i.PIECE, i.BEFORE = 1000, 100, 1000, 100\n"
         "store = s.ShardStore(sys.argv[1], sys.argv[2], keep=60_000)\n"
         "for clip in np.random.default_rng(int(sys.argv[3])).integers(len(store), size=60):\n"
         "    assert len(store.waveform(clip)[:]) == store.lengths[clip]\n"

@@ -244,11 +244,16 @@ def test_an_interrupted_run_is_gone_on_with(
 
 def test_figures_are_reckoned_once(tmp_path: Path, data: Path) -> None:
     store = open_store(clips(data), 8000, folder=tmp_path / "cache")
-    assert store.figures("some", lambda: {"a": 1}) == {"a": 1}
-    assert store.figures("some", lambda: {"a": 2}) == {"a": 1}
-    assert store.figures("other", lambda: {"a": 2}) == {"a": 2}
-    (store.folder / "some.json").write_text("{")
-    assert store.figures("some", lambda: {"a": 3}) == {"a": 3}
+    one, two = ({"order0_bits": bits, "clamped": 0} for bits in (3.5, 4))
+    assert store.figures("some", lambda: one) == one
+    assert store.figures("some", lambda: two) == one
+    assert store.figures("other", lambda: two) == two
+    damaged = ["{", "{}", "[" * 100_000, json.dumps({**one, "order0_bits": "high"})]
+    damaged += [json.dumps({**one, "order0_bits": float("nan")}), "1" * 10_000, '"\\ud800"']
+    for text in damaged:
+        (store.folder / "some.json").write_text(text)
+        assert store.figures("some", lambda: two) == two
+        assert store.figures("some", lambda: one) == two
     assert len(open_store(clips(data), 8000, folder=tmp_path / "cache")) == 3
 
 

@@ -20,7 +20,9 @@ from wavegen.decoding import SAMPLE, by_all_cores, decoded, plan, skip
 from wavegen.errors import AudioFileError, ConfigError, DataError
 from wavegen.files import flush, make_folder, output_errors, write_json, write_text
 from wavegen.folders import OnBadFile, Skipped
-from wavegen.shards import BEFORE, CLIPS, INDEX, PIECE, describe, is_remote, litdata, storage_errors
+from wavegen.remote import litdata, storage_errors
+from wavegen.shard_index import BEFORE, CLIPS, INDEX, PIECE, describe
+from wavegen.shards import is_remote
 from wavegen.splits import SPLITS
 from wavegen.store import cache_folder, digest_of, figures_name, only_one
 

@@ -3,38 +3,43 @@
 An item of the data set is a piece of a clip, together with the samples before it that a
 network hears, so that a crop is nearly always in one item. Items lie in chunks, files of some
 64 MB. Training reads a few chunks at a time, in an order of its own for each epoch, so that it
-needs neither the memory nor the disk for all of them; `wavegen.prepare` writes them.
+needs neither the memory nor the disk for all of them; `wavegen.prepare` writes them. litdata
+fetches them from object storage; what is in them, `wavegen.shard_index` reads.
 """
 
-import json
+import filecmp
 import os
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from wavegen import mulaw
-from wavegen.audio import AudioInfo, display
-from wavegen.clips import Clip, ClipSet
-from wavegen.errors import ConfigError, DataError, WavegenError
-from wavegen.files import make_folder
-from wavegen.folders import Skipped
-from wavegen.store import cache_folder, digest_of, figures_kept
+from wavegen.audio import display
+from wavegen.errors import DataError, OutputError
+from wavegen.files import make_folder, read_json, write_bytes, write_json
+from wavegen.remote import check_source, download, downloader, storage_errors
+from wavegen.shard_index import (
+    BEFORE,
+    CLIPS,
+    INDEX,
+    LARGEST,
+    PIECE,
+    ShardIndex,
+    parse,
+    read_item,
+)
+from wavegen.store import LARGEST_FIGURES, cache_folder, digest_of, figures_kept
 
-# Samples of an item, and of those before them that come with it.
-PIECE = 2**18
-BEFORE = 2**14
 # A chunk that is gone when it is wanted is fetched again so many times.
 _ATTEMPTS = 100
-INDEX = "index.json"
-# Written last: what has it is complete. litdata fetches what ends so without starting the
-# client that worker processes cannot inherit.
-CLIPS = "clips.index.json"
+# Seconds without a byte, after which a download is one of a killed process.
+_STALLED = 3600
 
 
 def is_remote(place: str) -> bool:
@@ -45,17 +50,6 @@ def is_remote(place: str) -> bool:
 def is_shards(place: str) -> bool:
     """Whether this is a place of shards rather than a folder of recordings."""
     return is_remote(place) or (Path(place) / CLIPS).is_file()
-
-
-def litdata() -> ModuleType:
-    """The package, an extra."""
-    # Its word on newer versions would ask the network at every start.
-    os.environ.setdefault("LITDATA_DISABLE_VERSION_CHECK", "1")
-    try:
-        import litdata
-    except ImportError as error:
-        raise ConfigError(f"shards need litdata ({error}): pip install litdata") from error
-    return litdata
 
 
 class ShardStore:
@@ -81,24 +75,23 @@ class ShardStore:
         self._arguments = place, cache, keep
         self.place = place.rstrip("/")
         self.remote = is_remote(place)
-        litdata()
+        self._keep = keep
+        self._wanted: object = None
         if self.remote:
-            self.folder = cache_folder(cache) / f"shards-{digest_of(self.place)}"
-            make_folder(self.folder)
+            self.folder = make_folder(cache_folder(cache) / f"shards-{digest_of(self.place)}")
+            self._remove_stalled()
+            index = self._fetch_index()
+            files = [{"filename": each.filename, "chunk_bytes": each.size} for each in index.chunks]
+            self._downloader = downloader(self.place, self.folder, files)
         else:
             self.folder = Path(place)
-        description = self._json(CLIPS)
-        self._chunks = self._json(INDEX)["chunks"]
-        self._downloader = _downloader(self.place, self.folder, self._chunks)
-        self._keep = keep
-        self._ends = np.cumsum([chunk["chunk_size"] for chunk in self._chunks])
-        self._dataset: Any = None
-        self._wanted: object = None
-
-        self.sample_rate: int = description["sample_rate"]
-        self.lengths = np.array(description["lengths"], dtype=np.int64)
-        self._first = np.array(description["first_items"], dtype=np.int64)
-        self.clip_set = _clip_set(description, self.place)
+            index = self._read_index(self.folder)
+        self._chunks = index.chunks
+        self._ends = np.cumsum([chunk.items for chunk in self._chunks])
+        self._first = index.first_items
+        self.sample_rate = index.sample_rate
+        self.lengths = index.lengths
+        self.clip_set = index.clip_set
         self.names = tuple(clip.name for clip in self.clip_set.clips)
         self.skipped = self.clip_set.skipped
         if not self.remote:
@@ -125,7 +118,7 @@ class ShardStore:
             int64 (pieces,), from 0.
         """
         chunk = self._chunk(pieces)
-        sizes = np.array([each["chunk_bytes"] for each in self._chunks], dtype=np.int64)
+        sizes = np.array([each.size for each in self._chunks], dtype=np.int64)
         order = chance.permutation(len(sizes))
         order = order[np.isin(order, chunk)]
         window = np.zeros(len(sizes), dtype=np.int64)
@@ -154,10 +147,10 @@ class ShardStore:
         """What `reckon` returns, kept with the shards or beside what was fetched of them."""
         path = self.folder / f"{name}.json"
         if self.remote and not path.exists():
-            with suppress(Exception):  # not prepared for this network: it is reckoned here
-                _downloader(self.place, self.folder, []).download_file(
-                    f"{self.place}/{path.name}", str(path)
-                )
+            # Where none were prepared for this network, they are reckoned here.
+            with suppress(DataError, OutputError), tempfile.TemporaryDirectory() as folder:
+                fresh = download(self.place, path.name, Path(folder), LARGEST_FIGURES)
+                write_json(path, read_json(fresh, DataError, LARGEST_FIGURES))
         return figures_kept(path, reckon)
 
     def _chunk(self, pieces: np.ndarray) -> np.ndarray:
@@ -169,39 +162,44 @@ class ShardStore:
         parts: list[np.ndarray] = []
         while start < stop:
             number = (stop - 1) // PIECE
-            samples = self._item(int(self._first[clip]) + number)
-            first = max(0, number * PIECE - BEFORE)
-            low = max(start, first)
-            parts.insert(0, samples[low - first : stop - first])
+            low = max(start, max(0, number * PIECE - BEFORE))
+            parts.insert(0, self._samples(clip, number, low, stop))
             stop = low
         return np.concatenate(parts) if parts else np.empty(0, np.float32)
 
-    def _item(self, number: int) -> np.ndarray:
-        chunk = int(np.searchsorted(self._ends, number, side="right"))
-        path = self.folder / self._chunks[chunk]["filename"]
-        if self._dataset is None:
-            self._dataset = litdata().StreamingDataset(str(self.folder))
+    def _samples(self, clip: int, number: int, start: int, stop: int) -> np.ndarray:
+        """Samples of a clip from its item of that number, which holds all of them."""
+        first = max(0, number * PIECE - BEFORE)
+        length = min((number + 1) * PIECE, int(self.lengths[clip])) - first
+        item = int(self._first[clip]) + number
+        chunk = int(np.searchsorted(self._ends, item, side="right"))
+        within = item - int(self._ends[chunk]) + self._chunks[chunk].items
+        path = self.folder / self._chunks[chunk].filename
         left = _ATTEMPTS
         while True:
             self._fetch(chunk)
             try:
-                return self._dataset[number]["audio"]
-            except OSError as error:
+                return read_item(path, within, length, start - first, stop - first)
+            except (OSError, ValueError) as error:
                 left -= 1
-                # Another process may have made room in between, and have it here again by now.
-                damaged = not (left and self.remote and isinstance(error, FileNotFoundError))
-                with suppress(FileNotFoundError):
-                    damaged |= path.stat().st_size < self._chunks[chunk]["chunk_bytes"]
-                if damaged:
-                    raise DataError(f"{display(path)}: cannot be read ({error})") from error
+                # Another process may have made room in between.
+                if left and self.remote and isinstance(error, FileNotFoundError):
+                    continue
+                if self.remote:
+                    path.unlink(missing_ok=True)
+                raise DataError(
+                    f"{display(path)}: cannot be read ({error}); copy the shards again"
+                ) from error
 
     def _fetch(self, chunk: int, wait: bool = True) -> None:
         """Have a chunk here; `wait` for it if another process is fetching it."""
         if not self.remote:
             return
-        path = self.folder / self._chunks[chunk]["filename"]
+        name = self._chunks[chunk].filename
+        path = self.folder / name
         here = path.exists()
         while not path.exists():
+            check_source(self.place, name, self._chunks[chunk].size)
             with storage_errors(self.place):
                 # It does nothing where another process is at it.
                 self._downloader.download_chunk_from_index(chunk)
@@ -230,25 +228,36 @@ class ShardStore:
             path.unlink(missing_ok=True)
             total -= size
 
-    def _json(self, name: str) -> dict[str, Any]:
-        """A description, fetched anew: shards may have been prepared again, and the old ones go."""
-        path = self.folder / name
+    def _read_index(self, folder: Path) -> ShardIndex:
         try:
-            if self.remote:
-                fresh = path.with_name(f".{os.getpid()}.{name}")
-                with storage_errors(self.place):
-                    _downloader(self.place, self.folder, []).download_file(
-                        f"{self.place}/{name}", str(fresh)
-                    )
-                if path.exists() and path.read_bytes() != fresh.read_bytes():
-                    self._forget()
-                fresh.replace(path)
-            return json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            clips, chunks = (
+                read_json(folder / name, DataError, LARGEST[name]) for name in (CLIPS, INDEX)
+            )
+            return parse(chunks, clips, self.place)
+        except (DataError, ValueError) as error:
             raise DataError(
                 f"{self.place}: no shards can be read there ({error}); write them with "
                 f"'wavegen prepare FOLDER --shards {self.place}'"
             ) from error
+
+    def _fetch_index(self) -> ShardIndex:
+        """Fetched anew, for shards may have been prepared again; then the old ones go."""
+        with tempfile.TemporaryDirectory() as folder:
+            fresh = [
+                download(self.place, name, Path(folder), LARGEST[name]) for name in (CLIPS, INDEX)
+            ]
+            index = self._read_index(Path(folder))
+            kept = [self.folder / path.name for path in fresh]
+            same = [
+                old.exists() and filecmp.cmp(old, new, shallow=False)
+                for old, new in zip(kept, fresh, strict=True)
+            ]
+            if not all(same):
+                self._forget()
+            for old, new, equal in zip(kept, fresh, same, strict=True):
+                if not equal:
+                    write_bytes(old, new.read_bytes())
+        return index
 
     def _forget(self) -> None:
         """Remove what was fetched of other shards that were in this place."""
@@ -256,15 +265,23 @@ class ShardStore:
             for path in self.folder.glob(pattern):
                 path.unlink(missing_ok=True)
 
+    def _remove_stalled(self) -> None:
+        """Remove what downloads of killed processes left."""
+        for path in self.folder.glob("*.bin.tmp*"):
+            with suppress(OSError):
+                if time.time() - path.stat().st_mtime > _STALLED:
+                    path.unlink()
+
     def _check(self, chunk: int) -> None:
-        """Refuse a chunk that is not whole."""
-        name, size = self._chunks[chunk]["filename"], self._chunks[chunk]["chunk_bytes"]
+        """Refuse a chunk that has not the size that the index says."""
+        name, size = self._chunks[chunk].filename, self._chunks[chunk].size
         path = self.folder / name
-        if not path.is_file() or path.stat().st_size < size:
+        if not path.is_file() or path.stat().st_size != size:
             if self.remote:
                 path.unlink(missing_ok=True)
             raise DataError(
-                f"{display(f'{self.place}/{name}')}: is missing or cut short; copy the shards again"
+                f"{display(f'{self.place}/{name}')}: is missing, or not of the size that the "
+                "index says; copy the shards again"
             )
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -284,54 +301,3 @@ class _Waveform:
     def __getitem__(self, part: slice) -> np.ndarray:
         start, stop, _ = part.indices(self._length)
         return self._read(start, stop)
-
-
-def describe(clip_set: ClipSet) -> dict[str, Any]:
-    """What is said of the clips, as JSON; `_clip_set` is the way back."""
-    return {
-        "clips": [
-            [clip.name, clip.split, clip.labels, list(vars(clip.info).values())]
-            for clip in clip_set.clips
-        ],
-        "attributes": clip_set.attributes,
-        "skipped": [[bad.name, bad.reason] for bad in clip_set.skipped],
-        "notes": clip_set.notes,
-        "reading": clip_set.reading,
-    }
-
-
-def _clip_set(description: dict[str, Any], place: str) -> ClipSet:
-    root = Path(place)
-    clips = tuple(
-        Clip(root / name, name, labels, split, AudioInfo(*info), 0, 0)
-        for name, split, labels, info in description["clips"]
-    )
-    return ClipSet(
-        folder=root,
-        clips=clips,
-        attributes={key: tuple(names) for key, names in description["attributes"].items()},
-        skipped=tuple(Skipped(*each) for each in description["skipped"]),
-        notes=tuple(description["notes"]),
-        reading=description["reading"],
-    )
-
-
-def _downloader(place: str, folder: Path, chunks: list[dict[str, Any]]) -> Any:
-    from litdata.streaming.downloader import get_downloader
-
-    with storage_errors(place):
-        return get_downloader(place, str(folder), chunks, {})
-
-
-@contextmanager
-def storage_errors(place: str) -> Iterator[None]:
-    """Whatever a client of object storage raises, as one line."""
-    try:
-        yield
-    except WavegenError:
-        raise
-    except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(
-            f"{place}: cannot be used ({reason[:200]}); check the address and your credentials"
-        ) from error

@@ -24,8 +24,9 @@ from wavegen.audio import display
 from wavegen.clips import Clip
 from wavegen.decoding import SAMPLE, decode, seconds, shard_path
 from wavegen.errors import AudioFileError, DataError, OutputError, WavegenError
-from wavegen.files import flush, write_json
+from wavegen.files import flush, read_json, remove_debris, write_json
 from wavegen.folders import OnBadFile, Skipped
+from wavegen.json_shape import fits, number, whole
 
 fcntl: ModuleType | None
 try:
@@ -36,6 +37,9 @@ except ImportError:  # not on Windows
 _VERSION = 2
 # A killed run is gone on with until then.
 _STALE_SECONDS = 7 * 24 * 3600
+# Bytes of a file of figures.
+LARGEST_FIGURES = 1 << 16
+_FIGURES = {"order0_bits": number(0, 64), "clamped": whole(0, 2**62)}
 
 _Path = str | os.PathLike[str]
 
@@ -109,11 +113,12 @@ def figures_name(training_clips: np.ndarray, quantization_channels: int) -> str:
 
 def figures_kept(path: Path, reckon: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """What `reckon` returned when the file was written, which this does if it is not there."""
-    with suppress(OSError, ValueError):
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(kept, dict):
+    with suppress(DataError):
+        kept = read_json(path, DataError, LARGEST_FIGURES)
+        if fits(kept, _FIGURES):
             return kept
     figures = reckon()
+    remove_debris(path.parent)
     with suppress(OutputError):  # no room: then the next run reckons again
         write_json(path, figures)
     return figures
