@@ -18,7 +18,7 @@ FLOORS = [
     {"audio", "splits", "wavenet", "windows", "plots", "distances", "judge"},
     {"folders", "checkpoint", "sampling", "remote"},
     {"clips"},
-    {"decoding", "shard_index"},
+    {"decoding", "shard_index", "store_folders"},
     {"store", "engines", "engines.prefill", "engines.checks", "engines.precision"},
     {"engines.numba_vectors", "engines.memory"},
     {"engines.numba_draw", "engines.numba_cache", "engines.numba_packing", "engines.triton_kernel"},

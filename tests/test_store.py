@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import pickle
@@ -8,10 +9,12 @@ import time
 from pathlib import Path
 
 import audio_files as odd
+import mutations
 import numpy as np
 import pytest
 
-from wavegen import audio, decoding
+from wavegen import audio, decoding, store_folders
+from wavegen.cli import main
 from wavegen.clips import Clip, find_clips
 from wavegen.errors import AudioFileError, ConfigError, DataError, OutputError
 from wavegen.store import AudioStore, open_store
@@ -86,9 +89,15 @@ def test_a_changed_file_is_noticed_and_replaces_the_store(
     store = open_store(clips(data), 8000, folder=cache)
     assert "2 audio files are new, gone or changed" in capsys.readouterr().err
     np.testing.assert_array_equal(store.lengths, [6000, 8000, 2000, 800])
-    assert stores(cache) == [store.folder]
-    # Who still has the old one open keeps it.
+    # Who still has the old one open keeps it, and so do its workers.
     np.testing.assert_array_equal(old.waveform(2), before)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(old)).waveform(2), before)
+    folder = old.folder
+    del old
+    odd.save(data / "a.wav", odd.noise(0.5, seed=10))
+    last = open_store(clips(data), 8000, folder=cache)
+    assert not folder.exists()
+    assert sorted(stores(cache)) == sorted([store.folder, last.folder])
 
 
 def test_a_change_that_keeps_the_size_is_noticed(tmp_path: Path, data: Path) -> None:
@@ -211,6 +220,83 @@ def test_a_damaged_store_is_made_again(
     assert odd.contents(folder.parent) == [folder.name]
 
 
+@pytest.mark.parametrize("file", ["index.json", "audio-00000.f32"])
+def test_any_other_store_is_made_again(tmp_path: Path, data: Path, file: str) -> None:
+    """Of other types, sizes or lengths; a pipe, a device, a folder instead of a file."""
+    cache, found = tmp_path / "cache", clips(data)
+    folder = open_store(found, 8000, folder=cache, progress=False).folder
+    path = folder / file
+
+    def sound() -> None:
+        store = open_store(found, 8000, folder=cache, progress=False)
+        assert [len(store.waveform(clip)) for clip in range(3)] == [4000, 8000, 2000]
+
+    if file == "index.json":
+        for text in mutations.mutated(json.loads(path.read_text()), 40):
+            path.write_text(text, encoding="utf-8", errors="surrogatepass")
+            sound()
+    for _ in mutations.no_file(path):
+        sound()
+
+
+def test_any_other_record_of_an_interrupted_run_is_made_again(tmp_path: Path, data: Path) -> None:
+    found, folder = clips(data), tmp_path / "part"
+    folder.mkdir()
+    sound = decoding.decode(found, 8000, None, folder, "skip", False)
+    path = folder / "audio-00000.json"
+    for text in mutations.mutated(json.loads(path.read_text()), 40):
+        path.write_text(text, encoding="utf-8", errors="surrogatepass")
+        again = decoding.decode(found, 8000, None, folder, "skip", False)
+        assert [(each.names, sum(each.lengths)) for each in again] == [
+            (each.names, sum(each.lengths)) for each in sound
+        ]
+
+
+KILL = """
+import sys, time
+from wavegen import audio, cli
+blocks = audio.blocks
+def stuck(path, *rate):
+    for block in blocks(path, *rate):
+        yield block
+        if path.name == sys.argv[1]:
+            print("decoding", flush=True)
+            time.sleep(600)
+audio.blocks = stuck
+cli.main(sys.argv[2:])
+"""
+
+
+@pytest.mark.parametrize("shards", [False, True])
+def test_prepare_killed_leaves_nothing_in_the_finished_store(
+    tmp_path: Path, data: Path, shards: bool
+) -> None:
+    """kill -9 in mid-decoding, three times, then a run to the end."""
+    if shards:
+        pytest.importorskip("litdata")
+    cache, place = tmp_path / "cache", tmp_path / "out"
+    arguments = ["prepare", str(data), "--data.store", str(cache)]
+    arguments += ["--data.sample_rate", "8000", *(["--shards", str(place)] if shards else [])]
+    for name in ("b.flac", "c.ogg"):
+        command = [sys.executable, "-c", KILL, name, *arguments]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "decoding\n"
+            process.kill()
+    if not shards:
+        assert list(cache.glob("*/.*.part/.*.part"))
+    assert main(arguments) == 0
+    if shards:
+        names = odd.contents(place)
+        assert names[:2] == ["chunk-0-0.bin", "clips.index.json"]
+        assert names[2].startswith("figures-256-")
+        assert names[3:] == ["index.json"]
+    else:
+        (folder,) = stores(cache)
+        assert odd.contents(folder) == ["audio-00000.f32", "index.json"]
+        assert odd.contents(folder.parent) == [folder.name]
+
+
 def test_an_interrupted_run_is_gone_on_with(
     tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -284,8 +370,80 @@ def test_what_a_killed_run_left_is_removed_after_a_week(tmp_path: Path, data: Pa
         for path in (file, file.parent):
             os.utime(path, (time.time() - age * 86_400,) * 2)
     odd.save(data / "d.wav")
+    (first,) = stores(cache)
     store = open_store(clips(data), 8000, folder=cache)
-    assert odd.contents(parent) == sorted([".fresh.part", store.folder.name])
+    assert odd.contents(parent) == sorted([".fresh.part", first.name, store.folder.name])
+
+
+USE = """
+import sys
+from wavegen.clips import find_clips
+from wavegen.store import open_store
+store = open_store(find_clips(sys.argv[1]).clips, 8000, folder=sys.argv[2], progress=False)
+print(store.folder, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_store_that_another_process_has_open_stays(tmp_path: Path, data: Path) -> None:
+    cache = tmp_path / "cache"
+    command = [sys.executable, "-c", USE, str(data), str(cache)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **pipes) as process:  # type: ignore[call-overload]
+        folder = Path(process.stdout.readline().strip())
+        for seed in (5, 6):
+            odd.save(data / "a.wav", odd.noise(0.5, seed=seed))
+            open_store(clips(data), 8000, folder=cache)
+        os.utime(folder / "index.json", (0, 0))
+        odd.save(data / "a.wav", odd.noise(0.5, seed=7))
+        open_store(clips(data), 8000, folder=cache)
+        assert len(AudioStore(folder)) == 3
+        process.kill()
+    odd.save(data / "a.wav", odd.noise(0.5, seed=8))
+    last = open_store(clips(data), 8000, folder=cache)
+    assert stores(cache) == [last.folder]
+
+
+def test_stores_of_some_of_the_files_go_when_nobody_used_them_for_a_week(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, found = tmp_path / "cache", clips(data)
+    folders = [open_store(part, 8000, folder=cache).folder for part in (found, found[:2])]
+    decoded = decodings(monkeypatch)
+    for part in (found, found[:2]):
+        open_store(part, 8000, folder=cache)
+    assert decoded == []
+    for folder, days in zip(folders, (6, 8), strict=True):
+        os.utime(folder / "index.json", (time.time() - days * 86_400,) * 2)
+    last = open_store(found[:1], 8000, folder=cache)
+    assert sorted(stores(cache)) == sorted([folders[0], last.folder])
+    assert len(odd.contents(last.folder.parent)) == 2
+
+
+def test_without_locks_nothing_is_removed(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(store_folders.fcntl, "flock", no_locks)
+    cache = tmp_path / "cache"
+    old = open_store(clips(data), 8000, folder=cache)
+    odd.save(data / "a.wav", odd.noise(0.5, seed=9))
+    store = open_store(clips(data), 8000, folder=cache)
+    assert sorted(stores(cache)) == sorted([old.folder, store.folder])
+
+
+def test_where_there_is_no_fcntl_stores_are_made_and_replaced(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on Windows, but that a folder of open files can be renamed here."""
+    monkeypatch.setattr(store_folders, "fcntl", None)
+    cache = tmp_path / "cache"
+    open_store(clips(data), 8000, folder=cache)
+    odd.save(data / "a.wav", odd.noise(0.5, seed=9))
+    store = open_store(clips(data), 8000, folder=cache)
+    assert stores(cache) == [store.folder]
 
 
 BUILD = """

@@ -4,10 +4,10 @@ A shard is a file of float32 samples, whole clips one after another. Beside it s
 in it, written last; a shard that has that is not made again.
 """
 
-import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -18,9 +18,10 @@ from tqdm import tqdm
 from wavegen import audio
 from wavegen.audio import display
 from wavegen.clips import Clip
-from wavegen.errors import AudioFileError, ConfigError
-from wavegen.files import appearing_whole, write_json
+from wavegen.errors import AudioFileError, ConfigError, DataError
+from wavegen.files import appearing_whole, read_json, write_json
 from wavegen.folders import OnBadFile
+from wavegen.json_shape import fits, whole
 
 T = TypeVar("T")
 
@@ -29,6 +30,8 @@ SAMPLE = np.dtype("<f4")
 # at most that all can be mapped at once.
 _SHARD_BYTES = 32 << 20
 _MOST_SHARDS = 1000
+# Of what is said of a shard while others are still made.
+_CONTENTS = {"names": [str], "lengths": [whole(1)], "skipped": [(str, str)]}
 
 
 @dataclass(frozen=True)
@@ -172,10 +175,9 @@ def _decode(
     bar: tqdm,
 ) -> Shard:
     contents = path.with_suffix(".json")
-    if contents.exists():
+    if (done := _done(contents, path, clips)) is not None:
         bar.update(len(clips))
-        values = json.loads(contents.read_text(encoding="utf-8"))
-        return Shard(values["names"], values["lengths"], [(a, b) for a, b in values["skipped"]])
+        return done
     shard = Shard([], [], [])
     with appearing_whole(path) as file:
         for clip in clips:
@@ -193,3 +195,18 @@ def _decode(
             bar.update()
     write_json(contents, vars(shard))
     return shard
+
+
+def _done(contents: Path, path: Path, clips: Sequence[Clip]) -> Shard | None:
+    """A shard that was made before; None if there is none, or if it was damaged."""
+    with suppress(DataError, OSError):
+        values = read_json(contents, DataError)
+        if fits(values, _CONTENTS) and len(values["names"]) == len(values["lengths"]):
+            shard = Shard(
+                values["names"], values["lengths"], [(a, b) for a, b in values["skipped"]]
+            )
+            named = sorted([*shard.names, *(name for name, _ in shard.skipped)])
+            size = sum(shard.lengths) * SAMPLE.itemsize
+            if named == sorted(clip.name for clip in clips) and path.stat().st_size == size:
+                return shard
+    return None

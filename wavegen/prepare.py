@@ -7,6 +7,7 @@ stay done when it is interrupted.
 import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,22 @@ from wavegen.audio import display
 from wavegen.clips import Clip, ClipSet
 from wavegen.decoding import SAMPLE, by_all_cores, decoded, plan, skip
 from wavegen.errors import AudioFileError, ConfigError, DataError
-from wavegen.files import flush, make_folder, output_errors, write_json, write_text
+from wavegen.files import (
+    flush,
+    make_folder,
+    output_errors,
+    read_json,
+    write_json,
+    write_text,
+)
 from wavegen.folders import OnBadFile, Skipped
+from wavegen.json_shape import fits, optional, whole
 from wavegen.remote import litdata, storage_errors
 from wavegen.shard_index import BEFORE, CLIPS, INDEX, PIECE, describe
 from wavegen.shards import is_remote
 from wavegen.splits import SPLITS
-from wavegen.store import cache_folder, digest_of, figures_name, only_one
+from wavegen.store import cache_folder, digest_of, figures_name
+from wavegen.store_folders import only_one
 
 _VERSION = 1
 _CHUNK_BYTES = 64 << 20
@@ -33,6 +43,15 @@ _PART_BYTES = 4 * _CHUNK_BYTES
 # Of the codes that networks mostly have; figures for others are reckoned when they are needed.
 _CHANNELS = 256
 _JOURNAL = ".parts"
+_RECORD = {
+    "chunks": [{"filename": str, "chunk_bytes": whole(1), "chunk_size": whole(1)}],
+    "config": optional(dict),
+    "items": whole(0),
+    "lengths": {str: (whole(0), whole(1))},
+    "skipped": [(str, str)],
+    "counts": [whole(0)],
+    "clamped": whole(0),
+}
 
 
 def write_shards(
@@ -78,6 +97,9 @@ def write_shards(
         journal = make_folder(place) / _JOURNAL
         others = {path.name for path in Path(place).iterdir()} - {_JOURNAL}
         if others and not (journal / settings).exists():
+            if CLIPS in others and journal.exists():  # it was killed at its very end
+                with output_errors(journal), only_one(journal):
+                    shutil.rmtree(journal)
             raise ConfigError(f"{display(place)}: already holds files; choose another --shards")
     make_folder(journal.parent)
     order = _order(clip_set.clips)
@@ -94,6 +116,8 @@ def write_shards(
 
         records = by_all_cores(work, parts, progress)
         about = {"prepared_from": settings, "sample_rate": sample_rate}
+        if not is_remote(place):
+            _remove_others(Path(place), records)
         done = _finish(clip_set, about, order, records, journal, send)
         shutil.rmtree(journal)
     return done
@@ -117,9 +141,9 @@ def _part(
 ) -> dict[str, Any]:
     """Decode some clips into chunks of their own, unless that has been done."""
     done = journal / f"{number}.json"
-    if done.exists():
+    if (known := _recorded(done, clips)) is not None:
         bar.update(len(clips))
-        return json.loads(done.read_text(encoding="utf-8"))
+        return known
     folder = journal / str(number)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
@@ -162,6 +186,17 @@ def _part(
     write_json(done, record)
     shutil.rmtree(folder)
     return record
+
+
+def _recorded(done: Path, clips: Sequence[Clip]) -> dict[str, Any] | None:
+    """What is known of a part that was done before; None if nothing, or if that was damaged."""
+    with suppress(DataError):
+        record = read_json(done, DataError)
+        if fits(record, _RECORD) and len(record["counts"]) == _CHANNELS:
+            named = [*record["lengths"], *(name for name, _ in record["skipped"])]
+            if sorted(named) == sorted(clip.name for clip in clips):
+                return record
+    return None
 
 
 def _pieces(blocks: Iterator[np.ndarray]) -> Iterator[tuple[np.ndarray, int]]:
@@ -231,6 +266,14 @@ def _finish(
         write_text(journal / name, json.dumps(value))
         send(journal / name)
     return clips
+
+
+def _remove_others(place: Path, records: Sequence[dict[str, Any]]) -> None:
+    """Remove chunks of a part that was begun, and came to fewer of them when done again."""
+    known = {chunk["filename"] for record in records for chunk in record["chunks"]}
+    for path in place.glob("chunk-*.bin"):
+        if path.name not in known:
+            path.unlink()
 
 
 def _sender(place: str) -> Callable[[Path], None]:

@@ -10,11 +10,10 @@ import json
 import os
 import shutil
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+import weakref
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -25,18 +24,19 @@ from wavegen.clips import Clip
 from wavegen.decoding import SAMPLE, decode, seconds, shard_path
 from wavegen.errors import AudioFileError, DataError, OutputError, WavegenError
 from wavegen.files import flush, read_json, remove_debris, write_json
-from wavegen.folders import OnBadFile, Skipped
+from wavegen.folders import OnBadFile
 from wavegen.json_shape import fits, number, whole
-
-fcntl: ModuleType | None
-try:
-    import fcntl
-except ImportError:  # not on Windows
-    fcntl = None
+from wavegen.store_folders import (
+    INDEX,
+    hold,
+    neighbours,
+    only_one,
+    read_index,
+    remove_leftovers,
+    remove_unused,
+)
 
 _VERSION = 2
-# A killed run is gone on with until then.
-_STALE_SECONDS = 7 * 24 * 3600
 # Bytes of a file of figures.
 LARGEST_FIGURES = 1 << 16
 _FIGURES = {"order0_bits": number(0, 64), "clamped": whole(0, 2**62)}
@@ -47,37 +47,37 @@ _Path = str | os.PathLike[str]
 class AudioStore:
     """Waveforms of clips at one rate, mapped into memory and read as they are used.
 
+    It is not removed as long as it is open, see `wavegen.store_folders`.
+
     Attributes:
         sample_rate: Hz.
         names: the names of the clips that are here, in the order they were given.
         lengths, offsets: int64 `(clips,)`, in samples.
         skipped: the clips given that could not be decoded.
         folder: where the store is.
-        files: path -> [bytes, time of change (ns)] of all clips given.
-        made: when the store was made (ns).
+
+    Raises:
+        DataError: there is no store, or it is damaged.
     """
 
     def __init__(self, folder: _Path) -> None:
         self.folder = Path(folder)
-        index = json.loads((self.folder / "index.json").read_text(encoding="utf-8"))
-        self.sample_rate: int = index["sample_rate"]
-        self.names: tuple[str, ...] = tuple(index["names"])
-        self.lengths = np.array(index["lengths"], dtype=np.int64)
+        close = hold(self.folder / INDEX)
+        weakref.finalize(self, close)
+        index = read_index(self.folder)
+        self.sample_rate = index.sample_rate
+        self.names = index.names
+        self.lengths = index.lengths
         self.offsets = np.cumsum(self.lengths) - self.lengths
-        self.skipped = tuple(Skipped(name, reason) for name, reason in index["skipped"])
-        self.files: dict[str, list[int]] = index["files"]
-        self.made = (self.folder / "index.json").stat().st_mtime_ns
-        samples = np.array(index["shards"], dtype=np.int64)
-        self._ends = np.cumsum(samples)
-        self._shards = [
-            np.memmap(shard_path(self.folder, number), dtype=SAMPLE, mode="r").view(np.ndarray)
-            if size
-            else np.empty(0, SAMPLE)
-            for number, size in enumerate(samples.tolist())
-        ]
-        sound = [len(shard) for shard in self._shards] == samples.tolist()
-        if not sound or samples.sum() != self.lengths.sum() or len(self.lengths) != len(self.names):
-            raise ValueError("the audio is not what the index says")
+        self.skipped = index.skipped
+        self._ends = np.cumsum(index.shards)
+        try:
+            self._shards = [
+                _mapped(shard_path(self.folder, number), size)
+                for number, size in enumerate(index.shards.tolist())
+            ]
+        except (OSError, ValueError) as error:
+            raise DataError(f"{display(self.folder)}: is damaged ({error})") from error
 
     def __len__(self) -> int:
         return len(self.names)
@@ -103,6 +103,15 @@ class AudioStore:
     def __reduce__(self) -> tuple[Any, ...]:
         # A worker process maps the file again, where it would be sent all the samples.
         return AudioStore, (self.folder,)
+
+
+def _mapped(path: Path, samples: int) -> np.ndarray:
+    if not samples:
+        return np.empty(0, SAMPLE)
+    # Opening a pipe would wait for ever.
+    if not path.is_file() or path.stat().st_size != samples * SAMPLE.itemsize:
+        raise ValueError(f"{path.name} is missing, or not of the size that the index says")
+    return np.memmap(path, dtype=SAMPLE, mode="r").view(np.ndarray)
 
 
 def figures_name(training_clips: np.ndarray, quantization_channels: int) -> str:
@@ -134,8 +143,9 @@ def open_store(
 ) -> AudioStore:
     """Return the store of `clips`, making it if there is none or if a file has changed.
 
-    It appears when it is complete, and then takes the place of older stores of the same
-    files. Memory holds one block of a clip at a time, with `trim` one clip.
+    It appears when it is complete. Older ones of the same folder that nobody has open go then,
+    if they are of a file that has changed since, or were not used for a week. Memory holds one
+    block of a clip at a time, with `trim` one clip.
 
     Args:
         clips: in the order the store shall have.
@@ -161,7 +171,7 @@ def open_store(
     root = cache_folder(folder)
     parent = root / f"{Path(data).name[:40]}-{digest_of([data, settings])}"
     target = parent / digest_of([settings, listed])
-    store = _opened(target)
+    store = _opened(target, clips)
     if store is None:
         try:
             store = _make(clips, files, sample_rate, trim, target, on_bad_file, progress)
@@ -199,12 +209,15 @@ def digest_of(value: object) -> str:
     return hashlib.blake2b(json.dumps(value).encode(), digest_size=12).hexdigest()
 
 
-def _opened(target: Path) -> AudioStore | None:
-    """Open a store; None if there is none, or if it was damaged."""
+def _opened(target: Path, clips: Sequence[Clip]) -> AudioStore | None:
+    """Open the store of some clips; None if there is none, or if it was damaged."""
     try:
-        return AudioStore(target)
-    except (OSError, ValueError, KeyError, TypeError):
+        store = AudioStore(target)
+    except DataError:
         return None
+    missing = {skipped.name for skipped in store.skipped}
+    left = [clip.name for clip in clips if clip.name not in missing]
+    return store if list(store.names) == left else None
 
 
 def _make(
@@ -218,10 +231,11 @@ def _make(
 ) -> AudioStore:
     parent = target.parent
     parent.mkdir(parents=True, exist_ok=True)
-    older = _older(target, files)
+    remove_leftovers(parent)
+    others = neighbours(target)
+    older = [other for other in others if not files.keys().isdisjoint(other.files)]
     if older and progress:
-        latest = max(older, key=lambda store: store.made)
-        before = latest.files
+        before = max(older, key=lambda other: other.used).files
         changed = sum(before.get(file) != files.get(file) for file in before.keys() | files.keys())
         if changed:
             tqdm.write(
@@ -232,9 +246,10 @@ def _make(
     part = target.with_name(f".{target.name}.part")
     with only_one(part):
         # Whoever had it before may have made the store.
-        if (store := _opened(target)) is not None:
+        if (store := _opened(target, clips)) is not None:
             shutil.rmtree(part)
             return store
+        remove_debris(part)
         try:
             shards = decode(clips, sample_rate, trim, part, on_bad_file, progress)
             skipped = [each for shard in shards for each in shard.skipped]
@@ -249,7 +264,7 @@ def _make(
                 "skipped": skipped,
                 "shards": [sum(shard.lengths) for shard in shards],
             }
-            write_json(part / "index.json", index)
+            write_json(part / INDEX, index)
             for number in range(len(shards)):
                 shard_path(part, number).with_suffix(".json").unlink()
             # What is damaged is in the way.
@@ -259,42 +274,7 @@ def _make(
         except (WavegenError, OSError):
             shutil.rmtree(part, ignore_errors=True)
             raise
-    for one in older:
-        shutil.rmtree(one.folder, ignore_errors=True)
-    return AudioStore(target)
-
-
-@contextmanager
-def only_one(folder: Path) -> Iterator[None]:
-    """Make a folder and let one process at a time work in it; a killed one lets go."""
-    if fcntl is None:
-        folder.mkdir(exist_ok=True)
-        yield
-        return
-    while True:
-        folder.mkdir(exist_ok=True)
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            with suppress(OSError):  # a file system without locks
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
-            # Else it was renamed or removed while this process waited.
-            if folder.exists() and folder.stat().st_ino == os.fstat(descriptor).st_ino:
-                yield
-                return
-        finally:
-            os.close(descriptor)
-
-
-def _older(target: Path, files: dict[str, list[int]]) -> list[AudioStore]:
-    """Stores beside `target` that share files with it; remove what a killed run left."""
-    older = []
-    for folder in target.parent.iterdir():
-        if folder.name.endswith(".part"):
-            written = max((file.stat().st_mtime for file in folder.glob("*")), default=0.0)
-            if time.time() - max(written, folder.stat().st_mtime) > _STALE_SECONDS:
-                shutil.rmtree(folder, ignore_errors=True)
-            continue
-        store = _opened(folder)
-        if store is not None and folder != target and not files.keys().isdisjoint(store.files):
-            older.append(store)
-    return older
+        store = AudioStore(target)
+    for other in others:
+        remove_unused(other, files)
+    return store
