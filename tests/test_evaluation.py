@@ -11,7 +11,7 @@ import pytest
 import soundfile
 from conftest import write_tones
 
-from wavegen import distances, evaluation, judge
+from wavegen import counterparts, distances, evaluation, judge
 from wavegen.checkpoint import save_model
 from wavegen.classification import classify
 from wavegen.cli import main
@@ -198,7 +198,7 @@ def test_with_many_classes_fewer_clips_are_classified_and_that_is_said(
 
     taken = []
     monkeypatch.setattr(
-        evaluation, "classify", lambda *a, **k: taken.extend(a[1]) or classify(*a, **k)
+        counterparts, "classify", lambda *a, **k: taken.extend(a[1]) or classify(*a, **k)
     )
     # Clips of 0.18 seconds on average, under two labels each.
     monkeypatch.setattr(evaluation, "_MOST_CLASSIFIED", 3.4)
@@ -218,7 +218,7 @@ def test_copies_of_training_clips_show(folder: Path, monkeypatch, tmp_path: Path
         for path in sorted((folder / "data" / "train").rglob("*.wav"))
     ]
     monkeypatch.setattr(
-        evaluation,
+        counterparts,
         "generated",
         lambda engine, streams, lengths, *_: (copies[n % 12] for n in range(len(streams))),
     )

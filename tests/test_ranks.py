@@ -1,8 +1,10 @@
 """Items shared among processes: each done once, and the same as by one alone."""
 
 import json
+import os
 import subprocess
 import sys
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -18,18 +20,32 @@ from wavegen.cli import main
 from wavegen.errors import ConfigError
 
 
-def test_every_item_is_of_one_rank(monkeypatch) -> None:
-    items = list(range(7))
+def shares(monkeypatch, items: list, ranks_: int, sizes: list[float] | None = None) -> list[list]:
     seen = []
-    for number in range(3):
+    monkeypatch.setenv("WORLD_SIZE", str(ranks_))
+    for number in range(ranks_):
         monkeypatch.setenv("RANK", str(number))
-        monkeypatch.setenv("WORLD_SIZE", "3")
-        seen.append(ranks.share(items))
-    assert seen == [[0, 3, 6], [1, 4], [2, 5]]
+        seen.append(ranks.share(items, sizes))
     monkeypatch.delenv("RANK")
     monkeypatch.delenv("WORLD_SIZE")
+    return seen
+
+
+def test_every_item_is_of_one_rank(monkeypatch) -> None:
+    items = list(range(7))
+    assert shares(monkeypatch, items, 3) == [[0, 3, 6], [1, 4], [2, 5]]
     assert ranks.share(items) == items
-    assert ranks.gather(items) is items
+    made = iter("ab")
+    assert ranks.by_ranks([1, 2], lambda some: made, float) is made
+
+
+def test_every_rank_has_about_as_much_to_do(monkeypatch) -> None:
+    sizes = [1.0, 100, 2, 0, 50, 3, 51, 0]
+    seen = shares(monkeypatch, list(range(8)), 2, sizes)
+    assert sorted(chain(*seen)) == list(range(8))
+    assert all(each == sorted(each) for each in seen)
+    loads = [sum(sizes[number] for number in each) for each in seen]
+    assert max(loads) <= 104
 
 
 def test_the_largest_numbers_are_had_without_the_device(monkeypatch, tmp_path: Path) -> None:
@@ -153,3 +169,73 @@ def test_two_processes_evaluate_as_one_does(tmp_path: Path) -> None:
         reports.append(json.loads((out / "report.json").read_text()))
     for part in ("clips", "likelihood", "classification_by_likelihood", "samples"):
         assert reports[0][part] == reports[1][part]
+
+
+# Scores as `wavegen score` does, and says which files it works on; one of two processes is told to
+# die at its third file or to be late.
+DRIVER = """
+import os, sys, time
+from datetime import timedelta
+import torch.distributed as dist
+from wavegen import cli, score_command
+from wavegen.ranks import rank
+
+what, log, *arguments = sys.argv[1:]
+begin, write, count = dist.init_process_group, score_command._write_samples, 0
+
+def impatient(*words, **options):
+    return begin(*words, **{"timeout": timedelta(seconds=2), **options})
+
+def noted(options, target, each, sample_rate):
+    global count
+    count += 1
+    if rank() == 1 and what == "die" and count == 3:
+        os._exit(3)
+    if rank() == 1 and what == "late" and count == 1:
+        time.sleep(5)
+    with open(log, "a") as file:
+        file.write(target + "\\n")
+    return write(options, target, each, sample_rate)
+
+dist.init_process_group, score_command._write_samples = impatient, noted
+sys.exit(cli.main(arguments))
+"""
+
+
+@pytest.mark.slow
+def test_what_is_done_outlives_a_rank_that_dies_and_one_that_is_late_is_waited_for(
+    tmp_path: Path,
+) -> None:
+    save_model(small_network(), tmp_path / "model")
+    (tmp_path / "audio").mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(20):
+        wave = 0.1 * rng.standard_normal(500)
+        soundfile.write(tmp_path / "audio" / f"{number:02}.wav", wave, 8000)
+    (tmp_path / "driver.py").write_text(DRIVER)
+    plots = tmp_path / "plots"
+    command = ["score", tmp_path / "model", tmp_path / "audio", "--format", "csv", "--plot", plots]
+
+    def two(what: str) -> tuple[subprocess.CompletedProcess[str], list[str]]:
+        log = tmp_path / f"{what}.log"
+        several = ["-m", "torch.distributed.run", "--nproc-per-node=2", tmp_path / "driver.py"]
+        run = [sys.executable, *several, what, log, *command]
+        done = subprocess.run(list(map(str, run)), capture_output=True, text=True)
+        return done, log.read_text().split()
+
+    unfinished = Path(os.environ["WAVEGEN_CACHE"]) / "unfinished"
+    done, first = two("die")
+    assert done.returncode != 0
+    assert done.stdout.count("\n") <= 1
+    assert len(list(unfinished.iterdir())) == 1
+    # A picture that is gone is drawn again.
+    lost = first[0]
+    (plots / f"{lost}.png").unlink()
+    done, second = two("late")
+    assert done.returncode == 0, done.stderr[-2000:]
+    # Each line is on disk as soon as its file is done; at most one of each rank was not yet.
+    assert set(first) | set(second) == {f"{number:02}.wav" for number in range(20)}
+    assert lost in second
+    assert len(set(first) & set(second)) <= 1 + 2
+    assert not list(unfinished.iterdir())
+    assert done.stdout == wavegen(1, *command).stdout

@@ -2,17 +2,26 @@
 
 import argparse
 import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from wavegen import labels as labelling
 from wavegen.audio import display
 from wavegen.checkpoint import find_model, load_config
-from wavegen.detection import DETECTOR, calibrate, detect
+from wavegen.detection import DETECTOR, Finding, calibrate, detect
 from wavegen.errors import ConfigError
 from wavegen.generate import pick_device
-from wavegen.ranks import gather, share
-from wavegen.score_command import progress, readable, remark, sources_of, writer
-from wavegen.scoring import Score
+from wavegen.ranks import by_ranks
+from wavegen.score_command import (
+    progress,
+    readable,
+    remark,
+    sources_of,
+    unfinished_sources,
+    writer,
+)
+from wavegen.scoring import Score, Source, seconds_of
+from wavegen.unfinished import file_state
 
 
 def detect_command(options: argparse.Namespace) -> int:
@@ -54,22 +63,28 @@ def _calibrate(options: argparse.Namespace) -> None:
 def _judge(options: argparse.Namespace) -> int:
     rate = load_config(options.model).sample_rate
     judged = found = 0
-    with progress() as count:
-        findings = detect(
-            options.model,
-            share(sources_of(options)),
-            false_alarms=options.false_alarms,
-            device=pick_device(options.device),
-            progress=count,
-        )
+    calibration = find_model(options.model) / DETECTOR
+    state = file_state(calibration)
+    with progress() as count, unfinished_sources(Finding, options, state) as kept:
+
+        def work(some: Sequence[Source]) -> Iterator[Finding]:
+            findings = detect(
+                options.model,
+                some,
+                false_alarms=options.false_alarms,
+                device=pick_device(options.device),
+                progress=count,
+            )
+            return (replace(each, score=each.score.without_samples()) for each in findings)
+
+        findings = by_ranks(sources_of(options), work, seconds_of, kept)
+        if findings is None:
+            return 0
         write = writer(
             options.format,
             ("path", "samples", "seconds", "normal", "p_value", "raised_by", "spans", "error"),
         )
-        light = (replace(each, score=each.score.without_samples()) for each in findings)
-        pairs = gather((each.score, each) for each in light)
-        if pairs is None:
-            return 0
+        pairs = ((each.score, each) for each in findings)
         for row, _, each in readable(pairs, write, rate):
             assert each.verdict is not None
             judged += 1

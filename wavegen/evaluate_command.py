@@ -6,6 +6,7 @@ from dataclasses import asdict
 
 import wavegen
 from wavegen.checkpoint import find_model, load_with_fingerprint
+from wavegen.counterparts import ClipFigures
 from wavegen.errors import ConfigError
 from wavegen.evaluation import evaluate
 from wavegen.files import make_folder
@@ -16,6 +17,7 @@ from wavegen.sampling import Sampling
 from wavegen.score_command import read_as_training
 from wavegen.scoring import find_as_trained
 from wavegen.store import open_store
+from wavegen.unfinished import unfinished
 
 
 def evaluate_command(options: argparse.Namespace) -> None:
@@ -38,36 +40,39 @@ def evaluate_command(options: argparse.Namespace) -> None:
     make_folder(options.out)
     store = open_store(found.clips, config.sample_rate, folder=options.store)
     clips = found.without(store.skipped)
-    evaluation = evaluate(
-        network,
-        clips,
-        store,
-        sampling=sampling,
-        seed=options.seed,
-        most=options.count,
-        seconds=options.seconds,
-        combinations=options.combinations,
-        classified=options.classified,
-        engine=options.engine,
-        precision=options.precision,
-        say=_say,
-    )
-    if evaluation is None:
-        return
-    about = {
-        "model": str(folder),
-        "model_sha256": model_sha256,
-        "data": str(options.data),
-        "network": config.describe(),
-        "sample_rate": config.sample_rate,
-        "seed": options.seed,
-        "seconds_compared": options.seconds,
-        **asdict(sampling),
-        "version": wavegen.__version__,
-    }
-    paths = write_report(options.out, evaluation, about, config.labels)
-    print(summary(evaluation.figures))
-    print(*paths, sep="\n")
+    job = {**vars(options), "sha256": model_sha256}
+    with unfinished(ClipFigures, job, repr) as kept:
+        evaluation = evaluate(
+            network,
+            clips,
+            store,
+            sampling=sampling,
+            seed=options.seed,
+            most=options.count,
+            seconds=options.seconds,
+            combinations=options.combinations,
+            classified=options.classified,
+            engine=options.engine,
+            precision=options.precision,
+            kept=kept,
+            say=_say,
+        )
+        if evaluation is None:
+            return
+        about = {
+            "model": str(folder),
+            "model_sha256": model_sha256,
+            "data": str(options.data),
+            "network": config.describe(),
+            "sample_rate": config.sample_rate,
+            "seed": options.seed,
+            "seconds_compared": options.seconds,
+            **asdict(sampling),
+            "version": wavegen.__version__,
+        }
+        paths = write_report(options.out, evaluation, about, config.labels)
+        print(summary(evaluation.figures))
+        print(*paths, sep="\n")
 
 
 def _say(text: str) -> None:

@@ -6,26 +6,25 @@ with its labels and its length; whatever is measured of these is measured of the
 too, which is the column to compare with.
 """
 
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from wavegen import audio, decoding, judge, mulaw
-from wavegen.classification import MOST_COMBINATIONS, class_kinds, classify
+from wavegen import audio, counterparts, decoding, judge, mulaw
+from wavegen.classification import MOST_COMBINATIONS, class_kinds
 from wavegen.clips import Clip, ClipSet
 from wavegen.comparison import compared, decibels, histogram, mean
+from wavegen.counterparts import ClipFigures, Work
 from wavegen.distances import Figure, bootstrap, log_mel, share_of
 from wavegen.engines import Engine
 from wavegen.engines.choice import choose
 from wavegen.errors import DataError
-from wavegen.generate import Stream, rounds, stream_chunks
+from wavegen.generate import Stream
 from wavegen.labels import Labels
-from wavegen.ranks import gather, share
+from wavegen.ranks import Kept, by_ranks
 from wavegen.sampling import Sampling
-from wavegen.scoring import Score, Source, score
 from wavegen.store import AudioStore
 from wavegen.wavenet import WaveNet
 
@@ -68,6 +67,7 @@ def evaluate(
     classified: int | None = None,
     engine: str = "auto",
     precision: str = "float32",
+    kept: Kept | None = None,
     say: Callable[[str], object] = str,
 ) -> Evaluation | None:
     """Measure a network on the clips of the test split, or of validation if there is none.
@@ -84,6 +84,7 @@ def evaluate(
         combinations, engine, precision: as in `classify` and `choose`.
         classified: clips that are classified by likelihood at most; by default as many as come
             to `_MOST_CLASSIFIED` seconds times labels.
+        kept: of several ranks, keeps the `ClipFigures` of each pair of a number and a clip.
         say: told what is being done.
 
     Returns:
@@ -122,12 +123,20 @@ def evaluate(
             f"classifying {len(asked)} of {len(clips)} clips by likelihood, under {kinds} labels "
             "each; --classified says how many"
         )
-    work = _Work(network, made, clips, labels, streams, real, seed, sampling, combinations, asked)
+    work = Work(network, made, clips, labels, streams, real, seed, sampling, combinations, asked)
     say(f"scoring {len(clips)} clips of the {split} split, generating their counterparts")
-    found = gather(work.of(share(range(len(clips)))))
+    # Those of one length are generated side by side.
+    order = sorted(range(len(clips)), key=lambda number: len(real[number]))
+    found = by_ranks(
+        [(number, clips[number]) for number in order],
+        work.of,
+        lambda item: decoding.seconds([item[1]]),
+        kept,
+    )
     if found is None:
         return None
-    each = list(found)
+    figures = dict(zip(order, found, strict=True))
+    each = [figures[number] for number in range(len(clips))]
     whole = [store.waveform(number) for number in held_out]
     likelihood = _likelihood(each, whole, rate, config.quantization_channels)
     classification = {
@@ -188,79 +197,8 @@ def _known(clip: Clip, network: WaveNet) -> dict[str, str]:
     return {name: each for name, each in clip.labels.items() if each in attributes.get(name, ())}
 
 
-@dataclass(frozen=True)
-class _Clip:
-    """What is found out of one held-out clip, whichever rank does it.
-
-    Args:
-        bits: under its own labels.
-        samples: of the whole clip.
-        taken_for: classes by likelihood, if it is one of those that are classified.
-        generated: its counterpart, float32 (time,).
-    """
-
-    bits: float
-    samples: int
-    taken_for: Labels
-    generated: np.ndarray
-
-
-@dataclass(frozen=True)
-class _Work:
-    network: WaveNet
-    engine: Engine
-    clips: Sequence[Clip]
-    labels: Sequence[Labels]
-    streams: Sequence[Stream]
-    real: Sequence[np.ndarray]
-    seed: int
-    sampling: Sampling | None
-    combinations: int
-    classified: frozenset[int]
-
-    def of(self, numbers: Sequence[int]) -> list[_Clip]:
-        """Bits under their own labels, classes, and counterparts of some of the clips."""
-        scores = self._scores(numbers)
-        asked = [number for number in numbers if number in self.classified]
-        taken_for: dict[int, Labels] = {}
-        if asked:
-            sources = [Source(self.clips[number].path) for number in asked]
-            found = classify(self.network, sources, combinations=self.combinations)
-            taken_for = {n: each.predicted for n, each in zip(asked, found, strict=True)}
-        waves = generated(
-            self.engine,
-            [self.streams[number] for number in numbers],
-            [len(self.real[number]) for number in numbers],
-            self.seed,
-            self.sampling,
-        )
-        return [
-            _Clip(
-                float(scores[number].bits[0]),
-                scores[number].samples,
-                taken_for.get(number, {}),
-                wave,
-            )
-            for number, wave in zip(numbers, waves, strict=True)
-        ]
-
-    def _scores(self, numbers: Sequence[int]) -> dict[int, Score]:
-        """By number of the clip; those of one kind side by side."""
-        together: dict[tuple[tuple[str, str], ...], list[int]] = defaultdict(list)
-        for number in numbers:
-            together[tuple(sorted(self.labels[number].items()))].append(number)
-        result: dict[int, Score] = {}
-        for kind, members in together.items():
-            sources = [Source(self.clips[number].path) for number in members]
-            for number, each in zip(members, score(self.network, sources, dict(kind)), strict=True):
-                if each.error:
-                    raise DataError(f"{self.clips[number].path}: {each.error}")
-                result[number] = each
-        return result
-
-
 def _likelihood(
-    each: Sequence[_Clip], waves: Sequence[np.ndarray], rate: int, channels: int
+    each: Sequence[ClipFigures], waves: Sequence[np.ndarray], rate: int, channels: int
 ) -> dict[str, Any]:
     bits = np.array([one.bits for one in each])
     samples = np.array([one.samples for one in each])
@@ -278,24 +216,6 @@ def _likelihood(
     return figures
 
 
-def generated(
-    engine: Engine,
-    streams: Sequence[Stream],
-    lengths: Sequence[int],
-    seed: int,
-    sampling: Sampling | None,
-) -> Iterator[np.ndarray]:
-    """A recording of each stream, in their order; those of about one length side by side."""
-    order = sorted(range(len(streams)), key=lambda number: lengths[number])
-    made: dict[int, np.ndarray] = {}
-    for part in rounds(order, engine.network):
-        longest = max(lengths[number] for number in part)
-        chunks = stream_chunks(engine, [streams[n] for n in part], longest, seed, sampling)
-        waves = np.concatenate(list(chunks), axis=1)
-        made |= {number: waves[row, : lengths[number]] for row, number in enumerate(part)}
-    return (made[number] for number in range(len(streams)))
-
-
 def _drift(
     engine: Engine,
     streams: Sequence[Stream],
@@ -308,7 +228,11 @@ def _drift(
     seconds = min(_LONGEST_SECONDS, _LONGER * float(np.median([len(w) for w in real])) / rate)
     # Spread over the clips, which stand in the order of their names.
     chosen = streams[:: -(-len(streams) // _LONG_STREAMS)]
-    long = list(generated(engine, chosen, [round(seconds * rate)] * len(chosen), seed, sampling))
+    long = list(
+        counterparts.generated(
+            engine, chosen, [round(seconds * rate)] * len(chosen), seed, sampling
+        )
+    )
     quarter = len(long[0]) // 4
     ends = [(wave[:quarter], wave[-quarter:]) for wave in long]
     level = [decibels(last) - decibels(first) for first, last in ends]

@@ -1,18 +1,23 @@
 """Many items shared among processes that were begun together by `torchrun`.
 
-Each process, a rank, does every n-th item; what it makes of one does not depend on how many
-ranks there are.
+Each process, a rank, does its share of the items; what it makes of one does not depend on how
+many ranks there are.
 """
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from datetime import timedelta
 from functools import lru_cache
-from itertools import chain, zip_longest
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from wavegen.errors import ConfigError
+from wavegen.errors import ConfigError, WavegenError
 
 T = TypeVar("T")
+R = TypeVar("R")
+
+# How long one rank waits for another. What has ended is noticed at once; milliseconds must fit
+# in 32 bits.
+_PATIENCE = timedelta(days=20)
 
 # What `torchrun` and SLURM tell each of the processes that they begin, and the least it can be.
 _TOLD = {
@@ -63,33 +68,87 @@ def check() -> None:
         )
 
 
-def share(items: Sequence[T]) -> Sequence[T]:
-    """Those of the items that are this rank's to do."""
-    return items[rank() :: ranks()]
+def share(items: Sequence[T], sizes: Sequence[float] | None = None) -> list[T]:
+    """Those of the items that are this rank's to do, in their order.
+
+    The largest are dealt out first, each to the rank that has least to do: all ranks have
+    about as much. Items of one size, or of none given, are dealt out in turn.
+    """
+    loads = [0.0] * ranks()
+    mine = []
+    sizes = sizes or [1.0] * len(items)
+    for number in sorted(range(len(items)), key=lambda number: -sizes[number]):
+        least = loads.index(min(loads))
+        loads[least] += sizes[number]
+        if least == rank():
+            mine.append(number)
+    return [items[number] for number in sorted(mine)]
 
 
-def gather(results: Iterable[T]) -> Iterable[T] | None:
-    """What all ranks have made of their shares, in the order of the items.
+class Kept(Protocol):
+    """Results that outlive a process."""
 
-    The first rank gets them, once all are done; others get None. All must call this. A
-    process that is alone gets them as they come.
+    def get(self, item: Any) -> Any | None:
+        """What was made of an item before, if it was."""
+        ...
+
+    def add(self, item: Any, result: Any) -> None:
+        """Keep what was made of an item."""
+        ...
+
+
+def by_ranks(
+    items: Sequence[T],
+    work: Callable[[Sequence[T]], Iterable[R]],
+    size: Callable[[T], float],
+    kept: Kept | None = None,
+) -> Iterable[R] | None:
+    """What all ranks make of some items, in their order.
+
+    The first rank gets it, once all are done; others get None. All must call this. A process
+    that is alone gets results as they come.
+
+    Args:
+        items: the same for all ranks.
+        work: makes a result of each of some of them, in their order.
+        size: of an item, about the time that it takes; the same for all ranks.
+        kept: results are looked up there before they are made, and added as they come.
+
+    Raises:
+        WavegenError: another process has ended too soon.
     """
     if ranks() == 1:
-        return results
+        return work(items)
     import torch.distributed as dist
 
-    mine = list(results)
-    dist.init_process_group("gloo")
+    # Before the work, for which one rank may take hours longer than another.
+    dist.init_process_group("gloo", timeout=_PATIENCE)
     try:
-        shares: list[list[T]] | None = [[]] * ranks() if rank() == 0 else None
-        dist.gather_object(mine, shares)
+        found: dict[int, R] = {}
+        numbers = share(range(len(items)), [size(each) for each in items])
+        if kept is not None:
+            known = ((number, kept.get(items[number])) for number in numbers)
+            found = {number: result for number, result in known if result is not None}
+        left = [number for number in numbers if number not in found]
+        results = work([items[number] for number in left])
+        for number, result in zip(left, results, strict=True):
+            found[number] = result
+            if kept is not None:
+                kept.add(items[number], result)
+        shares: list[dict[int, R]] | None = [{}] * ranks() if rank() == 0 else None
+        try:
+            dist.gather_object(found, shares)
+        except RuntimeError as error:
+            raise WavegenError(
+                "another process ended before its share was done: its own message says why; "
+                "run the same again"
+            ) from error
     finally:
         dist.destroy_process_group()
     if shares is None:
         return None
-    missing = object()
-    in_turn = chain.from_iterable(zip_longest(*shares, fillvalue=missing))
-    return [each for each in in_turn if each is not missing]  # type: ignore[misc]
+    together = {number: result for each in shares for number, result in each.items()}
+    return [together[number] for number in range(len(items))]
 
 
 def largest(numbers: Sequence[float]) -> list[float]:

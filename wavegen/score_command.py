@@ -6,7 +6,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,14 +17,15 @@ from tqdm import tqdm
 from wavegen import labels as labelling
 from wavegen import mulaw
 from wavegen.audio import display
-from wavegen.checkpoint import class_counts, load_model, training_reading
-from wavegen.classification import classify
+from wavegen.checkpoint import class_counts, fingerprint, load_model, training_reading
+from wavegen.classification import Classes, classify
 from wavegen.errors import ConfigError
 from wavegen.files import appearing_whole, make_folder, write_bytes
 from wavegen.generate import pick_device
 from wavegen.plots import SurprisalPicture
-from wavegen.ranks import gather, rank, share
-from wavegen.scoring import Score, Source, find_sources, score
+from wavegen.ranks import by_ranks, rank
+from wavegen.scoring import Score, Source, find_sources, score, seconds_of
+from wavegen.unfinished import Unfinished, file_state, unfinished
 
 T = TypeVar("T")
 
@@ -46,15 +47,19 @@ def score_command(options: argparse.Namespace) -> None:
         options.format, ("path", "samples", "seconds", "bits", "bits_per_sample", "error")
     )
     bits, samples, histogram = 0.0, 0, np.zeros(config.quantization_channels, np.int64)
-    with progress() as count:
-        scores = score(network, share(sources), [kind], watch=watch, progress=count)
-        named = zip(scores, share(targets), strict=True)
-        written = (
-            _write_samples(options, target, each, config.sample_rate) for each, target in named
-        )
-        pairs = gather((each, None) for each in written)
-        if pairs is None:
+    with progress() as count, _unfinished_samples(options) as kept:
+
+        def work(some: Sequence[tuple[Source, str]]) -> Iterator[Score]:
+            ours = [source for source, _ in some]
+            scores = score(network, ours, [kind], watch=watch, progress=count)
+            for each, (_, target) in zip(scores, some, strict=True):
+                yield _write_samples(options, target, each, config.sample_rate)
+
+        named = list(zip(sources, targets, strict=True))
+        scores = by_ranks(named, work, lambda item: seconds_of(item[0]), kept)
+        if scores is None:
             return
+        pairs = ((each, None) for each in scores)
         for row, each, _ in readable(pairs, write, config.sample_rate):
             total = float(each.bits[0])
             bits += total
@@ -75,22 +80,26 @@ def classify_command(options: argparse.Namespace) -> None:
     sources = sources_of(options, labelled=options.check)
     given = labelling.parse(options.label, network.config.labels)
     counts = class_counts(options.model) if options.prior == "training" else None
-    with progress() as count:
-        found = classify(
-            network,
-            share(sources),
-            given,
-            counts=counts,
-            combinations=options.combinations,
-            progress=count,
-        )
+    with progress() as count, unfinished_sources(Classes, options) as kept:
+
+        def work(some: Sequence[Source]) -> Iterator[Classes]:
+            return classify(
+                network,
+                some,
+                given,
+                counts=counts,
+                combinations=options.combinations,
+                progress=count,
+            )
+
+        found = by_ranks(sources, work, seconds_of, kept)
+        if found is None:
+            return
         classes = {n: c for n, c in network.config.labels.items() if n not in given}
         matrices = {name: Counter[tuple[str, str]]() for name in classes}
         results = ("posterior", "predicted") if options.format == "jsonl" else tuple(classes)
         write = writer(options.format, ("path", "samples", "seconds", *results, "error"))
-        pairs = gather((each.score, each) for each in found)
-        if pairs is None:
-            return
+        pairs = ((each.score, each) for each in found)
         for row, _, each in readable(pairs, write, network.config.sample_rate):
             for name, true in each.score.source.labels.items():
                 if name in classes and true in classes[name]:
@@ -118,6 +127,28 @@ def read_as_training(options: argparse.Namespace) -> dict[str, Any]:
     if options.label_pattern is not None:
         reading |= {"label_pattern": options.label_pattern, "labels": None}
     return reading
+
+
+def unfinished_sources(
+    kind: type, options: argparse.Namespace, *more: str
+) -> AbstractContextManager[Unfinished | None]:
+    """Results by source, for the next run of the same command with the same files."""
+    about = {**vars(options), "sha256": [fingerprint(options.model), *more]}
+    return unfinished(kind, about, lambda source: file_state(source.path))
+
+
+def _unfinished_samples(
+    options: argparse.Namespace,
+) -> AbstractContextManager[Unfinished | None]:
+    """Scores by source and target; only while what was written of its samples is there."""
+    about = {**vars(options), "sha256": fingerprint(options.model)}
+    written = ((options.per_sample, "npz"), (options.plot, "png"))
+
+    def sound(item: tuple[Source, str]) -> bool:
+        files = [Path(folder) / f"{item[1]}.{kind}" for folder, kind in written if folder]
+        return all(file.exists() for file in files)
+
+    return unfinished(Score, about, lambda item: file_state(item[0].path), sound)
 
 
 def _targets(options: argparse.Namespace, sources: Sequence[Source]) -> list[str]:

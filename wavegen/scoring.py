@@ -141,6 +141,15 @@ def find_sources(
     return sources
 
 
+def seconds_of(source: Source) -> float:
+    """How long a file is by its header; 0 if it cannot be read."""
+    try:
+        info = audio.probe(source.path)
+    except AudioFileError:
+        return 0.0
+    return info.frames / info.sample_rate
+
+
 def score(
     model: WaveNet | str | Path,
     paths: str | Path | Sequence[str | Path | Source],
