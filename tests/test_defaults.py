@@ -29,8 +29,9 @@ def test_twenty_files_or_twenty_thousand_give_a_sensible_run(count, seconds, gpu
     assert 512 <= settings["data.crop"] <= 8192
     assert settings["data.crop"] <= max(512, 2 * seconds * 16000)
     samples = settings["data.crop"] * settings["data.batch_size"]
-    assert samples == (2**17 if gpu else 2**13)
-    assert 2_000 <= settings["trainer.max_steps"] <= 100_000
+    assert 2**15 <= samples <= 2**16 if gpu else samples == 2**13
+    fewest, most = (10_000, 100_000) if gpu else (2_000, 30_000)
+    assert fewest <= settings["trainer.max_steps"] <= most
     if count * seconds > 3600:
         assert settings["trainer.max_steps"] > 20_000
 

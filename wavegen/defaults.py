@@ -22,15 +22,17 @@ def suggest(clips: ClipSet, sample_rate: int, gpu: bool, bfloat16: bool) -> dict
         clip.info.frames * sample_rate / clip.info.sample_rate for clip in clips.of("train")
     ] or [sample_rate]
     # A crop costs its history too, so it should be long, but need not be longer than most
-    # clips. Few samples a step leave time for many steps; a GPU needs more to be busy.
+    # clips. Few samples a step leave time for many steps; a GPU needs more to be busy, but not
+    # so many that little data is a few steps only. None of this has been timed on a GPU.
     longest = 8192 if gpu else 4096
     median = statistics.median(lengths)
     crop = next((size for size in (512, 1024, 2048, 4096) if median <= size), longest)
-    batch_size = (2**17 if gpu else 2**13) // crop
+    batch_size = (2**16 if gpu else 2**13) // crop
     steps_per_epoch = max(1, sum(-(-length // crop) for length in lengths) // batch_size)
     # Thirty passes, within what one sitting allows: about an hour on two cores, an
     # evening on a GPU; and never so few steps that nothing is learned.
-    max_steps = int(min(max(30 * steps_per_epoch, 2_000), 100_000 if gpu else 30_000))
+    fewest, most = (10_000, 100_000) if gpu else (2_000, 30_000)
+    max_steps = int(min(max(30 * steps_per_epoch, fewest), most))
     return {
         "data.sample_rate": sample_rate,
         "data.crop": int(crop),
