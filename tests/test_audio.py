@@ -131,6 +131,15 @@ def test_nan_and_infinity_are_refused_in_any_channel(tmp_path: Path, value: floa
     assert "first at 0.100 s" in refused(path)
 
 
+def test_samples_that_are_infinite_once_resampled_are_refused(tmp_path: Path) -> None:
+    loud = np.full(2000, np.finfo(np.float32).max)
+    loud[1000:] *= -1
+    path = odd.save(tmp_path / "a.wav", loud, subtype="FLOAT")
+    assert len(audio.read(path)) == 2000
+    with pytest.raises(AudioFileError, match="too large to resample"):
+        audio.read(path, 11_025)
+
+
 def test_a_flac_that_claims_2_to_36_frames_is_refused_by_its_header(tmp_path: Path) -> None:
     path = odd.claim_flac_frames(odd.save(tmp_path / "a.flac", odd.noise(0.001)), 2**36 - 1)
     assert path.stat().st_size < 200

@@ -89,15 +89,25 @@ def blocks(path: _Path, sample_rate: int | None = None) -> Iterator[np.ndarray]:
         )
         produced = 0
         for block in _mono(path, opened):
-            resampled = stream.resample_chunk(block)
+            resampled = _resampled(path, stream, block)
             produced += len(resampled)
             if len(resampled):
                 yield resampled
-        rest = stream.resample_chunk(np.zeros(0, np.float32), last=True)
+        rest = _resampled(path, stream, np.zeros(0, np.float32), last=True)
         if produced + len(rest) == 0:
             raise _bad(path, f"is shorter than one sample at {sample_rate} Hz; leave it out")
         if len(rest):
             yield rest
+
+
+def _resampled(
+    path: _Path, stream: soxr.ResampleStream, block: np.ndarray, last: bool = False
+) -> np.ndarray:
+    resampled = stream.resample_chunk(block, last=last)
+    # Overshoot takes the largest float32 beyond it.
+    if not np.isfinite(resampled).all():
+        raise _bad(path, "holds samples too large to resample; repair it or leave it out")
+    return resampled
 
 
 def read(path: _Path, sample_rate: int | None = None) -> np.ndarray:
