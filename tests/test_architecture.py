@@ -26,7 +26,7 @@ FLOORS = [
     {"engines.torch_queue", "engines.numba_cpu", "engines.cuda_graph", "engines.triton_gpu"},
     {"engines.choice"},
     {"shards", "generate", "likelihood", "unfinished"},
-    {"crops", "prepare", "comparison", "profile"},
+    {"crops", "prepare", "comparison", "profile", "recipe"},
     {"restoring"},
     {"averaging", "data", "recordings", "training", "defaults", "scoring", "detector"},
     {"runs", "openmp", "interrupts", "classification", "detection"},

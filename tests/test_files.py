@@ -222,7 +222,7 @@ def test_a_place_that_cannot_be_is_refused(tmp_path: Path) -> None:
 
 def test_the_hash_is_that_of_the_bytes(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abc")
-    assert file_sha256(tmp_path / "a").startswith("ba7816bf8f01cfea")
+    assert file_sha256(tmp_path / "a", ModelError).startswith("ba7816bf8f01cfea")
 
 
 def test_json_holds_paths_of_any_bytes(tmp_path: Path) -> None:

@@ -91,3 +91,26 @@ def test_bad_requests(make_network) -> None:
         generate(network, seconds=0.01, seed=-1)
     with pytest.raises(ConfigError, match="device 'tpu9'"):
         generating.pick_device("tpu9")
+
+
+@pytest.mark.parametrize("index", [-1, 2**64, 0.5, None, True, "0"])
+def test_streams_of_no_number_are_refused(index) -> None:
+    with pytest.raises(ConfigError, match="index is"):
+        Stream(index=index)
+    assert type(Stream(index=np.int64(3)).index) is int
+    with pytest.raises(ConfigError, match="labels are"):
+        Stream(labels=["digit"])
+
+
+@pytest.mark.parametrize(
+    "prompt", [np.zeros((2, 50)), np.zeros(5, np.int16), np.array([np.nan]), np.array("a")]
+)
+def test_a_prompt_is_a_waveform(make_network, prompt) -> None:
+    with pytest.raises(ConfigError, match="the prompt"):
+        generate(make_network(), seconds=0.01, prompt=prompt)
+
+
+def test_a_device_holds_numbers() -> None:
+    for name in ("meta", "hpu"):
+        with pytest.raises(ConfigError, match="is not there"):
+            generating.pick_device(name)

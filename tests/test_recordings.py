@@ -1,16 +1,23 @@
 import json
+import os
+import shutil
+import tracemalloc
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+import torch
+from mutations import mutated
 from small import LABELS
 
-from wavegen import recordings
+from wavegen import audio, recordings
 from wavegen.checkpoint import save_model
-from wavegen.errors import ConfigError, LabelError, ModelError, OutputError
+from wavegen.errors import ConfigError, LabelError, ModelError, OutputError, WavegenError
 from wavegen.generate import Stream, generate
-from wavegen.recordings import generate_files, read_recipe, repeat_file
+from wavegen.recipe import read_recipe
+from wavegen.recordings import generate_files, repeat_file
 from wavegen.sampling import Sampling
 
 
@@ -83,54 +90,57 @@ def test_what_has_changed_since_is_noticed(make_network, model: Path, tmp_path: 
     assert not (tmp_path / "again").exists()
 
 
-GOOD = json.dumps(
-    {
-        "model": "m",
-        "model_sha256": "",
-        "streams": [{"labels": {}, "index": 0}],
-        "position": 0,
-        "samples": 80,
-        "sample_rate": 8000,
-        "seed": 0,
-        "sampling": {"temperature": 1.0},
-        "prompt": None,
-        "prompt_sha256": None,
-        "device": "cpu",
-        "engine": "numba",
-        "precision": "float32",
-        "threads": 1,
-        "versions": {},
-    }
-)
+def test_a_recipe_from_elsewhere_is_repeated_or_gets_one_clear_line(model, tmp_path) -> None:
+    soundfile.write(tmp_path / "prompt.wav", np.zeros(100), 8000)
+    (path,) = generate_files(
+        model, STREAMS[:1], 0.01, tmp_path, prompt=tmp_path / "prompt.wav", progress=False
+    )
+    recipe = path.with_suffix(".json")
+    good = json.loads(recipe.read_text())
+    threads, outcomes = torch.get_num_threads(), Counter[bool]()
 
+    def repeat(text: str) -> None:
+        recipe.write_text(text)
+        try:
+            repeat_file(recipe, tmp_path / "again", progress=False)
+            outcomes[True] += 1
+        except WavegenError as error:
+            outcomes[False] += 1
+            assert "\n" not in str(error)  # noqa: PT017
+            assert not (tmp_path / "again").exists()
+        except Exception as error:
+            pytest.fail(f"{error!r} of {text[:500]}")
+        shutil.rmtree(tmp_path / "again", ignore_errors=True)
 
-def test_the_json_that_the_broken_ones_are_made_from_is_sound(tmp_path: Path) -> None:
-    (tmp_path / "a.json").write_text(GOOD)
-    assert read_recipe(tmp_path / "a.json").samples == 80
-    older = {k: v for k, v in json.loads(GOOD).items() if k not in ("engine", "precision")}
-    (tmp_path / "a.json").write_text(json.dumps(older))
-    assert read_recipe(tmp_path / "a.json").engine == "torch"
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "{}",
-        "[]",
-        '{"streams": 1}',
-        '{"streams": [], "sampling": {}}',
-        GOOD.replace('"samples": 80', '"samples": "80"'),
-        GOOD.replace('"position": 0', '"position": 9'),
-        GOOD.replace('"model": "m"', '"model": 5'),
-    ],
-)
-def test_json_of_another_kind_is_refused(tmp_path: Path, text: str) -> None:
-    (tmp_path / "a.json").write_text(text)
-    with pytest.raises(ModelError, match="not the JSON that lies beside"):
-        read_recipe(tmp_path / "a.json")
-    with pytest.raises(ModelError, match="cannot be read"):
-        read_recipe(tmp_path / "b.json")
+    try:
+        for text in mutated(good, 200):
+            repeat(text)
+        assert outcomes[False] > 100
+        assert outcomes[True] > 5
+        outcomes.clear()
+        bad = {
+            "threads": [0, -1, 10**6],
+            "sample_rate": [0, 16000],
+            "samples": [0, 10**12],
+            "position": [-1, 1],
+            "device": ["meta", "cpu:99999999999", "hpu"],
+            "model": ["/dev/zero", "a\0b", str(tmp_path / "pipe")],
+            "prompt": ["/dev/zero", "a\0b", str(tmp_path / "pipe"), str(tmp_path)],
+            "streams": [
+                [],
+                good["streams"] * 513,
+                *([{"labels": each, "index": 0}] for each in (None, [], {"digit": 9})),
+                *([{"labels": {}, "index": each}] for each in (-1, 2**64, None, 0.5)),
+            ],
+            "sampling": [{"temperature": 10**400}, {"top_k": 2**80}, {"guidance": 1e300}],
+        }
+        os.mkfifo(tmp_path / "pipe")
+        cases = [{**good, name: value} for name, values in bad.items() for value in values]
+        for case in cases:
+            repeat(json.dumps(case))
+        assert outcomes == {False: len(cases)}
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_a_device_that_is_not_here_is_named(model: Path, tmp_path: Path) -> None:
@@ -161,9 +171,29 @@ def test_two_streams_of_one_name_are_refused(model: Path, tmp_path: Path) -> Non
 def test_a_prompt_at_another_rate_is_resampled_and_said(model, tmp_path: Path, capsys) -> None:
     tone = 0.5 * np.sin(np.arange(4410) * 0.05)
     soundfile.write(tmp_path / "prompt.wav", np.stack([tone, tone], 1), 44100)
-    heard = recordings.read_prompt(tmp_path / "prompt.wav", 8000)
+    heard = recordings.read_prompt(tmp_path / "prompt.wav", 8000, 10_000)
     assert len(heard) == pytest.approx(800, abs=2)
     assert "resampled from 44100 to 8000 Hz" in capsys.readouterr().out
+
+
+def test_of_a_prompt_only_the_end_is_kept(tmp_path: Path, capsys) -> None:
+    """Twenty minutes of silence and a little noise: 20 kB of FLAC, 10 million samples."""
+    wave = np.zeros(8000 * 60 * 20, np.int16)
+    wave[-3000:] = np.random.default_rng(0).integers(-9000, 9000, 3000)
+    soundfile.write(tmp_path / "prompt.flac", wave, 8000)
+    whole = audio.read(tmp_path / "prompt.flac")
+    for most in (1, 2999, 5000, 2**18, 2**18 + 1, len(wave), len(wave) + 1):
+        heard = recordings.read_prompt(tmp_path / "prompt.flac", 8000, most)
+        assert np.array_equal(heard, whole[-most:])
+    tracemalloc.start()
+    heard = recordings.read_prompt(tmp_path / "prompt.flac", 16000, 4000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert np.array_equal(heard, audio.read(tmp_path / "prompt.flac", 16000)[-4000:])
+    assert peak < wave.nbytes / 2
+    soundfile.write(tmp_path / "loud.wav", np.full(3 * 2**18, 1.5), 8000, subtype="FLOAT")
+    recordings.read_prompt(tmp_path / "loud.wav", 8000, 10)
+    assert "786432 samples beyond full scale" in capsys.readouterr().out
 
 
 def test_nothing_half_written_is_left(model: Path, tmp_path: Path, monkeypatch) -> None:

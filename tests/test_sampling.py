@@ -91,8 +91,21 @@ def test_guidance_moves_along_the_difference() -> None:
         ({"top_p": 0.0}, "top-p is 0.0"),
         ({"top_p": 1.5}, "top-p is 1.5"),
         ({"guidance": float("inf")}, "guidance"),
+        ({"guidance": 1e300}, "guidance"),
+        ({"temperature": 10**400}, "temperature"),
+        ({"temperature": True}, "temperature is True"),
+        ({"temperature": None}, "temperature is None"),
+        ({"top_k": 1.5}, r"top-k is 1\.5"),
+        ({"top_k": 2**80}, "top-k"),
+        ({"top_p": "1"}, "top-p is '1'"),
     ],
 )
 def test_settings_without_meaning_are_refused(settings, says) -> None:
     with pytest.raises(ConfigError, match=says):
         Sampling(**settings)
+
+
+def test_numbers_of_numpy_become_plain_ones() -> None:
+    sampling = Sampling(np.float32(0.5), np.int64(3), np.float64(0.25), np.float32(2))
+    assert sampling == Sampling(0.5, 3, 0.25, 2.0)
+    assert {type(value) for value in vars(sampling).values()} == {int, float}

@@ -6,6 +6,7 @@ no torch.
 """
 
 import hashlib
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,7 +47,7 @@ def find_model(path: str | Path) -> Path:
     path = Path(path)
     if (folder := _model_folder(path)) is not None:
         return folder
-    if not path.exists():
+    if not os.path.exists(path):  # noqa: PTH110
         raise ModelError(f"{path}: no such folder; name a run folder or its model folder")
     raise ModelError(
         f"{path}: holds no model ({CONFIG} and {WEIGHTS}); a run has one in model/ "
@@ -134,7 +135,7 @@ def load_model(path: str | Path, device: "str | torch.device" = "cpu") -> "WaveN
 def fingerprint(path: str | Path) -> str:
     """SHA-256 over config and weights of a model, to tell whether two are the same."""
     folder = find_model(path)
-    parts = "".join(file_sha256(plain(folder / name)) for name in (CONFIG, WEIGHTS))
+    parts = "".join(file_sha256(plain(folder / name), ModelError) for name in (CONFIG, WEIGHTS))
     return hashlib.sha256(parts.encode()).hexdigest()
 
 
@@ -247,6 +248,7 @@ def plain(file: Path) -> Path:
 
 def _model_folder(path: Path) -> Path | None:
     for folder in (path, path / "model"):
-        if (folder / CONFIG).is_file() and (folder / WEIGHTS).is_file():
+        # Paths from elsewhere may be too long for any file; pathlib raises for them.
+        if all(os.path.isfile(folder / name) for name in (CONFIG, WEIGHTS)):  # noqa: PTH113
             return folder
     return None

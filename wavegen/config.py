@@ -4,6 +4,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import Any, Literal, get_args
 
 from wavegen.errors import ConfigError
@@ -23,6 +24,13 @@ _LIMITS = {
 _MOST_RECEPTIVE_FIELD = 2**22
 Gate = Literal["linear", "tanh"]
 GATES: tuple[str, ...] = get_args(Gate)
+
+
+def whole_number(name: str, value: object, low: int, high: int) -> int:
+    """`value` as an int; `ConfigError` if it is no whole number from `low` to `high`."""
+    if isinstance(value, Integral) and not isinstance(value, bool) and low <= int(value) <= high:
+        return int(value)
+    raise ConfigError(f"{name} is {value!r:.40}: it must be a whole number from {low} to {high}")
 
 
 @dataclass(frozen=True)
@@ -56,11 +64,7 @@ class WaveNetConfig:
 
     def __post_init__(self) -> None:
         for name, (low, high) in _LIMITS.items():
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-                raise ConfigError(
-                    f"{name} is {value!r}: it must be a whole number from {low} to {high}"
-                )
+            object.__setattr__(self, name, whole_number(name, getattr(self, name), low, high))
         if self.layers % self.stacks:
             raise ConfigError(
                 f"layers ({self.layers}) must be a multiple of stacks ({self.stacks})"

@@ -11,6 +11,7 @@ import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
 from types import ModuleType
 from typing import Any, BinaryIO
@@ -184,19 +185,14 @@ def read_text(
         WavegenError: of the kind `error`: the file is not there, not a regular one, too large,
             or not UTF-8.
     """
+    with _regular(path, error) as file:
+        data = file.read(largest + 1)
+    if len(data) > largest:
+        raise error(f"{path}: has more than {largest} bytes; no such file is so large")
     try:
-        # Opening a pipe would wait for ever, and a device may never end.
-        if not stat.S_ISREG(Path(path).stat().st_mode):
-            raise error(f"{path}: is not a regular file; put the file itself there")
-        with Path(path).open("rb") as file:
-            data = file.read(largest + 1)
-        if len(data) > largest:
-            raise error(f"{path}: has more than {largest} bytes; no such file is so large")
         return data.decode()
-    except OSError as failure:
-        raise error(f"{path}: cannot be read ({failure.strerror or failure})") from failure
-    except ValueError as failure:  # a zero byte in the path, or bytes that are not UTF-8
-        raise error(f"{path}: cannot be read ({failure})") from failure
+    except ValueError as failure:
+        raise error(f"{path}: is not UTF-8 ({failure})") from failure
 
 
 def read_json(
@@ -209,7 +205,22 @@ def read_json(
         raise error(f"{path}: is not JSON ({failure})") from failure
 
 
-def file_sha256(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
-    with Path(path).open("rb") as file:
+def file_sha256(path: str | os.PathLike[str], error: type[WavegenError]) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal; `error` if it cannot be read to an end."""
+    with _regular(path, error) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def _regular(path: str | os.PathLike[str], error: type[WavegenError]) -> Iterator[BufferedReader]:
+    """Open a regular file to be read."""
+    try:
+        # Opening a pipe would wait for ever, and a device may never end.
+        if not stat.S_ISREG(Path(path).stat().st_mode):
+            raise error(f"{path}: is not a regular file; put the file itself there")
+        with Path(path).open("rb") as file:
+            yield file
+    except OSError as failure:
+        raise error(f"{path}: cannot be read ({failure.strerror or failure})") from failure
+    except ValueError as failure:  # a zero byte in the path
+        raise error(f"{path}: cannot be read ({failure})") from failure

@@ -12,6 +12,7 @@ import torch
 from wavegen import labels as labelling
 from wavegen import mulaw
 from wavegen.checkpoint import load_model
+from wavegen.config import WaveNetConfig, whole_number
 from wavegen.engines import Engine, memory
 from wavegen.engines.choice import choose
 from wavegen.errors import ConfigError
@@ -28,7 +29,7 @@ _ROUND = {"cpu": 64, "cuda": 4096}
 # Samples between two writes and two looks at the progress.
 _CHUNK = 1024
 # A WAV counts its bytes in 32 bits.
-_MOST_SAMPLES = (2**32 - 1024) // 2
+MOST_SAMPLES = (2**32 - 1024) // 2
 
 
 @dataclass(frozen=True)
@@ -37,11 +38,20 @@ class Stream:
 
     Args:
         labels: attribute -> class; what is left out is unspecified.
-        index: which of the streams with these labels; with the seed it gives the noise.
+        index: which of the streams with these labels, 0 to 2^64 - 1; with the seed it gives the
+            noise.
+
+    Raises:
+        ConfigError: labels or an index of another kind.
     """
 
     labels: Labels = field(default_factory=dict)
     index: int = 0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.labels, Mapping):
+            raise ConfigError(f"labels are {self.labels!r:.40}: give attribute -> class")
+        object.__setattr__(self, "index", whole_number("index", self.index, 0, 2**64 - 1))
 
 
 def generate(
@@ -122,10 +132,7 @@ def stream_chunks(
     kinds = torch.tensor(list(numbers), dtype=torch.int64, device=device)
     codes = None
     if prompt is not None:
-        # What was longer ago is not heard.
-        heard = prompt[-config.receptive_field :]
-        encoded = torch.from_numpy(mulaw.encode(heard, config.quantization_channels))
-        codes = encoded.to(device).expand(len(streams), -1)
+        codes = _heard(prompt, config).to(device).expand(len(streams), -1)
     with torch.inference_mode():
         bias = network.conditioning(kinds)[[numbers[row] for row in rows]]
         unspecified = network.conditioning(None).expand_as(bias)
@@ -137,20 +144,30 @@ def stream_chunks(
         yield mulaw.decode(drawn.cpu().numpy(), config.quantization_channels)
 
 
+def _heard(prompt: np.ndarray, config: WaveNetConfig) -> torch.Tensor:
+    """Codes (time,) of what a network hears of a prompt; `ConfigError` if it is no waveform."""
+    if prompt.ndim != 1 or prompt.dtype.kind != "f":
+        raise ConfigError(f"the prompt is {prompt.dtype} {prompt.shape}: it must be float (time,)")
+    # What was longer ago is not heard.
+    heard = prompt[-config.receptive_field :]
+    if not np.isfinite(heard).all():
+        raise ConfigError("the prompt holds NaN or infinity: repair it or leave it out")
+    return torch.from_numpy(mulaw.encode(heard, config.quantization_channels))
+
+
 def sample_count(seconds: float, sample_rate: int) -> int:
     """Samples in `seconds`, at least one; `ConfigError` where that makes no sense."""
     if not (math.isfinite(seconds) and seconds > 0):
         raise ConfigError(f"seconds is {seconds}: it must be above 0")
-    if seconds * sample_rate > _MOST_SAMPLES:
-        most = _MOST_SAMPLES // sample_rate
+    if seconds * sample_rate > MOST_SAMPLES:
+        most = MOST_SAMPLES // sample_rate
         raise ConfigError(f"seconds is {seconds}: a WAV file at {sample_rate} Hz holds {most}")
     return max(1, round(seconds * sample_rate))
 
 
 def check_seed(seed: int) -> None:
     """`ConfigError` where noise cannot be made from the seed."""
-    if not 0 <= seed < 2**64:
-        raise ConfigError(f"seed is {seed}: it must be from 0 to 2^64 - 1")
+    whole_number("seed", seed, 0, 2**64 - 1)
 
 
 def pick_device(name: str | None = None) -> torch.device:
@@ -160,8 +177,9 @@ def pick_device(name: str | None = None) -> torch.device:
         return gpu if torch.cuda.is_available() else torch.device("cpu")
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
+        # Some devices hold shapes but no numbers.
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError, ImportError) as error:
         raise ConfigError(f"device '{name}' is not there: say cpu or leave it out") from error
     return device
 

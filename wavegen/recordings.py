@@ -1,13 +1,12 @@
 """Generated WAV files, each with its recipe: all it takes to make the same file again."""
 
-import json
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +17,7 @@ from wavegen import audio, mulaw
 from wavegen import labels as labelling
 from wavegen.checkpoint import find_model, load_with_fingerprint
 from wavegen.engines.choice import choose
-from wavegen.errors import ConfigError, ModelError
+from wavegen.errors import AudioFileError, ConfigError, LabelError, ModelError
 from wavegen.files import file_sha256, make_folder, write_json
 from wavegen.generate import (
     Stream,
@@ -29,49 +28,8 @@ from wavegen.generate import (
     stream_chunks,
 )
 from wavegen.ranks import share
+from wavegen.recipe import MOST_STREAMS, Recipe, read_recipe
 from wavegen.sampling import Sampling
-
-# Files written side by side: a system allows some thousand.
-_MOST_FILES = 512
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """All that a generated WAV follows from; written beside it as JSON.
-
-    Args:
-        model: path of the model.
-        model_sha256: `checkpoint.fingerprint` of it.
-        streams: the round that the WAV was generated in; rounding depends on its size.
-        position: of the WAV's stream in the round.
-        samples: length.
-        sample_rate: in Hz.
-        seed: of the noise.
-        sampling: how codes were drawn.
-        prompt: path of the recording gone on from.
-        prompt_sha256: of that file.
-        device: that it was generated on.
-        threads: of torch.
-        versions: of wavegen, torch and numba.
-        engine: that generated; wavegen 0.1.0 had but one at first, and did not say.
-        precision: of its weights.
-    """
-
-    model: str
-    model_sha256: str
-    streams: tuple[Stream, ...]
-    position: int
-    samples: int
-    sample_rate: int
-    seed: int
-    sampling: Sampling
-    prompt: str | None
-    prompt_sha256: str | None
-    device: str
-    threads: int
-    versions: dict[str, str]
-    engine: str = "torch"
-    precision: str = "float32"
 
 
 def generate_files(
@@ -118,7 +76,9 @@ def generate_files(
     check_seed(seed)
     for stream in streams:
         labelling.encode(stream.labels, config.labels)
-    heard = None if prompt is None else read_prompt(prompt, config.sample_rate)
+    heard = None
+    if prompt is not None:
+        heard = read_prompt(prompt, config.sample_rate, config.receptive_field)
     stems = [file_stem(stream, config.labels, seed) for stream in streams]
     if len(set(stems)) < len(stems):
         raise ConfigError("two of the streams would be written to one file")
@@ -137,7 +97,7 @@ def generate_files(
         seed=seed,
         sampling=sampling,
         prompt=None if prompt is None else str(Path(prompt).resolve()),
-        prompt_sha256=None if prompt is None else file_sha256(prompt),
+        prompt_sha256=None if prompt is None else file_sha256(prompt, AudioFileError),
         device=str(chosen.network.output.weight.device),
         engine=chosen.name,
         precision=precision,
@@ -149,7 +109,7 @@ def generate_files(
     )
     written = []
     with _progress(len(streams) * samples, config.sample_rate, progress) as count:
-        for part in rounds(streams, chosen.network, _MOST_FILES):
+        for part in rounds(streams, chosen.network, MOST_STREAMS):
             paths = [out / f"{file_stem(stream, config.labels, seed)}.wav" for stream in part]
             for path in paths:
                 # Should this stop half-way, no old recipe lies beside a new recording.
@@ -187,6 +147,7 @@ def repeat_file(
     Raises:
         ModelError: the recipe is damaged, its model or prompt is no longer what it was, or its
             device is not here.
+        WavegenError: as its message says.
     """
     recipe = read_recipe(recipe_path)
     if model is not None:
@@ -201,12 +162,24 @@ def repeat_file(
     network, model_sha256 = load_with_fingerprint(recipe.model, device)
     if model_sha256 != recipe.model_sha256:
         raise ModelError(f"{recipe.model}: not the model it was when {recipe_path} was written")
-    if recipe.prompt is not None and file_sha256(recipe.prompt) != recipe.prompt_sha256:
-        raise ModelError(f"{recipe.prompt}: not the file it was when {recipe_path} was written")
+    config, heard = network.config, None
+    if recipe.sample_rate != config.sample_rate:
+        raise ModelError(
+            f"{recipe_path}: is for {recipe.sample_rate} Hz, but its model for "
+            f"{config.sample_rate}; it was changed after it was written"
+        )
+    if recipe.prompt is not None:
+        if file_sha256(recipe.prompt, ModelError) != recipe.prompt_sha256:
+            raise ModelError(f"{recipe.prompt}: not the file it was when {recipe_path} was written")
+        heard = read_prompt(recipe.prompt, config.sample_rate, config.receptive_field)
     # The number of threads decides in what order sums are rounded.
     torch.set_num_threads(recipe.threads)
-    heard = None if recipe.prompt is None else read_prompt(recipe.prompt, recipe.sample_rate)
-    engine = choose(network, recipe.engine, recipe.precision)
+    try:
+        for stream in recipe.streams:
+            labelling.encode(stream.labels, config.labels)
+        engine = choose(network, recipe.engine, recipe.precision)
+    except (ConfigError, LabelError) as error:
+        raise ModelError(f"{recipe_path}: {error}") from error
     target = make_folder(out) / Path(recipe_path).with_suffix(".wav").name
     total = len(recipe.streams) * recipe.samples
     with (
@@ -222,37 +195,34 @@ def repeat_file(
     return target
 
 
-def read_recipe(path: str | Path) -> Recipe:
-    """Read the JSON beside a generated WAV; `ModelError` if it is not such a file."""
-    try:
-        values: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
-        streams = tuple(Stream(**stream) for stream in values.pop("streams"))
-        recipe = Recipe(streams=streams, sampling=Sampling(**values.pop("sampling")), **values)
-        numbers = (recipe.samples, recipe.sample_rate, recipe.seed, recipe.threads)
-        texts = (
-            recipe.model, recipe.device, recipe.engine, recipe.precision, recipe.prompt or ""
-        )  # fmt: skip
-        if not all(isinstance(number, int) for number in numbers):
-            raise TypeError("not whole numbers")
-        if not all(isinstance(text, str) for text in texts):
-            raise TypeError("not texts")
-        recipe.streams[recipe.position]
-        return recipe
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read ({error.strerror})") from error
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise ModelError(f"{path}: not the JSON that lies beside a generated WAV") from error
+def read_prompt(path: str | Path, sample_rate: int, most: int) -> np.ndarray:
+    """The end of a recording, in memory that does not grow with its length.
 
+    Args:
+        path: of the recording.
+        sample_rate: in Hz, to resample to; said where that differs from the file's.
+        most: samples that are kept at most.
 
-def read_prompt(path: str | Path, sample_rate: int) -> np.ndarray:
-    """A recording as float32 (time,) at the model's rate, saying so where that differs."""
+    Returns:
+        float32 (time,), the last `most` samples or fewer.
+
+    Raises:
+        AudioFileError: as `audio.blocks`.
+    """
     info = audio.probe(path)
     if info.sample_rate != sample_rate:
         print(f"{path}: resampled from {info.sample_rate} to {sample_rate} Hz")
-    waveform = audio.read(path, sample_rate)
-    if clamped := mulaw.count_clamped(waveform):
+    kept: deque[np.ndarray] = deque()
+    length = clamped = 0
+    for block in audio.blocks(path, sample_rate):
+        clamped += mulaw.count_clamped(block)
+        kept.append(block)
+        length += len(block)
+        while length - len(kept[0]) >= most:
+            length -= len(kept.popleft())
+    if clamped:
         print(f"{path}: {clamped} samples beyond full scale were clamped")
-    return waveform
+    return np.concatenate(kept)[-most:]
 
 
 def file_stem(stream: Stream, attributes: labelling.Attributes, seed: int) -> str:

@@ -7,15 +7,19 @@ is the same alone or in a batch, in one chunk or in many, on any engine.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from wavegen.config import whole_number
 from wavegen.errors import ConfigError
 
 # Noise is made in blocks of this many samples, each with a counter of its own.
 _BLOCK = 4096
+# Beyond it logits overflow, and no more is heard of the labels.
+_MOST_GUIDANCE = 1e6
 
 
 @dataclass(frozen=True)
@@ -36,21 +40,38 @@ class Sampling:
     guidance: float = 1.0
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.temperature) and self.temperature >= 0):
+        if not (_is_finite(self.temperature) and self.temperature >= 0):
             raise ConfigError(
-                f"temperature is {self.temperature}: it must be 0 (the likeliest code) or more"
+                f"temperature is {self.temperature!r:.40}: it must be 0 (the likeliest code) "
+                "or more"
             )
-        if self.top_k is not None and self.top_k < 1:
-            raise ConfigError(f"top-k is {self.top_k}: it must be 1 or more")
-        if self.top_p is not None and not 0 < self.top_p <= 1:
-            raise ConfigError(f"top-p is {self.top_p}: it must be above 0 and at most 1")
-        if not math.isfinite(self.guidance):
-            raise ConfigError(f"guidance is {self.guidance}: it must be a finite number")
+        if self.top_p is not None and not (_is_finite(self.top_p) and 0 < self.top_p <= 1):
+            raise ConfigError(f"top-p is {self.top_p!r:.40}: it must be above 0 and at most 1")
+        if not (_is_finite(self.guidance) and abs(self.guidance) <= _MOST_GUIDANCE):
+            raise ConfigError(
+                f"guidance is {self.guidance!r:.40}: it must be from {-_MOST_GUIDANCE:g} to "
+                f"{_MOST_GUIDANCE:g}"
+            )
+        # Plain numbers, for recipes are JSON.
+        object.__setattr__(self, "temperature", float(self.temperature))
+        object.__setattr__(self, "guidance", float(self.guidance))
+        if self.top_p is not None:
+            object.__setattr__(self, "top_p", float(self.top_p))
+        if self.top_k is not None:
+            object.__setattr__(self, "top_k", whole_number("top-k", self.top_k, 1, 2**31 - 1))
 
     @property
     def guided(self) -> bool:
         """Whether logits without labels are needed beside those with labels."""
         return self.guidance != 1
+
+
+def _is_finite(value: object) -> bool:
+    """Whether it is a number that a float holds; True and False are none."""
+    try:
+        return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def stream_noise(seed: int, streams: Sequence[int], start: int, count: int) -> np.ndarray:
