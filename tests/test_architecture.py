@@ -31,6 +31,7 @@ FLOORS = [
     {"averaging", "data", "recordings", "training", "defaults", "scoring", "detector"},
     {"runs", "openmp", "interrupts", "classification", "detection"},
     {"counterparts"},
+    {"run_config", "run_folders"},
     {"evaluation"},
     {"report"},
     {"score_command"},

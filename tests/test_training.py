@@ -26,9 +26,9 @@ from wavegen.clips import find_clips
 from wavegen.config import WaveNetConfig
 from wavegen.errors import ConfigError, ModelError
 from wavegen.likelihood import recording_bits
+from wavegen.run_folders import choose_run
 from wavegen.runs import WholeCheckpoints, one_of_each_class
 from wavegen.store import open_store
-from wavegen.train_command import _run_folder
 from wavegen.training import LitWaveNet, _LossWatch
 
 TINY = [
@@ -332,20 +332,20 @@ def test_what_does_not_fit_a_checkpoint_leaves_its_run_as_it_was(
     assert main(resume) == 0
 
 
-def test_processes_that_were_begun_together_share_a_run_folder(
+def test_processes_that_were_begun_together_share_achoose_run(
     trained, tmp_path: Path, monkeypatch
 ) -> None:
     run = str(trained[1])
     for name in ("RANK", "SLURM_PROCID"):
         with monkeypatch.context() as patch:
             patch.setenv(name, "1")
-            assert _run_folder(run, "data", None) == Path(run)
+            assert choose_run(run, "data", None) == Path(run)
             with pytest.raises(ConfigError, match="name it with --run"):
-                _run_folder(None, "data", None)
+                choose_run(None, "data", None)
             # Only the first of them can tell whether it is new.
             patch.setenv(name, "0")
             with pytest.raises(ConfigError, match="already holds files"):
-                _run_folder(run, "data", None)
+                choose_run(run, "data", None)
 
 
 def test_a_run_folder_is_never_written_over(trained, capsys) -> None:

@@ -124,7 +124,8 @@ def _names_only_its_own(state: dict[str, Any], callback: ModelCheckpoint) -> boo
 def _compare(value: Any, expected: Any, name: str, counts: bool = True) -> None:
     """`ValueError`, with the name, where a value is not of the form of what is expected.
 
-    Without `counts` a number may have a fraction also where one without is expected.
+    Without `counts` a number may have a fraction also where one without is expected, and be
+    infinite, as a score is before there is one.
     """
     if isinstance(expected, dict):
         _require(isinstance(value, dict) and value.keys() == expected.keys(), name)
@@ -138,7 +139,8 @@ def _compare(value: Any, expected: Any, name: str, counts: bool = True) -> None:
         _require(isinstance(value, Tensor) and value.shape == expected.shape, name)
         _require(value.layout == torch.strided and not value.is_meta, name)
         if expected.is_floating_point():
-            _require(value.dtype in _FLOATS and bool(torch.isfinite(value).all()), name)
+            _require(value.dtype in _FLOATS, name)
+            _require(not counts or torch.isfinite(value).all(), name)
         else:
             _require(value.dtype == torch.int64 and bool((value >= 0).all()), name)
     elif isinstance(expected, bool | str):

@@ -13,7 +13,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.trainer.states import TrainerFn
 
-from wavegen import audio, files
+from wavegen import audio
 from wavegen import labels as labelling
 from wavegen.checkpoint import BEST, best_figures, save_model, save_training
 from wavegen.clips import ClipSet
@@ -206,26 +206,6 @@ def one_of_each_class(attributes: Attributes) -> list[Labels]:
         {name: classes[number % len(classes)] for name, classes in attributes.items()}
         for number in range(min(count, _MOST_SAMPLES))
     ]
-
-
-def find_checkpoint(run: Path) -> Path | None:
-    """The checkpoint that a run goes on from; None if it was ended before it had one.
-
-    Raises:
-        ModelError: it is no run folder.
-    """
-    path = run / LAST_CHECKPOINT
-    if path.is_file():
-        return path
-    if (run / CONFIG).is_file():
-        return None
-    raise ModelError(f"{run}: no {CONFIG} to go on from; train without --resume")
-
-
-def remove_debris(run: Path) -> None:
-    """Remove what killed processes had begun to write, in every folder of the run."""
-    for folder in (run, *(path for path in run.rglob("*") if path.is_dir())):
-        files.remove_debris(folder)
 
 
 def _show(

@@ -4,6 +4,7 @@ import logging
 import os
 import warnings
 from argparse import ArgumentError
+from contextlib import ExitStack
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
@@ -21,24 +22,15 @@ from wavegen.clips import summary
 from wavegen.data import AudioDataModule
 from wavegen.defaults import suggest
 from wavegen.errors import ConfigError, DataError, ModelError, Stopped
-from wavegen.files import make_folder, output_errors, write_text
+from wavegen.files import write_text
 from wavegen.interrupts import StopOnSignal
 from wavegen.openmp import SharedCores
-from wavegen.ranks import told
-from wavegen.runs import (
-    CONFIG,
-    LAST_CHECKPOINT,
-    RunFolder,
-    WholeCheckpoints,
-    find_checkpoint,
-    remove_debris,
-    save_trained,
-)
+from wavegen.run_config import read_config
+from wavegen.run_folders import choose_run, find_checkpoint, only_training
+from wavegen.runs import CONFIG, LAST_CHECKPOINT, RunFolder, WholeCheckpoints, save_trained
 from wavegen.shards import is_remote
 from wavegen.training import Clock, LitWaveNet, LossBar
 
-# Where the first of several processes tells the others which run folder it has chosen.
-_RUN_VARIABLE = "WAVEGEN_RUN"
 # Lightning's remarks that do not hold here: the run folder is ours to fill, and the data
 # module does go on in mid-epoch.
 _NOISE = (
@@ -75,6 +67,11 @@ def train(options: list[str]) -> Path:
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
     for message in _NOISE:
         warnings.filterwarnings("ignore", message=message)
+    with ExitStack() as held:
+        return _train(options, held)
+
+
+def _train(options: list[str], held: ExitStack) -> Path:
     try:
         cli = TrainCLI(
             LitWaveNet,
@@ -99,7 +96,7 @@ def train(options: list[str]) -> Path:
             },
         )
         if cli.trainer.is_global_zero:
-            _begin(cli)
+            _begin(cli, held)
         _fit(cli)
         if cli.signals.received:
             raise Stopped(cli.signals.received, f"; go on with --resume {cli.run_folder}")
@@ -173,7 +170,9 @@ class TrainCLI(LightningCLI):
             if given.run not in (None, given.resume):
                 raise ConfigError(f"--run {given.run}: a run is resumed where it is; leave it out")
             # First, so that what is said now overrides what was said then.
-            config = ["--config", str(Path(given.resume) / CONFIG)]
+            # What is given this time: without defaults a folder must be named.
+            anew = parser.parse_args(["--data.folder=", *quiet], defaults=False)
+            config = ["--config", read_config(Path(given.resume), set(anew.keys(branches=True)))]
             options, quiet = [*config, *options], [*config, *quiet]
             extra += ["--run", given.resume]
         if given.folder is not None:
@@ -181,7 +180,7 @@ class TrainCLI(LightningCLI):
         given = _parse(parser, [*quiet, *extra])
         if not given.data.folder:
             raise ConfigError("name the folder of recordings: wavegen train FOLDER")
-        self.run_folder = _run_folder(given.run, given.data.folder, given.resume)
+        self.run_folder = choose_run(given.run, given.data.folder, given.resume)
 
         self.decoded = AudioDataModule(**given.data.as_dict())
         rate = self.decoded.decode().sample_rate
@@ -247,15 +246,10 @@ class TrainCLI(LightningCLI):
             raise ConfigError(f"{error} (see 'wavegen train --help')") from error
 
 
-def _begin(cli: TrainCLI) -> None:
-    """Make the run folder and say what will happen."""
-    if cli.config.resume is None:
-        # Another training may have begun there while this one decoded.
-        _refuse_used(cli.run_folder)
-    run = make_folder(cli.run_folder)
-    os.environ[_RUN_VARIABLE] = str(run)
-    remove_debris(run)
-    _keep_metrics(run)
+def _begin(cli: TrainCLI, held: ExitStack) -> None:
+    """Make the run folder, have it for this training alone, and say what will happen."""
+    run = cli.run_folder
+    held.enter_context(only_training(run, fresh=cli.config.resume is None))
     if cli.checkpoint is None:
         # From now on it can be resumed, if killed before its first checkpoint.
         write_text(run / CONFIG, cli.settings)
@@ -305,40 +299,3 @@ def _limits(asked: Any, steps: int) -> dict[str, Any]:
     # An interval counted in epochs, or in parts of one, leaves no room for another.
     by_epoch = asked.check_val_every_n_epoch != 1 or isinstance(asked.val_check_interval, float)
     return limits if by_epoch else {**limits, **often}
-
-
-def _run_folder(run: str | None, folder: str, resume: str | None) -> Path:
-    """Where the run will be; never a folder that holds another run."""
-    if _RUN_VARIABLE in os.environ and told("LOCAL_RANK"):
-        return Path(os.environ[_RUN_VARIABLE])
-    # Begun together by torchrun or by SLURM, processes cannot tell one another.
-    begun_together = {"RANK", "SLURM_PROCID"} & os.environ.keys()
-    if begun_together and run is None:
-        raise ConfigError("several processes must be told their run folder: name it with --run")
-    if any(told(name) for name in begun_together):
-        return Path(str(run))
-    if run is None:
-        first = path = Path("runs") / (Path(folder).resolve().name or "run")
-        number = 2
-        while path.exists():
-            path = first.with_name(f"{first.name}-{number}")
-            number += 1
-        return path
-    if resume is None:
-        _refuse_used(Path(run))
-    return Path(run)
-
-
-def _refuse_used(run: Path) -> None:
-    if run.exists() and (not run.is_dir() or any(run.iterdir())):
-        raise ConfigError(
-            f"{run}: already holds files; choose another --run, or go on with --resume {run}"
-        )
-
-
-def _keep_metrics(run: Path) -> None:
-    """The logger begins a new file; what was logged before a resumption stays beside it."""
-    metrics = run / "metrics.csv"
-    if metrics.exists():
-        with output_errors(metrics):
-            metrics.replace(run / f"metrics-{len(list(run.glob('metrics*.csv')))}.csv")

@@ -1,0 +1,83 @@
+"""One training at a time in a run folder."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from wavegen.cli import main
+from wavegen.errors import ConfigError
+from wavegen.files import appearing_whole
+from wavegen.run_folders import only_training
+from wavegen.runs import CONFIG
+
+# Has a folder for itself, and a worker that outlives it.
+HOLDER = """
+import os, sys, time
+from pathlib import Path
+from wavegen.run_folders import only_training
+with only_training(Path(sys.argv[1]), fresh=False):
+    worker = os.fork()
+    if worker == 0:
+        time.sleep(60)
+    print(worker, flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_run_is_of_one_training_until_that_is_killed(tmp_path: Path, capsys) -> None:
+    run = tmp_path / "run"
+    command = [sys.executable, "-c", HOLDER, str(run)]
+    holder = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None
+    worker = int(holder.stdout.readline())
+    (run / CONFIG).write_text("x")
+    try:
+        with pytest.raises(ConfigError, match="another training works in it"):
+            only_training(run, fresh=False).__enter__()
+        holder.kill()
+        holder.wait()
+        os.kill(worker, 0)
+        with only_training(run, fresh=False), pytest.raises(ConfigError, match="another training"):
+            only_training(run, fresh=True).__enter__()
+        with only_training(run, fresh=False):
+            pass
+    finally:
+        holder.kill()
+        os.kill(worker, signal.SIGKILL)
+
+
+def test_a_second_training_is_one_line(tone_folder: Path, tmp_path: Path, capsys) -> None:
+    run = tmp_path / "run"
+    options = ["--run", str(run), "--trainer.max_steps=1", "--trainer.accelerator=cpu"]
+    options += ["--model.network.layers=4", "--trainer.limit_val_batches=0"]
+    run.mkdir()
+    with only_training(run, fresh=True):
+        assert main(["train", str(tone_folder), *options]) == 2
+        (line,) = capsys.readouterr().err.splitlines()[-1:]
+        assert (
+            line == f"wavegen: {run}: another training works in it; wait for it, or stop it first"
+        )
+        assert not any(run.iterdir())
+    assert main(["train", str(tone_folder), *options]) == 0
+    before = (run / CONFIG).read_text()
+    with only_training(run, fresh=False):
+        assert main(["train", "--resume", str(run), "--trainer.max_steps=2"]) == 2
+    assert "another training works in it" in capsys.readouterr().err
+    assert (run / CONFIG).read_text() == before
+
+
+def test_beginning_leaves_alone_what_others_write_there(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    debris = [tmp_path / ".a.wav.01234567.part", out / ".b.wav.4711.part"]
+    for path in debris:
+        path.write_text("half")
+    with appearing_whole(out / "c.wav") as file:
+        file.write(b"whole")
+        with only_training(tmp_path, fresh=False):
+            assert not any(path.exists() for path in debris)
+    assert (out / "c.wav").read_bytes() == b"whole"

@@ -1,0 +1,146 @@
+"""Which folder a training works in, and that it is the only one there."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+
+from wavegen.errors import ConfigError, ModelError
+from wavegen.files import make_folder, output_errors, remove_debris
+from wavegen.ranks import told
+from wavegen.runs import CONFIG, LAST_CHECKPOINT
+
+fcntl: ModuleType | None
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None
+
+# Where the first of several processes tells the others which run folder it has chosen.
+_RUN_VARIABLE = "WAVEGEN_RUN"
+# Descriptors of the folders that this process has to itself.
+_held: set[int] = set()
+
+
+def choose_run(run: str | None, folder: str, resume: str | None) -> Path:
+    """Where the run will be; never a folder that holds another run.
+
+    Args:
+        run: the folder asked for, if any.
+        folder: of the recordings.
+        resume: the run to go on with, if any.
+
+    Raises:
+        ConfigError: the folder is used, or several processes were not told one.
+    """
+    if _RUN_VARIABLE in os.environ and told("LOCAL_RANK"):
+        return Path(os.environ[_RUN_VARIABLE])
+    # Begun together by torchrun or by SLURM, processes cannot tell one another.
+    begun_together = {"RANK", "SLURM_PROCID"} & os.environ.keys()
+    if begun_together and run is None:
+        raise ConfigError("several processes must be told their run folder: name it with --run")
+    if any(told(name) for name in begun_together):
+        return Path(str(run))
+    if run is None:
+        first = path = Path("runs") / (Path(folder).resolve().name or "run")
+        number = 2
+        while path.exists():
+            path = first.with_name(f"{first.name}-{number}")
+            number += 1
+        return path
+    if resume is None:
+        _refuse_used(Path(run))
+    return Path(run)
+
+
+def find_checkpoint(run: Path) -> Path | None:
+    """The checkpoint that a run goes on from; None if it was ended before it had one.
+
+    Raises:
+        ModelError: it is no run folder.
+    """
+    path = run / LAST_CHECKPOINT
+    if path.is_file():
+        return path
+    if (run / CONFIG).is_file():
+        return None
+    raise ModelError(f"{run}: no {CONFIG} to go on from; train without --resume")
+
+
+@contextmanager
+def only_training(run: Path, fresh: bool) -> Iterator[None]:
+    """Make the run folder, and have it for this process alone as long as the block takes.
+
+    Processes that train together are one training: only the first of them calls this. What a
+    killed process had begun to write is removed. On a file system without locks nothing is
+    refused.
+
+    Args:
+        run: the folder.
+        fresh: whether it must be empty.
+
+    Raises:
+        ConfigError: another training is in it, or it is not empty.
+    """
+    make_folder(run)
+    with _locked(run):
+        # Another training may have begun and ended there while this one decoded.
+        if fresh:
+            _refuse_used(run)
+        os.environ[_RUN_VARIABLE] = str(run)
+        try:
+            for folder in run.rglob("*"):
+                if folder.is_dir() and not folder.is_symlink():
+                    remove_debris(folder)
+            _keep_metrics(run)
+            yield
+        finally:
+            del os.environ[_RUN_VARIABLE]
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    if fcntl is None:
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    _held.add(descriptor)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConfigError(
+                f"{folder}: another training works in it; wait for it, or stop it first"
+            ) from error
+        except OSError:
+            pass  # a file system without locks
+        yield
+    finally:
+        _held.discard(descriptor)
+        os.close(descriptor)
+
+
+def _let_go() -> None:
+    """A worker process that outlives a killed training by a moment must not hold its folder."""
+    while _held:
+        os.close(_held.pop())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)
+
+
+def _refuse_used(run: Path) -> None:
+    if run.exists() and (not run.is_dir() or any(run.iterdir())):
+        raise ConfigError(
+            f"{run}: already holds files; choose another --run, or go on with --resume {run}"
+        )
+
+
+def _keep_metrics(run: Path) -> None:
+    """The logger begins a new file; what was logged before a resumption stays beside it."""
+    metrics = run / "metrics.csv"
+    if metrics.exists():
+        with output_errors(metrics):
+            metrics.replace(run / f"metrics-{len(list(run.glob('metrics*.csv')))}.csv")
