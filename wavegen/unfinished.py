@@ -7,10 +7,12 @@ reading them runs no code.
 
 import base64
 import dataclasses
+import errno
 import json
 import os
 import shutil
 import socket
+import sys
 import time
 import types
 from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +23,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 import numpy as np
 
 import wavegen
+from wavegen.errors import OutputError
 from wavegen.files import make_folder
 from wavegen.ranks import rank, ranks
 from wavegen.store import cache_folder, digest_of
@@ -50,7 +53,9 @@ class Unfinished:
                     # The last line of a process that was killed may be half of one.
                     continue
         process = f"{rank()}-{socket.gethostname()}-{os.getpid()}"
-        self._file = (folder / f"{process}.jsonl").open("ab")
+        # Unbuffered: what is written outlives the process.
+        self._file = (folder / f"{process}.jsonl").open("ab", buffering=0)
+        self._full = False
 
     def get(self, item: Any) -> Any | None:
         """What was made of an item before, if it was."""
@@ -63,10 +68,16 @@ class Unfinished:
             return None
 
     def add(self, item: Any, result: Any) -> None:
-        """Keep what was made of an item."""
-        line = json.dumps([self._name(item), _plain(result)])
-        self._file.write(line.encode() + b"\n")
-        self._file.flush()
+        """Keep what was made of an item; where that cannot be, the job goes on without."""
+        if self._full:
+            return
+        line = json.dumps([self._name(item), _plain(result)]).encode() + b"\n"
+        try:
+            if self._file.write(line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            _cannot_keep(str(error))
+            self._full = True
 
     def close(self) -> None:
         self._file.close()
@@ -91,12 +102,17 @@ def unfinished(
         yield None
         return
     jobs = cache_folder(None) / "unfinished"
-    folder = make_folder(jobs / digest_of({**about, "version": wavegen.__version__}))
+    try:
+        folder = make_folder(jobs / digest_of({**about, "version": wavegen.__version__}))
+        results = Unfinished(folder, kind, name, sound)
+    except (OSError, OutputError) as error:
+        _cannot_keep(str(error))
+        yield None
+        return
     if rank() == 0:
         for job in jobs.iterdir():
             if job != folder and time.time() - _changed(job) > _FORGOTTEN:
                 shutil.rmtree(job, ignore_errors=True)
-    results = Unfinished(folder, kind, name, sound)
     try:
         yield results
     finally:
@@ -112,6 +128,10 @@ def file_state(path: Path) -> str:
     except OSError:
         return os.fspath(path)
     return f"{path.resolve()} {about.st_size} {about.st_mtime_ns} {about.st_ctime_ns}"
+
+
+def _cannot_keep(reason: str) -> None:
+    print(f"results are not kept until the job is done: {reason}", file=sys.stderr)
 
 
 def _changed(job: Path) -> float:
