@@ -14,6 +14,7 @@ import pytest
 import soundfile
 import torch
 from audio_files import contents, cut, noise, save
+from mutations import mutated
 
 from wavegen import prepare, shard_index, shards
 from wavegen.cli import main
@@ -200,6 +201,42 @@ def test_an_interrupted_writing_goes_on(
     assert contents(place) == contents(written)
     for name in contents(place):
         assert (place / name).read_bytes() == (written / name).read_bytes(), name
+
+
+def test_what_killed_writings_left_is_cleared(
+    voices: Path, written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "out2"
+    with monkeypatch.context() as patch:
+        patch.setattr(prepare, "_finish", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            write_shards(find_clips(voices), 8000, str(place), progress=False)
+    records = sorted((place / ".parts").glob("*.json"))
+    assert len(records) > 3
+    # Records are of any other kind, and a part once came to more chunks than now.
+    for path, text in zip(records, mutated(json.loads(records[0].read_text()), 4), strict=False):
+        path.write_text(text, encoding="utf-8", errors="surrogatepass")
+    (place / "chunk-0-99.bin").write_bytes(b"old")
+    write_shards(find_clips(voices), 8000, str(place), progress=False)
+    assert contents(place) == contents(written)
+    for name in contents(place):
+        assert (place / name).read_bytes() == (written / name).read_bytes(), name
+    # Killed when all was there but for removing what was done.
+    (place / ".parts").mkdir()
+    (place / ".parts" / "3.json").write_text("{}")
+    with pytest.raises(ConfigError, match="already holds files"):
+        write_shards(find_clips(voices), 8000, str(place), progress=False)
+    assert contents(place) == contents(written)
+
+
+def test_downloads_of_killed_processes_are_removed(written: Path, tmp_path: Path) -> None:
+    arguments = f"local:{written}", str(tmp_path / "cache")
+    folder = ShardStore(*arguments).folder
+    for name, age in (("chunk-0-0.bin.tmp.7", 7200), ("chunk-0-1.bin.tmp.8", 0)):
+        (folder / name).write_bytes(b"half")
+        os.utime(folder / name, (time.time() - age,) * 2)
+    ShardStore(*arguments)
+    assert contents(folder) == ["chunk-0-1.bin.tmp.8", "clips.index.json", "index.json"]
 
 
 def test_other_settings_begin_anew(voices: Path, tmp_path: Path, monkeypatch) -> None:

@@ -13,7 +13,7 @@ import mutations
 import numpy as np
 import pytest
 
-from wavegen import audio, decoding, store_folders
+from wavegen import audio, decoding, mulaw, store_folders
 from wavegen.cli import main
 from wavegen.clips import Clip, find_clips
 from wavegen.errors import AudioFileError, ConfigError, DataError, OutputError
@@ -237,6 +237,14 @@ def test_any_other_store_is_made_again(tmp_path: Path, data: Path, file: str) ->
             sound()
     for _ in mutations.no_file(path):
         sound()
+
+
+def test_a_store_of_damaged_samples_is_one_line(tmp_path: Path, data: Path) -> None:
+    store = open_store(clips(data), 8000, folder=tmp_path / "cache")
+    odd.patch(store.folder / "audio-00000.f32", 400, np.full(9, np.nan, np.float32).tobytes())
+    again = open_store(clips(data), 8000, folder=tmp_path / "cache")
+    with pytest.raises(DataError, match="remove their store"):
+        mulaw.encode(again.waveform(0))
 
 
 def test_any_other_record_of_an_interrupted_run_is_made_again(tmp_path: Path, data: Path) -> None:

@@ -13,10 +13,23 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
+from wavegen.errors import DataError
+
 if TYPE_CHECKING:
     from torch import Tensor
 
 Array = TypeVar("Array", np.ndarray, "Tensor")
+
+
+class NotFiniteError(DataError, ValueError):
+    """A waveform that has no codes: of a damaged store of decoded clips, or a caller's own."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(
+            message
+            or "a waveform with NaN or infinity has no codes; if it is from the store of decoded "
+            "clips, remove their store, which is then made again"
+        )
 
 
 def encode(waveform: Array, quantization_channels: int = 256) -> Array:
@@ -30,17 +43,17 @@ def encode(waveform: Array, quantization_channels: int = 256) -> Array:
         int64 codes in 0..Q-1 of the same shape and kind, on the same device.
 
     Raises:
-        ValueError: the waveform holds NaN or infinity.
+        NotFiniteError: the waveform holds NaN or infinity.
     """
     thresholds, _ = _tables(quantization_channels)
     if isinstance(waveform, np.ndarray):
         if not np.isfinite(waveform).all():
-            raise ValueError("a waveform with NaN or infinity has no codes")
+            raise NotFiniteError
         return np.searchsorted(thresholds, waveform.astype(np.float32, copy=False), side="right")
     import torch
 
     if not torch.isfinite(waveform).all():
-        raise ValueError("a waveform with NaN or infinity has no codes")
+        raise NotFiniteError
     edges = torch.from_numpy(thresholds).to(waveform.device)
     return torch.bucketize(waveform.float().contiguous(), edges, right=True)
 
