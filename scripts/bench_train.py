@@ -149,6 +149,8 @@ def measure(options: argparse.Namespace, folder: Path) -> list[Row]:
     ]
     if not options.quick:
         forms += [("textbook Conv1d", "bfloat16", False), ("wavegen, compiled", "bfloat16", True)]
+    if gpu:
+        forms += [("wavegen, fused", "bfloat16", False)]
     rows: list[Row] = []
     names = list(NETWORKS)[:2]
     for name in names[:1] if options.quick else names:
@@ -161,7 +163,7 @@ def measure(options: argparse.Namespace, folder: Path) -> list[Row]:
                 seconds_each = crop / config.sample_rate if kind == whole else 25.0
                 corpus = corpus_of(place, config, seconds_each, 100 if kind == whole else 4)
             torch.manual_seed(0)
-            training = LitWaveNet(config).to(device)
+            training = LitWaveNet(config, fused="fused" in form).to(device)
             network: Any = training
             optimizer = training.configure_optimizers()["optimizer"]
             if "textbook" in form:

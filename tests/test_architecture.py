@@ -14,7 +14,8 @@ PACKAGE = Path(__file__).parents[1] / "wavegen"
 FLOORS = [
     {"errors", "json_shape"},
     {"ranks", "files", "signals", "containers"},
-    {"mulaw", "labels", "config", "block", "muon", "options", "training_precision"},
+    {"mulaw", "labels", "config", "block", "block_kernels", "muon", "options"},
+    {"fused_block", "training_precision"},
     {"audio", "splits", "wavenet", "windows", "plots", "distances", "judge"},
     {"folders", "checkpoint", "sampling", "remote"},
     {"clips"},

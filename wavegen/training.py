@@ -44,6 +44,8 @@ class LitWaveNet(LightningModule):
             a cosine to 0 at the end of training, be that a step, an epoch or a time.
         optimizer: `muon` moves the matrices of the blocks, of the skip sum and of the hidden
             layer by Muon and all else by AdamW; `adamw` moves everything by AdamW.
+        fused: train each layer by a few kernels of Triton where those run, on a GPU of NVIDIA. It
+            is off by default, since no GPU has timed it.
     """
 
     def __init__(
@@ -53,13 +55,14 @@ class LitWaveNet(LightningModule):
         weight_decay: float = 0.1,
         warmup_steps: int = 100,
         optimizer: Literal["muon", "adamw"] = "muon",
+        fused: bool = False,
     ) -> None:
         super().__init__()
         if not learning_rate > 0:
             raise ConfigError(f"--model.learning_rate is {learning_rate}: it must be above 0")
         if not weight_decay >= 0:
             raise ConfigError(f"--model.weight_decay is {weight_decay}: it must be 0 or more")
-        self.network = WaveNet(network)
+        self.network = WaveNet(network, fused)
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.warmup_steps = warmup_steps

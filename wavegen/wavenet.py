@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from wavegen import mulaw
 from wavegen.block import Block
 from wavegen.config import WaveNetConfig
+from wavegen.fused_block import block_for
 
 # Gains of the amplitude in the last channels of the embedding at first, and the bound of both.
 _GAINS, _MOST = (8, 32, 128), 6.0
@@ -34,9 +35,10 @@ class WaveNet(nn.Module):
 
     Args:
         config: the architecture.
+        fused: whether to train by `wavegen.fused_block`, where that runs.
     """
 
-    def __init__(self, config: WaveNetConfig) -> None:
+    def __init__(self, config: WaveNetConfig, fused: bool = False) -> None:
         super().__init__()
         self.config = config
         residual, gate = config.residual_channels, config.gate_channels
@@ -51,7 +53,7 @@ class WaveNet(nn.Module):
         # Serves all layers at once; its bias is the bias of the gates.
         self.gate_bias = nn.Linear(residual, config.layers * gate)
         self.blocks: Sequence[ResidualBlock] = nn.ModuleList(  # type: ignore[assignment]
-            ResidualBlock(config, dilation, last=layer == config.layers - 1)
+            ResidualBlock(config, dilation, last=layer == config.layers - 1, fused=fused)
             for layer, dilation in enumerate(config.dilations)
         )
         # One product over the gates of all layers equals the sum of their skip projections.
@@ -177,12 +179,16 @@ class ResidualBlock(nn.Module):
         config: the architecture.
         dilation: distance between the taps, in samples.
         last: whether no block follows, so that there is no one to project for.
+        fused: as of `WaveNet`.
     """
 
-    def __init__(self, config: WaveNetConfig, dilation: int, last: bool) -> None:
+    def __init__(
+        self, config: WaveNetConfig, dilation: int, last: bool, fused: bool = False
+    ) -> None:
         super().__init__()
         self.dilation = dilation
         self.gate = config.gate
+        self.fused = fused
         shape = (config.kernel_size, config.gate_channels, config.residual_channels)
         # Oldest tap first; the bias is in `WaveNet.gate_bias`.
         self.kernel = nn.Parameter(torch.empty(shape))
@@ -204,8 +210,10 @@ class ResidualBlock(nn.Module):
         if self.projection is not None:
             own[1:] = self.projection.weight, self.projection.bias
         cast = (None if each is None else each.to(stream.dtype) for each in own)
+        fused = self.fused and self.training
+        kind = block_for(stream, self.kernel, self.gate) if fused else Block
         with torch.autocast(stream.device.type, enabled=False):
-            return Block.apply(stream, bias, *cast, self.dilation, beginning, self.gate)
+            return kind.apply(stream, bias, *cast, self.dilation, beginning, self.gate)
 
     def residual(self, stream: Tensor, gate: Tensor) -> Tensor:
         """One step of it: the next block's input from this one's newest input and gate, (B, C)."""
