@@ -23,6 +23,7 @@ import soxr
 from wavegen import containers
 from wavegen.errors import AudioFileError, ConfigError, OutputError
 from wavegen.files import appearing_whole
+from wavegen.text import display
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 LOWEST_RATE, HIGHEST_RATE = 100, 768_000
@@ -46,12 +47,6 @@ class AudioInfo:
     sample_rate: int
     channels: int
     frames: int
-
-
-def display(path: _Path) -> str:
-    """Return `path` as printable text on one line, whatever bytes its name holds."""
-    text = os.fspath(path).encode("utf-8", "backslashreplace").decode()
-    return "".join(c if c >= " " and c != "\x7f" else f"\\x{ord(c):02x}" for c in text)
 
 
 def probe(path: _Path) -> AudioInfo:
@@ -88,11 +83,14 @@ def blocks(path: _Path, sample_rate: int | None = None) -> Iterator[np.ndarray]:
             opened.file.samplerate, sample_rate, num_channels=1, dtype="float32", quality="HQ"
         )
         produced = 0
+        # In pieces of which no more comes than a block holds.
+        step = max(1, min(_BLOCK_VALUES, _BLOCK_VALUES * opened.file.samplerate // sample_rate))
         for block in _mono(path, opened):
-            resampled = _resampled(path, stream, block)
-            produced += len(resampled)
-            if len(resampled):
-                yield resampled
+            for start in range(0, len(block), step):
+                resampled = _resampled(path, stream, block[start : start + step])
+                produced += len(resampled)
+                if len(resampled):
+                    yield resampled
         rest = _resampled(path, stream, np.zeros(0, np.float32), last=True)
         if produced + len(rest) == 0:
             raise _bad(path, f"is shorter than one sample at {sample_rate} Hz; leave it out")

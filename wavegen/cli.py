@@ -14,6 +14,7 @@ from wavegen import ranks
 from wavegen.errors import ConfigError, Stopped, WavegenError
 from wavegen.options import parser
 from wavegen.signals import stopping_on_signals
+from wavegen.text import display
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,7 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(error, io.UnsupportedOperation) or error.errno == errno.EBADF:
             raise  # a bug, nothing that a user did
         place = f"{error.filename}: " if error.filename else ""
-        print(f"wavegen: {place}{_one_line(error.strerror or str(error))}", file=sys.stderr)
+        line = _one_line(f"{place}{error.strerror or error}")
+        print(f"wavegen: {line}", file=sys.stderr)
         return 2
     except (MemoryError, RuntimeError) as error:
         if not (isinstance(error, MemoryError) or _NO_MEMORY.search(str(error))):
@@ -103,7 +105,7 @@ def _generate(options: argparse.Namespace) -> None:
             if getattr(options, name) != plain[name]:
                 option = name.replace("_", "-")
                 raise ConfigError(f"--like makes a file as it was made: leave --{option} out")
-        print(repeat_file(options.like, options.out, options.model))
+        print(display(repeat_file(options.like, options.out, options.model)))
         return
     if options.model is None:
         raise ConfigError("name a MODEL: a run folder or model folder")
@@ -134,7 +136,7 @@ def _generate(options: argparse.Namespace) -> None:
         engine=options.engine,
         precision=options.precision,
     )
-    print(*paths, sep="\n")
+    print(*map(display, paths), sep="\n")
 
 
 def _prepare(options: argparse.Namespace) -> None:
@@ -199,7 +201,7 @@ def _names(listed: str | None) -> list[str] | None:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    return display(" ".join(text.split()))
 
 
 # torch has a class of errors only for memory of a GPU; its allocator on the CPU, the driver,

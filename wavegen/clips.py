@@ -8,10 +8,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from wavegen.audio import AudioInfo, display, probe
+from wavegen.audio import AudioInfo, probe
 from wavegen.errors import AudioFileError, ConfigError, DataError, LabelError
 from wavegen.folders import LeftOut, OnBadFile, Skipped, count, walk
 from wavegen.splits import SPLITS, Description, choose_validation, describe
+from wavegen.text import display, writable
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,9 @@ def find_clips(
         raise DataError(f"{display(root)}: no clip is in the train split; put some there")
     classes = _attributes(clips)
     # In the order of the columns, whichever clip comes first.
-    attributes = {key: classes[key] for key in map(display, described.attributes) if key in classes}
+    attributes = {
+        key: classes[key] for key in map(writable, described.attributes) if key in classes
+    }
     return ClipSet(
         folder=root,
         clips=tuple(clips),
@@ -162,9 +165,9 @@ def _probed(root: Path, files: Mapping[str, Description], left_out: LeftOut) -> 
         clips.append(
             Clip(
                 path=path,
-                name=display(name),
+                name=writable(name),
                 # Whatever bytes a name holds, labels can be printed and written as JSON.
-                labels={display(key): display(it) for key, it in description.labels.items()},
+                labels={writable(key): writable(it) for key, it in description.labels.items()},
                 split=description.split or "train",
                 info=info,
                 size=status.st_size,
@@ -262,7 +265,7 @@ def summary(clip_set: ClipSet, sample_rate: int) -> str:
             by_reason[re.sub(r" \(.*?\)", "", skipped.reason)].append(skipped.name)
         lines += [f"  {len(found)}: {why}: {_some(found)}" for why, found in by_reason.items()]
     lines += [f"note: {note}" for note in clip_set.notes]
-    return "\n".join(lines)
+    return "\n".join(map(display, lines))
 
 
 def _some(names: Iterable[str]) -> str:

@@ -8,6 +8,7 @@ from numbers import Integral
 from typing import Any, Literal, get_args
 
 from wavegen.errors import ConfigError
+from wavegen.text import display
 
 # Beyond these a network is a mistake or an attack, not a model; they also bound the
 # memory that a config read from a stranger's model directory can ask for.
@@ -24,6 +25,11 @@ _LIMITS = {
 _MOST_RECEPTIVE_FIELD = 2**22
 Gate = Literal["linear", "tanh"]
 GATES: tuple[str, ...] = get_args(Gate)
+
+
+def _is_text(name: str) -> bool:
+    """Whether it can be written: half of a surrogate pair cannot."""
+    return not any("\ud800" <= character <= "\udfff" for character in name)
 
 
 def whole_number(name: str, value: object, low: int, high: int) -> int:
@@ -87,6 +93,9 @@ class WaveNetConfig:
                 or not all(isinstance(c, str) for c in classes)
             ):
                 raise ConfigError(f"label attribute '{name}' must list at least one class name")
+            for each in (name, *classes):
+                if not isinstance(each, str) or not _is_text(each):
+                    raise ConfigError(f"label attribute {name!a}: {each!a} is no text in UTF-8")
             if len(set(classes)) != len(classes):
                 raise ConfigError(f"label attribute '{name}' lists a class twice")
         labels = {name: tuple(classes) for name, classes in self.labels.items()}
@@ -116,7 +125,7 @@ class WaveNetConfig:
             f"codes     {self.quantization_channels} mu-law at {self.sample_rate} Hz",
             *(f"label     {name}: {', '.join(classes)}" for name, classes in self.labels.items()),
         ]
-        return "\n".join(lines)
+        return "\n".join(map(display, lines))
 
     def to_json(self) -> str:
         """This config as indented JSON; `from_json` gives it back."""

@@ -16,12 +16,12 @@ import numpy as np
 from tqdm import tqdm
 
 from wavegen import audio
-from wavegen.audio import display
 from wavegen.clips import Clip
 from wavegen.errors import AudioFileError, ConfigError, DataError
 from wavegen.files import appearing_whole, read_json, write_json
 from wavegen.folders import OnBadFile
 from wavegen.json_shape import fits, whole
+from wavegen.text import display
 
 T = TypeVar("T")
 

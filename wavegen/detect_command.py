@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from wavegen import labels as labelling
-from wavegen.audio import display
 from wavegen.checkpoint import find_model, load_config
 from wavegen.detection import DETECTOR, Finding, calibrate, detect
 from wavegen.errors import ConfigError
@@ -21,6 +20,7 @@ from wavegen.score_command import (
     writer,
 )
 from wavegen.scoring import Score, Source, seconds_of
+from wavegen.text import display
 from wavegen.unfinished import file_state
 
 

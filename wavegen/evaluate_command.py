@@ -17,6 +17,7 @@ from wavegen.sampling import Sampling
 from wavegen.score_command import read_as_training
 from wavegen.scoring import find_as_trained
 from wavegen.store import open_store
+from wavegen.text import display
 from wavegen.unfinished import unfinished
 
 
@@ -72,7 +73,7 @@ def evaluate_command(options: argparse.Namespace) -> None:
         }
         paths = write_report(options.out, evaluation, about, config.labels)
         print(summary(evaluation.figures))
-        print(*paths, sep="\n")
+        print(*map(display, paths), sep="\n")
 
 
 def _say(text: str) -> None:

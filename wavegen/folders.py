@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from wavegen.audio import AUDIO_SUFFIXES, display
+from wavegen.audio import AUDIO_SUFFIXES
 from wavegen.errors import DataError, WavegenError
 from wavegen.splits import METADATA
+from wavegen.text import display, writable
 
 OnBadFile = Literal["skip", "fail"]
 
@@ -35,7 +36,7 @@ class LeftOut:
         """Leave out `name`, a path below the root, or raise `kind`."""
         if self._fail:
             raise kind(f"{display(self._root / name)}: {reason}")
-        self.skipped.append(Skipped(display(name), reason))
+        self.skipped.append(Skipped(writable(name), reason))
 
 
 def audio_files(folder: str | os.PathLike[str]) -> tuple[list[Path], list[Skipped]]:

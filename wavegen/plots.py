@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from wavegen.files import write_bytes
+from wavegen.text import display
 
 # Samples of a recording that is drawn sample by sample, and columns of longer ones at most, about.
 _WHOLE, _COLUMNS = 1 << 18, 2000
@@ -173,7 +174,7 @@ def _png(drawn: _Drawn, sample_rate: int, title: str) -> bytes:
     ratios = [1] * (panels - 1) + [2]
     top, *middle, bottom = figure.subplots(panels, 1, sharex=True, height_ratios=ratios)
     top.plot(drawn.times, drawn.waveform, linewidth=0.5)
-    top.set_title(title, parse_math=False)
+    top.set_title(display(title), parse_math=False)
     # Quiet recordings fill the picture too, silence does not become a wall of noise.
     peak = max(0.05, float(np.abs(drawn.waveform).max(initial=0)))
     top.set(ylim=(-peak, peak), xlim=(0, drawn.seconds), ylabel="amplitude")

@@ -15,7 +15,6 @@ import numpy as np
 from tqdm import tqdm
 
 from wavegen import mulaw
-from wavegen.audio import display
 from wavegen.clips import Clip, ClipSet
 from wavegen.decoding import SAMPLE, by_all_cores, decoded, plan, skip
 from wavegen.errors import AudioFileError, ConfigError, DataError
@@ -35,6 +34,7 @@ from wavegen.shards import is_remote
 from wavegen.splits import SPLITS
 from wavegen.store import cache_folder, digest_of, figures_name
 from wavegen.store_folders import only_one
+from wavegen.text import display
 
 _VERSION = 1
 _CHUNK_BYTES = 64 << 20

@@ -30,6 +30,7 @@ from wavegen.generate import (
 from wavegen.ranks import share
 from wavegen.recipe import MOST_STREAMS, Recipe, read_recipe
 from wavegen.sampling import Sampling
+from wavegen.text import display
 
 
 def generate_files(
@@ -211,7 +212,7 @@ def read_prompt(path: str | Path, sample_rate: int, most: int) -> np.ndarray:
     """
     info = audio.probe(path)
     if info.sample_rate != sample_rate:
-        print(f"{path}: resampled from {info.sample_rate} to {sample_rate} Hz")
+        print(f"{display(path)}: resampled from {info.sample_rate} to {sample_rate} Hz")
     kept: deque[np.ndarray] = deque()
     length = clamped = 0
     for block in audio.blocks(path, sample_rate):
@@ -221,7 +222,7 @@ def read_prompt(path: str | Path, sample_rate: int, most: int) -> np.ndarray:
         while length - len(kept[0]) >= most:
             length -= len(kept.popleft())
     if clamped:
-        print(f"{path}: {clamped} samples beyond full scale were clamped")
+        print(f"{display(path)}: {clamped} samples beyond full scale were clamped")
     return np.concatenate(kept)[-most:]
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from wavegen.audio import display
 from wavegen.errors import ConfigError, DataError, WavegenError
+from wavegen.text import display
 
 
 def litdata() -> ModuleType:

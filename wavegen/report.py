@@ -3,7 +3,7 @@
 import base64
 from collections.abc import Iterator
 from dataclasses import asdict
-from html import escape
+from html import escape as escape_markup
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from wavegen.evaluation import Evaluation
 from wavegen.files import make_folder, write_json, write_text
 from wavegen.labels import Attributes
 from wavegen.plots import spectrogram_png
+from wavegen.text import display
 
 # Classes of an attribute that are played, and seconds of each.
 _MOST_CLASSES, _SECONDS = 50, 5.0
@@ -45,6 +46,11 @@ _WORDS = {
     "level_decibels": "change of level from the first quarter to the last, dB",
     "spectrum_decibels": "change of spectrum between them, dB",
 }
+
+
+def escape(text: str) -> str:
+    """`text` as it can stand in a page."""
+    return escape_markup(display(text))
 
 
 def write_report(
@@ -173,4 +179,4 @@ def summary(figures: dict[str, Any]) -> str:
             say(f"{name}, {column}", value)
     for name, value in figures["drift"].items():
         say(f"long samples: {_WORDS[name].split(',')[0]}", value)
-    return "\n".join(lines)
+    return "\n".join(map(display, lines))

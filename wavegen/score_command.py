@@ -16,7 +16,6 @@ from tqdm import tqdm
 
 from wavegen import labels as labelling
 from wavegen import mulaw
-from wavegen.audio import display
 from wavegen.checkpoint import class_counts, fingerprint, load_model, training_reading
 from wavegen.classification import Classes, classify
 from wavegen.errors import ConfigError
@@ -25,6 +24,7 @@ from wavegen.generate import pick_device
 from wavegen.plots import SurprisalPicture
 from wavegen.ranks import by_ranks, rank
 from wavegen.scoring import Score, Source, find_sources, score, seconds_of
+from wavegen.text import display
 from wavegen.unfinished import Unfinished, file_state, unfinished
 
 T = TypeVar("T")
@@ -235,14 +235,16 @@ def writer(kind: str, fields: Sequence[str]) -> Callable[[Mapping[str, object]],
     if kind == "jsonl":
         return lambda row: tqdm.write(json.dumps({**dict.fromkeys(fields), **row}))
     if kind == "csv":
-        lines = csv.DictWriter(sys.stdout, fields, restval="", lineterminator="\n")
-        lines.writeheader()
-        return lines.writerow
-    tqdm.write("  ".join(f"{name:>{_width(name)}}" for name in fields if name != "error"))
+        lines = csv.writer(sys.stdout, lineterminator="\n")
+        lines.writerow(map(display, fields))
+        return lambda row: lines.writerow([_shown(row.get(name, "")) for name in fields])
+    tqdm.write(
+        "  ".join(f"{name:>{_width(name)}}" for name in map(display, fields) if name != "error")
+    )
 
     def write(row: Mapping[str, object]) -> None:
         if "error" in row:
-            tqdm.write(f"{row['path']}: {row['error']}")
+            tqdm.write(display(f"{row['path']}: {row['error']}"))
             return
         cells = [_cell(row.get(name, "")) for name in fields if name != "error"]
         widths = [_width(name) for name in fields if name != "error"]
@@ -256,20 +258,25 @@ def _width(name: str) -> int:
 
 
 def _cell(value: object) -> str:
-    return f"{value:.4f}" if isinstance(value, float) else str(value)
+    return f"{value:.4f}" if isinstance(value, float) else display(str(value))
+
+
+def _shown(value: object) -> object:
+    return display(value) if isinstance(value, str) else value
 
 
 def _confusion(name: str, classes: Sequence[str], matrix: Counter[tuple[str, str]]) -> str:
     total = matrix.total()
     if not total:
-        return f"{name}: no file has this label"
+        return f"{display(name)}: no file has this label"
     right = sum(count for (true, predicted), count in matrix.items() if true == predicted)
-    width = max(4, *map(len, classes)) + 1
-    lines = [f"{name}: {right} of {total} right, {right / total:.1%}; true class by row"]
-    lines.append(" " * width + "".join(f"{predicted:>{width}}" for predicted in classes))
-    for true in classes:
+    shown = [display(each) for each in classes]
+    width = max(4, *map(len, shown)) + 1
+    lines = [f"{display(name)}: {right} of {total} right, {right / total:.1%}; true class by row"]
+    lines.append(" " * width + "".join(f"{each:>{width}}" for each in shown))
+    for true, head in zip(classes, shown, strict=True):
         cells = "".join(f"{matrix[true, predicted]:>{width}}" for predicted in classes)
-        lines.append(f"{true:>{width}}{cells}")
+        lines.append(f"{head:>{width}}{cells}")
     return "\n".join(lines)
 
 

@@ -14,13 +14,13 @@ from typing import Any, Protocol
 import numpy as np
 
 from wavegen import audio, mulaw
-from wavegen.audio import display
 from wavegen.checkpoint import load_model
 from wavegen.clips import ClipSet, find_clips
 from wavegen.errors import AudioFileError, ConfigError, DataError, LabelError
 from wavegen.folders import audio_files
 from wavegen.labels import Labels
 from wavegen.likelihood import BLOCK, Scorer, in_blocks, scorer
+from wavegen.text import display
 from wavegen.wavenet import WaveNet
 from wavegen.windows import regrouped, total
 

@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 
 from wavegen import mulaw
-from wavegen.audio import display
 from wavegen.errors import DataError, OutputError
 from wavegen.files import make_folder, read_json, write_bytes, write_json
 from wavegen.remote import check_source, download, downloader, storage_errors
@@ -35,6 +34,7 @@ from wavegen.shard_index import (
     read_item,
 )
 from wavegen.store import LARGEST_FIGURES, cache_folder, digest_of, figures_kept
+from wavegen.text import display
 
 # A chunk that is gone when it is wanted is fetched again so many times.
 _ATTEMPTS = 100

@@ -5,6 +5,7 @@ makes one that is stable and keeps every class.
 """
 
 import csv
+import io
 import json
 import posixpath
 import re
@@ -212,7 +213,8 @@ def _rows(root: Path, table: str) -> list[tuple[int, dict[str, str]]]:
 
 
 def _csv_rows(text: str, table: str) -> Iterable[tuple[int, dict[str, str]]]:
-    reader = csv.reader(text.splitlines(keepends=True), strict=True)
+    # Lines as CSV means them: `splitlines` also splits at characters inside of a cell.
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     header: list[str] = []
     try:
         for cells in reader:

@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from wavegen.audio import display
 from wavegen.clips import Clip
 from wavegen.decoding import SAMPLE, decode, seconds, shard_path
 from wavegen.errors import AudioFileError, DataError, OutputError, WavegenError
@@ -35,6 +34,7 @@ from wavegen.store_folders import (
     remove_leftovers,
     remove_unused,
 )
+from wavegen.text import display
 
 _VERSION = 2
 # Bytes of a file of figures.

@@ -29,6 +29,7 @@ from wavegen.run_config import read_config
 from wavegen.run_folders import choose_run, find_checkpoint, only_training
 from wavegen.runs import CONFIG, LAST_CHECKPOINT, RunFolder, WholeCheckpoints, save_trained
 from wavegen.shards import is_remote
+from wavegen.text import display
 from wavegen.training import Clock, LitWaveNet, LossBar
 
 # Lightning's remarks that do not hold here: the run folder is ours to fill, and the data
@@ -257,7 +258,7 @@ def _begin(cli: TrainCLI, held: ExitStack) -> None:
     network, data, trainer = cli.model.network, cli.datamodule, cli.trainer
     print(summary(data.clip_set, data.decode().sample_rate))
     for remark in data.remarks():
-        print(f"note: {remark}")
+        print(f"note: {display(remark)}")
     parameters = sum(p.numel() for p in network.parameters())
     limit = f"{trainer.max_steps} steps" if trainer.max_steps > 0 else "to a time or an epoch"
     print(
