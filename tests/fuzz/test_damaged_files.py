@@ -65,8 +65,8 @@ def test_audio(tmp_path: Path, kind: str, seed: int, capfd) -> None:
         assert frames
         assert audio.LOWEST_RATE <= info.sample_rate <= audio.HIGHEST_RATE
 
-    refused = attack(path, 2000 if seed else 400, seed, read, AudioFileError)
-    assert len(refused) > (700 if seed else 120)
+    refused = attack(path, 1500 if seed else 400, seed, read, AudioFileError)
+    assert len(refused) > (500 if seed else 120)
     assert all(message.isprintable() for message in refused)
 
 
@@ -86,6 +86,7 @@ def test_config(make_network, tmp_path: Path, seed: int) -> None:
     assert len(refused) > (1000 if seed else 200)
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("seed", FEW_OR_MANY)
 def test_checkpoint(make_network, tmp_path: Path, seed: int) -> None:
     path = tmp_path / "last.ckpt"
