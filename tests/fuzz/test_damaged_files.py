@@ -7,13 +7,16 @@ import audio_files as odd
 import numpy as np
 import pytest
 import torch
+import yaml
 from mutants import bounded, mutants
+from mutations import survives
 from small import LABELS
 
 from wavegen import audio
 from wavegen.checkpoint import load_config, load_model, save_model
 from wavegen.clips import find_clips
 from wavegen.errors import AudioFileError, DataError, ModelError, WavegenError
+from wavegen.run_config import read_config
 from wavegen.runs import WholeCheckpoints
 
 FEW_OR_MANY = [0, pytest.param(1, marks=pytest.mark.slow)]
@@ -84,6 +87,41 @@ def test_config(make_network, tmp_path: Path, seed: int) -> None:
     path = tmp_path / "config.json"
     refused = attack(path, 2000 if seed else 400, seed, lambda: load_config(tmp_path), ModelError)
     assert len(refused) > (1000 if seed else 200)
+
+
+RUN = """seed_everything: 0
+data:
+  folder: "tones"
+  labels: null
+  validation_fraction: 0.1
+  on_bad_file: "skip"
+model:
+  network:
+    layers: 20
+    labels:
+      label: ["high", "1e5"]
+  learning_rate: 1.0e-3
+trainer:
+  precision: "bf16-mixed"
+  max_time: "00:01:30:00"
+  devices: [0, 1]
+  callbacks: null
+"""
+
+
+@pytest.mark.parametrize("seed", FEW_OR_MANY)
+def test_config_of_a_run(tmp_path: Path, seed: int) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(RUN)
+    settings = yaml.safe_load(RUN)
+    assert yaml.safe_load(read_config(tmp_path)) == settings
+
+    def read() -> None:
+        assert isinstance(yaml.safe_load(read_config(tmp_path)), dict)
+
+    refused = attack(path, 1000 if seed else 200, seed, read, ModelError)
+    assert len(refused) > (300 if seed else 60)
+    survives(read, ModelError, path, settings, 500 if seed else 100)
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
