@@ -9,12 +9,13 @@ import soundfile
 from mutations import survives
 from small import network as small_network
 
-from wavegen import mulaw
+from wavegen import mulaw, scoring
 from wavegen.checkpoint import save_model
 from wavegen.cli import main
-from wavegen.detection import calibrate, class_gain, class_kinds, load_detector
+from wavegen.detection import calibrate, class_gain, class_kinds, detect, load_detector
 from wavegen.detector import SCORES, Detector, bits_by_others, features, order0_bits
 from wavegen.errors import ConfigError, ModelError
+from wavegen.windows import SUMMED
 
 RATE = 1000
 LABELS = {"label": ("a", "b")}
@@ -182,6 +183,15 @@ def test_calibrating_compares_each_recording_with_the_others(model, normal) -> N
     assert mean - ratio == pytest.approx(bits_by_others(histograms))
     # A new recording is compared with all of them.
     assert np.array_equal(detector.histogram, histograms.sum(axis=0))
+
+
+def test_a_recording_read_in_blocks_is_judged_as_one_read_whole(model, normal, monkeypatch) -> None:
+    calibrate(model, normal)
+    whole = [each.verdict for each in detect(model, normal, false_alarms=0.2)]
+    assert any(each.spans for each in whole)
+    monkeypatch.setattr(scoring, "_LONG", 100)
+    monkeypatch.setattr(scoring, "BLOCK", SUMMED)
+    assert [each.verdict for each in detect(model, normal, false_alarms=0.2)] == whole
 
 
 @pytest.mark.parametrize("background", [False, True])
