@@ -1,42 +1,191 @@
-"""What looking for signals costs where several processes train together."""
+"""Signals to a training, to its whole group as terminals and SLURM send them."""
 
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
+import pytest
+import soundfile
 import torch
-import torch.distributed as dist
-from pytorch_lightning import Trainer
-from test_averaging import Line
-from torch.utils.data import DataLoader
+from conftest import write_tones
+from pytorch_lightning import Callback, Trainer
+from test_restoring import SIZES
 
-from wavegen.interrupts import StopOnSignal
+from wavegen.runs import LAST_CHECKPOINT
+
+OPTIONS = [option for option in SIZES if not option.startswith(("--trainer.max_", "--trainer.val"))]
 
 
-def test_processes_ask_each_other_in_ten_steps_once_and_no_device(
-    monkeypatch, tmp_path: Path
+class Tells(Callback):
+    """Writes into a file what training is doing, and takes its time."""
+
+    def __init__(self, file: str) -> None:
+        self.file = Path(file)
+
+    def _say(self, what: str) -> None:
+        with self.file.open("a") as file:
+            file.write(what)
+        time.sleep(0.02)
+
+    def on_train_batch_start(self, trainer: Trainer, *_: object) -> None:
+        self._say("t")
+
+    def on_validation_batch_start(self, trainer: Trainer, *_: object) -> None:
+        self._say("v")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tones, and as much to hold out as makes some hundred batches."""
+    folder = tmp_path_factory.mktemp("interrupts") / "data"
+    write_tones(folder / "train")
+    (folder / "validation" / "low").mkdir(parents=True)
+    noise = 0.1 * np.random.default_rng(0).standard_normal(2**15 * 150)
+    soundfile.write(folder / "validation" / "low" / "long.wav", noise, 8000)
+    return folder
+
+
+def begin(data: Path, home: Path, *options: object, **arguments: object) -> subprocess.Popen[str]:
+    """A training that says in `home / "said"` what it does, in a process group of its own."""
+    tells = [f"--trainer.callbacks+={__name__}.Tells", f"--trainer.callbacks.file={home / 'said'}"]
+    command = [sys.executable, "-m", "wavegen", "train", data, "--run", home / "run", *options]
+    places = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+    return subprocess.Popen(
+        list(map(str, [*command, "--trainer.max_steps=100000", *OPTIONS, *tells])),
+        stderr=arguments.pop("stderr", subprocess.PIPE),
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(places)},
+        **arguments,
+    )
+
+
+def wait_for(what: str, home: Path, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 120
+    said = home / "said"
+    while not (said.exists() and what in said.read_text()):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def children(process: int) -> list[int]:
+    """All processes below one."""
+    parents = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            # The name may hold anything, so count from its end.
+            state = (folder / "stat").read_text().rsplit(")", 1)[1].split()
+            parents[int(folder.name)] = int(state[1])
+    found, new = [], [process]
+    while new:
+        new = [each for each, parent in parents.items() if parent in new]
+        found += new
+    return found
+
+
+def gone(processes: list[int], seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        states = [Path(f"/proc/{each}/stat") for each in processes]
+        if not any(state.exists() and ") Z " not in state.read_text() for state in states):
+            return True
+        time.sleep(0.1)
+    return False
+
+
+@pytest.mark.parametrize(
+    ("number", "phase", "processes"),
+    [
+        (signal.SIGINT, "training", 1),
+        (signal.SIGTERM, "validation", 1),
+        pytest.param(signal.SIGHUP, "training", 1, marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, "training", 2, marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, "validation", 2, marks=pytest.mark.slow),
+    ],
+)
+def test_a_signal_to_all_processes_ends_training_whole(
+    data: Path, tmp_path: Path, number: int, phase: str, processes: int
 ) -> None:
-    """One that takes itself for two, and counts what it sends."""
-    sent = []
-    for name in ("broadcast", "all_reduce"):
-        send = getattr(dist, name)
-        monkeypatch.setattr(
-            dist, name, lambda *given, n=name, s=send, **more: sent.append(n) or s(*given, **more)
-        )
-    dist.init_process_group("gloo", f"file://{tmp_path / 'meet'}", rank=0, world_size=1)
+    often = 8 if phase == "validation" else 50_000
+    options = [f"--trainer.val_check_interval={often}", "--data.num_workers=2"]
+    if processes > 1:
+        options.append(f"--trainer.devices={processes}")
+    process = begin(data, tmp_path, *options)
     try:
-        monkeypatch.setattr(Trainer, "world_size", 2)
-        trainer = Trainer(
-            accelerator="cpu",
-            max_steps=30,
-            callbacks=[StopOnSignal()],
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            use_distributed_sampler=False,
-        )
-        trainer.fit(Line(), DataLoader([torch.zeros(2, 3)] * 40, batch_size=None))
+        wait_for("vv" if phase == "validation" else "t" * 15, tmp_path, process)
+        workers = children(process.pid)
+        assert len(workers) >= 2
+        os.killpg(process.pid, number)
+        _, errors = process.communicate(timeout=60)
     finally:
-        dist.destroy_process_group()
-    assert trainer.global_step == 30
-    # The loop of Lightning that is told not to ask has the part that is replaced.
-    assert sent == ["all_reduce"] * 3
+        process.kill()
+    assert process.returncode == 128 + number, errors
+    assert f"stopped; go on with --resume {tmp_path / 'run'}" in errors
+    assert "Traceback" not in errors
+    stored = torch.load(tmp_path / "run" / LAST_CHECKPOINT, weights_only=True)
+    said = (tmp_path / "said").read_text()
+    if processes == 1:
+        assert stored["global_step"] == said.count("t")
+    assert stored["global_step"] > 0
+    # Of the 150 batches of a validation only some more were gone through.
+    assert said.count("v") < 60 * processes
+    assert not (tmp_path / "run" / "best.json").exists()
+    assert not (tmp_path / "run" / "samples").exists()
+    assert gone(workers, 20)
+
+
+@pytest.mark.slow
+def test_workers_end_with_a_killed_training(data: Path, tmp_path: Path) -> None:
+    process = begin(data, tmp_path, "--data.num_workers=2", "--trainer.limit_val_batches=0")
+    try:
+        wait_for("tt", tmp_path, process)
+        workers = children(process.pid)
+        assert len(workers) == 2
+    finally:
+        process.kill()
+        process.communicate()
+    assert gone(workers, 20)
+
+
+@pytest.mark.slow
+def test_a_terminal_that_closes_ends_training_whole(data: Path, tmp_path: Path) -> None:
+    import fcntl
+    import termios
+
+    ours, theirs = pty.openpty()
+    process = begin(
+        data,
+        tmp_path,
+        "--trainer.limit_val_batches=0",
+        "--trainer.enable_progress_bar=true",
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )
+    os.close(theirs)
+    try:
+        deadline = time.monotonic() + 120
+        said = tmp_path / "said"
+        while not (said.exists() and said.read_text().count("t") > 20):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            os.set_blocking(ours, False)
+            try:
+                os.read(ours, 2**16)
+            except BlockingIOError:
+                time.sleep(0.05)
+        os.close(ours)
+        process.wait(60)
+    finally:
+        process.kill()
+    assert process.returncode == 128 + signal.SIGHUP
+    stored = torch.load(tmp_path / "run" / LAST_CHECKPOINT, weights_only=True)
+    assert stored["global_step"] == said.read_text().count("t")

@@ -1,11 +1,11 @@
 """Batches of codes: crops of the training clips in shuffled order, all of the validation clips."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sized
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset, Sampler, SequentialSampler
 
 from wavegen import labels as labelling
 from wavegen import windows
@@ -209,6 +209,25 @@ class EpochBatches(Sampler[tuple[int, int]]):
 
     def __len__(self) -> int:
         return self.length
+
+
+class UntilStopped(SequentialSampler):
+    """0, 1, 2, ... up to a length, or until training is to stop.
+
+    Args:
+        data: of that length.
+        stopping: whether it is; asked before each number.
+    """
+
+    def __init__(self, data: Sized, stopping: Callable[[], bool]) -> None:
+        super().__init__(data)
+        self.stopping = stopping
+
+    def __iter__(self) -> Iterator[int]:
+        for number in range(len(self)):
+            if self.stopping():
+                return
+            yield number
 
 
 def bucket(

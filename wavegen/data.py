@@ -1,5 +1,9 @@
 """The DataModule: from a folder of recordings to batches of codes."""
 
+import atexit
+import multiprocessing
+import signal
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -10,7 +14,13 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from wavegen import labels as labelling
 from wavegen import mulaw
 from wavegen.clips import ClipSet, find_clips
-from wavegen.crops import Corpus, EpochBatches, TrainingCrops, ValidationWindows
+from wavegen.crops import (
+    Corpus,
+    EpochBatches,
+    TrainingCrops,
+    UntilStopped,
+    ValidationWindows,
+)
 from wavegen.errors import ConfigError, DataError
 from wavegen.shards import ShardStore, is_shards
 from wavegen.store import AudioStore, figures_name, open_store
@@ -86,6 +96,8 @@ class AudioDataModule(LightningDataModule):
         self.num_workers = num_workers
         self.label_dropout = label_dropout
         self.seed = seed
+        # Set where training is to stop: a validation then ends with the batch at hand.
+        self.stopping = False
         self.order0_bits = float("nan")
         self.clamped = 0
         self._clip_set: ClipSet | None = None
@@ -236,9 +248,11 @@ class AudioDataModule(LightningDataModule):
         windows = ValidationWindows(
             self.corpus, self.validation_clips, self.trainer.global_rank, self.trainer.world_size
         )
-        return self._loader(windows, None)
+        return self._loader(windows, UntilStopped(windows, lambda: self.stopping))
 
-    def _loader(self, dataset: Dataset, sampler: Sampler | None) -> DataLoader:
+    def _loader(self, dataset: Dataset, sampler: Sampler) -> DataLoader:
+        if self.num_workers:
+            _end_workers_at_exit()
         return DataLoader(
             dataset,
             batch_size=None,
@@ -246,4 +260,31 @@ class AudioDataModule(LightningDataModule):
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
+            worker_init_fn=_ignore_signals,
         )
+
+
+def _ignore_signals(_worker: int) -> None:
+    """A terminal and SLURM signal all processes; a worker goes on until its main one is done.
+
+    It notices by itself when that is gone.
+    """
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+
+
+@lru_cache(maxsize=1)
+def _end_workers_at_exit() -> None:
+    """Python ends workers by SIGTERM and waits for them, which would be for ever; so end them
+    before. Those of a training that came to its end are gone by then."""
+    atexit.register(_end_workers)
+
+
+def _end_workers() -> None:
+    # torch would report each as a failure.
+    if hasattr(signal, "SIGCHLD"):
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for worker in multiprocessing.active_children():
+        if worker.daemon:
+            worker.kill()

@@ -1,24 +1,33 @@
-"""Ctrl-C and SIGTERM end training after the batch at hand, and nothing of it is lost."""
+"""Ctrl-C, SIGTERM and SIGHUP end training after the batch at hand, and nothing of it is lost."""
 
+import os
+import select
 import signal
 from types import FrameType
 from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
+from wavegen.data import AudioDataModule
 from wavegen.errors import Stopped
 from wavegen.ranks import largest
+from wavegen.training import LitWaveNet
 
 # Processes that train together look for a signal to any of them once in so many steps:
 # it costs a message.
 _TOGETHER = 10
+# Windows has none.
+_HANGUP = getattr(signal, "SIGHUP", None)
+_NUMBERS = [number for number in (signal.SIGINT, signal.SIGTERM, _HANGUP) if number is not None]
 
 
 class StopOnSignal(Callback):
     """Ends training where it can go on as if it had never stopped; `received` says by what.
 
-    Training then ends as by a limit on its steps, so that its end is what saves. A second
-    signal ends it at once.
+    Training then ends as by a limit on its steps, so that its end is what saves. A validation
+    ends with the batch at hand, and its figures are not used. A second signal ends all at once.
+
+    It must stand before the callback that writes the run folder.
     """
 
     def __init__(self) -> None:
@@ -27,7 +36,14 @@ class StopOnSignal(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the place of Lightning's handlers, which come in just before."""
-        for number in (signal.SIGINT, signal.SIGTERM):
+        self._data: AudioDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        for number in _NUMBERS:
+            # Under nohup a training outlives its terminal.
+            if (
+                number == getattr(signal, "SIGHUP", 0)
+                and signal.getsignal(number) is signal.SIG_IGN
+            ):
+                continue
             try:
                 self._before[number] = signal.signal(number, self._note)
             except ValueError:  # not the main thread: whoever began this sees to signals
@@ -38,16 +54,34 @@ class StopOnSignal(Callback):
         loop._broadcast_sigterm_tensor = lambda: None
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
+        if number == _HANGUP:
+            _leave_closed_terminals()
+            # It comes once more when the shell ends.
+            signal.signal(number, signal.SIG_IGN)
         if self.received:
             raise Stopped(number)
         self.received = number
+        self._data.stopping = True
 
     def on_train_batch_end(self, trainer: Trainer, *_: object) -> None:
         """Stop if told to, and without a validation: who sends SIGTERM may not wait long."""
-        if trainer.world_size > 1:
-            if trainer.global_step % _TOGETHER:
-                return
-            self.received = int(largest([self.received])[0])
+        if trainer.world_size == 1 or trainer.global_step % _TOGETHER == 0:
+            self._stop_if_told(trainer)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Have the figures of a validation that was not gone through left alone, by all."""
+        assert isinstance(pl_module, LitWaveNet)
+        if self._before:
+            self._stop_if_told(trainer)
+            pl_module.interrupted = bool(self.received)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop if told to while samples were made."""
+        if self._before:
+            self._stop_if_told(trainer)
+
+    def _stop_if_told(self, trainer: Trainer) -> None:
+        self.received = int(largest([self.received])[0])
         if self.received:
             trainer.limit_val_batches = 0
             trainer.should_stop = True
@@ -56,3 +90,15 @@ class StopOnSignal(Callback):
         """Give the signals back."""
         while self._before:
             signal.signal(*self._before.popitem())
+
+
+def _leave_closed_terminals() -> None:
+    """Write no more to a terminal that is gone: that would be an error before all is saved."""
+    polled = select.poll()
+    for descriptor in (1, 2):
+        polled.register(descriptor, 0)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for descriptor, events in polled.poll(0):
+        if events & (select.POLLHUP | select.POLLERR):
+            os.dup2(nowhere, descriptor)
+    os.close(nowhere)

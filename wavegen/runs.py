@@ -17,9 +17,10 @@ from wavegen import audio
 from wavegen import labels as labelling
 from wavegen.checkpoint import BEST, best_figures, save_model, save_training
 from wavegen.clips import ClipSet
+from wavegen.engines.choice import choose
 from wavegen.errors import ModelError
 from wavegen.files import appearing_whole, make_folder, write_bytes, write_json, write_text
-from wavegen.generate import generate
+from wavegen.generate import Stream, sample_count, stream_chunks
 from wavegen.labels import Attributes, Labels
 from wavegen.plots import spectrogram_png
 from wavegen.training import LitWaveNet
@@ -115,7 +116,7 @@ class RunFolder(Callback):
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the model if it is the best so far, then generate from it."""
         assert isinstance(pl_module, LitWaveNet)
-        if trainer.sanity_checking:
+        if trainer.sanity_checking or pl_module.interrupted:
             return
         figures = pl_module.validation_figures()
         if not trainer.is_global_zero:
@@ -168,7 +169,15 @@ class RunFolder(Callback):
     def _write_samples(self, trainer: Trainer, module: LitWaveNet, seconds: float) -> None:
         config = module.network.config
         kinds = one_of_each_class(config.labels)
-        waveforms = generate(module.network, kinds, seconds=seconds, seed=trainer.global_step)
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        samples = sample_count(seconds, config.sample_rate)
+        engine = choose(module.network, streams=len(kinds))
+        chunks = []
+        for chunk in stream_chunks(engine, list(map(Stream, kinds)), samples, trainer.global_step):
+            if data.stopping:
+                return
+            chunks.append(chunk)
+        waveforms = np.concatenate(chunks, axis=1)
         folder = make_folder(self.folder / SAMPLES / f"step_{trainer.global_step:07d}")
         for kind, waveform in zip(kinds, waveforms, strict=True):
             name = labelling.describe(kind, config.labels)

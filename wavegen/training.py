@@ -75,6 +75,8 @@ class LitWaveNet(LightningModule):
         self._watch = _LossWatch(math.log2(network.quantization_channels) + _DIVERGED_BITS)
         # Whatever a resumed run had to load has been loaded.
         self.ready = False
+        # A signal ended validation before all batches were seen.
+        self.interrupted = False
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """`ValueError` where this training cannot go on from it."""
@@ -193,6 +195,11 @@ class LitWaveNet(LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Log held-out bits per sample and the figures that say what they mean."""
         if self.trainer.sanity_checking:
+            return
+        if self.interrupted:
+            # Callbacks that watch the figure must find one, and none that is better.
+            if "val_bits" not in self.trainer.callback_metrics:
+                self.log("val_bits", math.inf, logger=False)
             return
         self._validated, self._due = time.monotonic(), False
         self.validated_step = self.trainer.global_step
