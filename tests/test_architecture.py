@@ -12,7 +12,7 @@ from wavegen.checkpoint import save_model
 
 PACKAGE = Path(__file__).parents[1] / "wavegen"
 FLOORS = [
-    {"errors", "json_shape", "text"},
+    {"errors", "json_shape", "patterns", "text"},
     {"ranks", "files", "signals", "containers"},
     {"mulaw", "labels", "config", "block", "block_kernels", "muon", "options"},
     {"fused_block", "training_precision"},

@@ -8,7 +8,6 @@ import csv
 import io
 import json
 import posixpath
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from hashlib import blake2b
 from pathlib import Path
 
 from wavegen.errors import ConfigError, DataError, LabelError
+from wavegen.patterns import PatternError, search
 
 SPLITS = ("train", "validation", "test")
 METADATA = ("metadata.csv", "metadata.jsonl")
@@ -135,24 +135,16 @@ def _from_pattern(
     names: Sequence[str], label_pattern: str, labels: Sequence[str] | None, result: Descriptions
 ) -> None:
     try:
-        pattern = re.compile(label_pattern)
-    except re.error as error:
-        raise ConfigError(
-            f"--data.label_pattern {label_pattern!r} is not a regular expression: {error}"
-        ) from error
-    if not pattern.groupindex:
-        raise ConfigError(
-            f"--data.label_pattern {label_pattern!r} has no named group:"
-            " write for example (?P<label>[a-z]+)_"
-        )
-    attributes = _choose([group for group in pattern.groupindex if group != "split"], labels)
+        groups, matches = search(label_pattern, [posixpath.basename(name) for name in names])
+    except PatternError as error:
+        raise ConfigError(f"--data.label_pattern {label_pattern!r:.200} {error}") from error
+    attributes = _choose([group for group in groups if group != "split"], labels)
     result.attributes = attributes
-    for name in names:
-        match = pattern.search(posixpath.basename(name))
+    for name, match in zip(names, matches, strict=True):
         if match is None:
             result.left_out.append((name, "does not match the label pattern"))
             continue
-        values = {group: value for group, value in match.groupdict().items() if value}
+        values = {group: value for group, value in match.items() if value}
         try:
             result.files[name] = _description(values, attributes)
         except ValueError as error:

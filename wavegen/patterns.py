@@ -1,0 +1,87 @@
+"""Labels in file names, by a regular expression that may be from elsewhere.
+
+Some expressions take time that doubles with every letter of a name, and nothing can interrupt
+Python's `re`. So a process of its own searches, with a limit on its time and memory; it is this
+file, which therefore imports nothing but the standard library.
+"""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+
+_LONGEST = 10_000  # characters of an expression
+_SECONDS = 20.0  # and as long again for every million names
+_BYTES = 1 << 30  # and a thousand for each name
+
+
+class PatternError(Exception):
+    """An expression that cannot be used; the message reads on from it: "has no ..."."""
+
+
+def search(
+    pattern: str, names: Sequence[str], seconds: float = _SECONDS
+) -> tuple[list[str], list[dict[str, str | None] | None]]:
+    """Search an expression in every name.
+
+    Args:
+        pattern: a regular expression with named groups.
+        names: of files.
+        seconds: for a million names.
+
+    Returns:
+        The named groups, and for each name what they hold, or None where nothing matches.
+
+    Raises:
+        PatternError: no regular expression, one without named groups, or one that takes too
+            long or too much memory.
+    """
+    if len(pattern) > _LONGEST:
+        raise PatternError(f"is longer than {_LONGEST} characters")
+    seconds *= 1 + len(names) / 1e6
+    lines = map(json.dumps, [[pattern, seconds], *names])
+    # Isolated: nothing in the working folder or the environment is imported.
+    command = [sys.executable, "-I", "-S", __file__]
+    try:
+        found = subprocess.run(
+            command, input="\n".join(lines), capture_output=True, text=True, timeout=seconds
+        )
+    except subprocess.TimeoutExpired:
+        raise PatternError("takes too long to be searched in the names of files") from None
+    if found.returncode:
+        raise PatternError("takes too much time or memory to be searched in the names of files")
+    head, *matches = map(json.loads, found.stdout.splitlines())
+    if isinstance(head, str):
+        raise PatternError(head)
+    return head, matches
+
+
+def _main() -> None:
+    """Answer the lines of standard input: the expression, then names; a line for each."""
+    first, *names = sys.stdin.read().split("\n")
+    pattern, seconds = json.loads(first)
+    with suppress(ImportError):  # not on Windows
+        import resource
+
+        size = _BYTES + 1000 * len(names)
+        resource.setrlimit(resource.RLIMIT_AS, (size, size))
+        # Should the process that waits for this one be killed, this one ends all the same.
+        resource.setrlimit(resource.RLIMIT_CPU, (int(seconds) + 1, int(seconds) + 1))
+    try:
+        compiled = re.compile(pattern)
+    except (re.error, OverflowError, RecursionError) as error:
+        print(json.dumps(f"is not a regular expression: {error}"))
+        return
+    if not compiled.groupindex:
+        print(json.dumps("has no named group: write for example (?P<label>[a-z]+)_"))
+        return
+    print(json.dumps(list(compiled.groupindex)))
+    for name in names:
+        match = compiled.search(json.loads(name))
+        print(json.dumps(match and match.groupdict()))
+
+
+if __name__ == "__main__":
+    _main()
