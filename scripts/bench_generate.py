@@ -120,7 +120,7 @@ class Bench:
         config, dtype = network.config, getattr(torch, precision)
         weights = sum(weight.numel() for weight, _ in products(network))
         rings = config.layers * config.kernel_size * config.residual_channels
-        tiles = -(-streams // 64)
+        tiles = -(-streams // 32)
         size = dtype.itemsize * (weights * tiles + rings * streams)
         multiply = self._once(
             ("multiply-adds, GPU", precision),

@@ -76,8 +76,10 @@ class OnAGPU:
 
     def __init__(self, network: WaveNet) -> None:
         self.output = SimpleNamespace(weight=SimpleNamespace(device=torch.device("cuda")))
-        self.config = network.config
         self.cpu = lambda: network
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.cpu(), name)
 
     def __deepcopy__(self, memo: dict) -> "OnAGPU":
         return self
@@ -95,12 +97,24 @@ def test_few_streams_are_taken_from_a_gpu_to_the_cpu(make_network, capsys) -> No
     assert "generating on the CPU, which is faster than cuda for fewer than 16 streams" in said
     assert "--engine graph stays there" in said
     # What is named is obeyed, and many are faster where the network lies.
-    assert tried("cuda", "auto", "float32", few=True) == ["numba", "graph", "torch"]
-    assert tried("cuda", "graph", "float32", few=True) == ["graph"]
-    assert tried("cuda", "auto", "float32", few=False) == ["graph", "torch"]
-    assert tried("cuda", "auto", "bfloat16", few=True)[0] == "triton"
+    assert tried("cuda", "auto", "float32", streams=15) == ["numba", "graph", "torch"]
+    assert tried("cuda", "graph", "float32", streams=15) == ["graph"]
+    assert tried("cuda", "auto", "float32", streams=16) == ["graph", "torch"]
+    assert tried("cuda", "auto", "bfloat16", streams=3) == ["triton", "numba"]
     assert choose(network, streams=3).network is network
     assert capsys.readouterr().err == ""
+
+
+def test_a_network_that_does_not_fit_a_kernel_gets_another_engine(make_network, capsys) -> None:
+    network = make_network(layers=2, stacks=1, skip_channels=1030)
+    choice._say_once.cache_clear()
+    engine = choose(OnAGPU(network), precision="bfloat16", streams=100)
+    assert isinstance(engine, NumbaCPU)
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "slower numba engine: triton cannot run (ConfigError: a network of this size" in said
+    with pytest.raises(ConfigError, match=r"few taps at most\): take --engine graph, in float32"):
+        choose(OnAGPU(network), precision="bfloat16")
 
 
 def test_a_recipe_says_where_few_streams_were_generated(

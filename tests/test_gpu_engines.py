@@ -23,7 +23,7 @@ from wavegen.engines import choice, cuda_graph
 from wavegen.engines.choice import choose
 from wavegen.engines.cuda_graph import GraphQueue
 from wavegen.engines.torch_queue import TorchQueue
-from wavegen.engines.triton_gpu import TritonGPU
+from wavegen.engines.triton_gpu import LAYOUTS, MOST_CODES, MOST_SKIP, TritonGPU
 from wavegen.engines.triton_kernel import _draw
 from wavegen.errors import ConfigError
 from wavegen.generate import generate
@@ -119,7 +119,7 @@ def test_the_kernel_draws_as_the_sampler_does(
         assert near.sum() < 2
 
 
-@pytest.mark.parametrize(("streams", "tile"), [(5, 32), (20, 16), (40, 64)])
+@pytest.mark.parametrize(("streams", "tile"), [(5, 32), (20, 16), (40, 32)])
 def test_streams_need_not_fill_a_tile(make_network, streams: int, tile: int) -> None:
     network = make_network(labels=LABELS).to(DEVICE)
     codes = torch.randint(0, 256, (streams, 12), device=DEVICE)
@@ -234,7 +234,9 @@ def test_a_whole_request_under_the_interpreter(make_network) -> None:
 
 
 COMPILE = """
-import sys, types, torch, triton
+import re, subprocess, tempfile, types
+from pathlib import Path
+import torch, triton
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 from triton.runtime.jit import MockTensor as T
@@ -243,47 +245,87 @@ driver.set_active(types.SimpleNamespace(
     get_current_device=lambda: 0, get_current_stream=lambda *_: 0,
     get_current_target=lambda: GPUTarget("cuda", {capability}, 32),
 ))
+from wavegen.engines.triton_gpu import layout_for
 from wavegen.engines.triton_kernel import run
 
 exact, half = torch.float32, torch.{dtype}
+R = {channels}
+layout = layout_for(half, 2, R, R, {skip}, {codes})
+assert {tile} in layout.tiles
 parts = [exact, half, half, exact, half, exact, half, exact, half, exact]
 kernel = run.warmup(
     T(torch.int32), T(torch.float64), T(torch.int64), T(exact), tuple(map(T, parts)), T(exact),
-    T(half), T(torch.int64), T(torch.int32), T(half), T(half), 5, 7, 9, 64, 0.9, 40.0, 0.9, 2.0,
-    LAYERS=20, K=2, R=64, H=64, S=256, Q=256, CODES=256, TILE={tile}, PART=64,
-    PRECISION="ieee" if half == exact else None, GUIDED=True, FORCED={forced}, GREEDY=False,
-    TOP_K=True, TOP_P=True, TANH={tanh}, num_warps=8, grid=(1,),
+    T(half), T(torch.int64), T(torch.int32), *map(T, (half, half, half, exact)),
+    5, 7, 9, 64, 0.9, 40.0, 0.9, 2.0,
+    LAYERS=20, K=2, R=R, H=R, S={skip}, Q={codes}, CODES={codes}, TILE={tile}, PART=layout.part,
+    COLUMNS=min({skip}, layout.columns), WIDE=min({codes}, layout.columns), DRAWN=layout.drawn,
+    STAGES=layout.stages, PRECISION="ieee" if half == exact else None, GUIDED={guided},
+    FORCED={forced}, GREEDY=False, TOP_K=True, TOP_P=True, TANH={tanh}, num_warps=8, grid=(1,),
 )
 assert "mma" in kernel.asm["ptx"] or half == exact, "no matrix units"
-print(kernel.metadata.shared)
+assert ("cp.async" in kernel.asm["ptx"]) == (layout.stages > 1), "weights are fetched ahead"
+with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+    file.write(kernel.asm["cubin"])
+    file.flush()
+    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+    usage = subprocess.run([tool, "-res-usage", file.name], capture_output=True, text=True).stdout
+print(kernel.metadata.shared, re.search(r"STACK:(\\d+)", usage)[1])
 """
+
+OFFERED = [
+    (str(dtype).removeprefix("torch."), tile, layout.channels)
+    for dtype, layouts in LAYOUTS.items()
+    if dtype != torch.float16
+    for layout in layouts
+    for tile in layout.tiles
+]
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("capability", [80, 90])
 @pytest.mark.parametrize(
-    ("dtype", "tile", "forced", "tanh"),
+    "options",
     [
-        ("bfloat16", 16, False, False),
-        ("bfloat16", 64, False, True),
-        ("float32", 16, True, False),
+        {"skip": 256, "codes": 256, "guided": True, "forced": False, "tanh": False},
+        {"skip": MOST_SKIP, "codes": MOST_CODES, "guided": False, "forced": True, "tanh": True},
+    ],
+    ids=["usual", "largest"],
+)
+@pytest.mark.parametrize(("dtype", "tile", "channels"), OFFERED)
+def test_the_kernel_compiles_for_gpus_that_are_not_here(
+    dtype: str, tile: int, channels: int, options: dict, capability: int
+) -> None:
+    """For one of 2020 and one of 2022: within their shared memory, and nothing spills."""
+    code = COMPILE.format(
+        capability=capability, dtype=dtype, tile=tile, channels=channels, **options
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "TRITON_INTERPRET": "0"},
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    shared, stack = map(int, done.stdout.split())
+    assert shared <= 160 << 10
+    assert stack == 0
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {"residual_channels": 256, "gate_channels": 512, "skip_channels": 512},
+        {"quantization_channels": 2048},
+        {"skip_channels": 1030},
     ],
 )
-def test_the_kernel_compiles_for_gpus_that_are_not_here(
-    dtype: str, tile: int, forced: bool, tanh: bool
+def test_what_does_not_fit_on_the_chip_is_said_before_it_is_launched(
+    make_network, sizes: dict
 ) -> None:
-    """For one of 2020 and one of 2022, within the shared memory of both."""
-    for capability in (80, 90):
-        code = COMPILE.format(
-            capability=capability, dtype=dtype, tile=tile, forced=forced, tanh=tanh
-        )
-        done = subprocess.run(
-            [sys.executable, "-c", code],
-            capture_output=True,
-            text=True,
-            env={**os.environ, "TRITON_INTERPRET": "0"},
-        )
-        assert done.returncode == 0, done.stderr[-2000:]
-        assert int(done.stdout) <= 160 << 10
+    network = make_network(layers=2, stacks=1, **sizes)
+    engine = TritonGPU(network, "bfloat16")
+    with pytest.raises(ConfigError, match="does not fit on the chip, in bfloat16 128 residual"):
+        engine.start(network.conditioning(None), Sampling())
 
 
 class Operations(TorchDispatchMode):
@@ -381,7 +423,7 @@ def test_noise_comes_in_blocks(make_network, monkeypatch) -> None:
 @pytest.mark.parametrize("streams", [1, 64, 700])
 @pytest.mark.parametrize(
     ("kind", "tile"),
-    [("graph", 0), ("float32", 16), ("bfloat16", 16), ("bfloat16", 32), ("bfloat16", 64)],
+    [("graph", 0), ("float32", 16), ("bfloat16", 16), ("bfloat16", 32)],
 )
 def test_at_full_size(kind: str, tile: int, streams: int) -> None:
     """L30 R64 S256 with random weights: forced logits, and codes as the reference draws them."""

@@ -54,8 +54,7 @@ def choose(
         if value not in known:
             raise ConfigError(f"--{option} {value}: it is one of {', '.join(known)}")
     device = network.output.weight.device.type
-    few = streams is not None and streams < _FEW
-    tried = _candidates(device, name, precision, few)
+    tried = _candidates(device, name, precision, streams)
     failures: list[tuple[str, str | None]] = []
     for each in tried:
         engine, failure = _made(each, network, precision)
@@ -65,7 +64,7 @@ def choose(
                     f"wavegen: generating with the slower {each} engine: {failed} cannot run "
                     f"({reason})"
                 )
-            if each == "numba" and device != "cpu":
+            if each == "numba" and device != "cpu" and not failures:
                 _say_once(
                     f"wavegen: generating on the CPU, which is faster than {device} for fewer than "
                     f"{_FEW} streams; --engine graph stays there"
@@ -73,10 +72,11 @@ def choose(
             return engine
         failures.append((each, failure))
     failed, reason = failures[0]
-    raise ConfigError(f"{failed} cannot run here ({reason}): take --engine torch, in float32")
+    other = "graph" if failed == "triton" and device == "cuda" else "torch"
+    raise ConfigError(f"{failed} cannot run here ({reason}): take --engine {other}, in float32")
 
 
-def _candidates(device: str, name: str, precision: str, few: bool = False) -> list[str]:
+def _candidates(device: str, name: str, precision: str, streams: int | None = None) -> list[str]:
     """The engines to try; `ConfigError` where there are none."""
     here = _TRIED.get(device, ("torch",))
     if device == "cpu" and os.environ.get("TRITON_INTERPRET") == "1":
@@ -88,8 +88,10 @@ def _candidates(device: str, name: str, precision: str, few: bool = False) -> li
     if name == "auto" and precision == "float32" and device == "cuda":
         # Matrix units multiply float32 coarsely or not at all.
         able.remove("triton")
-        if few:
+        if streams is not None and streams < _FEW:
             able.insert(0, "numba")
+    elif able == ["triton"] and name == "auto" and streams is not None:
+        able.append("numba")  # for networks that do not fit
     if not able:
         engines = [each for each, able in _PRECISIONS.items() if precision in able]
         both = " or ".join(

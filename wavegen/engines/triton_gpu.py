@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,9 +18,39 @@ from wavegen.sampling import Sampling
 from wavegen.wavenet import WaveNet
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-# Streams of a program: the fewest that matrix units multiply; more where there are enough
-# of them to keep every multiprocessor busy, for then each reading of the weights serves more.
-_TILES = (16, 32, 64)
+
+
+class Layout(NamedTuple):
+    """How a program goes about a network of some size: such that it keeps all in registers.
+
+    Args:
+        channels: residual channels and half of the gate's at most, padded.
+        tiles: streams of a program: the fewest that matrix units multiply; more where there are
+            enough of them to keep every multiprocessor busy, for then each reading of the
+            weights serves more.
+        part: inputs of a product after the layers that are multiplied at once.
+        columns: outputs of such a product that are summed at once.
+        drawn: streams whose codes are drawn at once.
+        stages: 2 where a layer's weights fit beside those of the next, which are fetched then.
+    """
+
+    channels: int
+    tiles: tuple[int, ...]
+    part: int
+    columns: int
+    drawn: int
+    stages: int
+
+
+_HALF = (Layout(64, (16, 32), 32, 256, 4, 2), Layout(128, (16,), 64, 128, 4, 1))
+LAYOUTS = {
+    torch.float32: (Layout(64, (16,), 32, 256, 8, 2),),
+    torch.bfloat16: _HALF,
+    torch.float16: _HALF,
+}
+MOST_SKIP, MOST_CODES = 1024, 512
+# Bytes of a layer's taps that fit twice into the memory that a program's threads share.
+_STAGED = 96 << 10
 
 
 class TritonGPU:
@@ -29,7 +60,7 @@ class TritonGPU:
         network: its weights are read at every `start`.
         precision: of weights, rings and the factors of products, one of DTYPES; sums are
             float32. Triton's interpreter cannot multiply bfloat16.
-        tile: streams of a program, 16, 32 or 64; by their number if not given.
+        tile: streams of a program, one of its layout's; by their number if not given.
     """
 
     name = "triton"
@@ -61,31 +92,36 @@ class TritonGPU:
             assert unspecified is not None
             # Every stream runs twice, with its labels and without, on the same codes.
             sets.append(unspecified)
-        tile = self._tile or _tile_for(self._streams, device)
+        half = config.gate_channels // 2
+        widths = (config.residual_channels, half, config.skip_channels)
+        R, H, S, Q = map(_padded, (*widths, config.quantization_channels))
+        layout = layout_for(self._dtype, config.kernel_size, R, H, S, Q)
+        tile = self._tile or _tile_for(layout.tiles, self._streams, device)
         self._grid = (triton.cdiv(self._streams, tile),)
         rows = self._grid[0] * tile
         newest = torch.full((rows,), network.start_symbol, dtype=torch.int32, device=device)
         if prompt is not None and prompt.shape[1]:
             newest[: self._streams] = prompt[:, -1]
 
-        half = config.gate_channels // 2
-        widths = (config.residual_channels, half, config.skip_channels)
-        R, H, S, Q = map(_padded, (*widths, config.quantization_channels))
         weights = packed(network, self._dtype, R, H, S, Q)
         gates = torch.zeros((len(sets), rows, config.layers, 2, H), device=device)
-        slots = [(config.kernel_size - 1) * dilation for dilation in config.dilations]
+        # A place for the newest beside all that are heard.
+        slots = [(config.kernel_size - 1) * dilation + 1 for dilation in config.dilations]
+        firsts = np.cumsum(slots) - slots
         rings = torch.zeros((sum(slots), len(sets), rows, R), dtype=self._dtype, device=device)
         for number, each in enumerate(sets):
             shape = (self._streams, config.layers, 2, half)
             gates[number, : self._streams, ..., :half] = each[:, 0].reshape(shape)
-            first = 0
-            for ring in fill_queues(network, each, prompt):
-                own = rings[first : first + len(ring), number, : self._streams]
+            for first, ring in zip(firsts, fill_queues(network, each, prompt), strict=True):
+                # Step 0 stores its newest at place 0, and hears from place 1 on.
+                own = rings[first + 1 : first + 1 + len(ring), number, : self._streams]
                 own[..., : config.residual_channels] = ring
-                first += len(ring)
         rows *= len(sets)
-        scratch = torch.empty((2, rows, S), dtype=self._dtype, device=device)
-        firsts = np.cumsum(slots) - slots
+        scratch = [
+            torch.empty((rows, width), dtype=self._dtype, device=device)
+            for width in (config.layers * H, S, S)
+        ]
+        scratch.append(torch.empty((rows, Q), device=device))
         self._newest = newest
         self._state = (
             weights,
@@ -105,7 +141,11 @@ class TritonGPU:
             "Q": Q,
             "CODES": config.quantization_channels,
             "TILE": tile,
-            "PART": min(S, 64),
+            "PART": min(S, layout.part),
+            "COLUMNS": min(S, layout.columns),
+            "WIDE": min(Q, layout.columns),
+            "DRAWN": layout.drawn,
+            "STAGES": layout.stages,
             # Matrix units would round the factors of float32 products to 10 bits.
             "PRECISION": "ieee" if self._dtype == torch.float32 else None,
             "TANH": config.gate == "tanh",
@@ -216,8 +256,22 @@ def _padded(channels: int) -> int:
     return max(16, triton.next_power_of_2(channels))
 
 
-def _tile_for(streams: int, device: torch.device) -> int:
+def layout_for(dtype: torch.dtype, K: int, R: int, H: int, S: int, Q: int) -> Layout:
+    """The layout for padded sizes; `ConfigError` where there is none."""
+    layouts, size = LAYOUTS[dtype], K * 2 * R * H * dtype.itemsize
+    for layout in layouts if S <= MOST_SKIP and Q <= MOST_CODES else ():
+        if max(R, H) <= layout.channels and (layout.stages == 1 or size <= _STAGED):
+            return layout
+    most = layouts[-1].channels
+    raise ConfigError(
+        f"a network of this size does not fit on the chip, in {str(dtype).removeprefix('torch.')} "
+        f"{most} residual, {2 * most} gate and {MOST_SKIP} skip channels, {MOST_CODES} codes and "
+        "few taps at most"
+    )
+
+
+def _tile_for(tiles: tuple[int, ...], streams: int, device: torch.device) -> int:
     if device.type != "cuda":
-        return _TILES[0]
+        return tiles[0]
     count = torch.cuda.get_device_properties(device).multi_processor_count
-    return next((tile for tile in _TILES[:-1] if streams <= tile * count), _TILES[-1])
+    return next((tile for tile in tiles[:-1] if streams <= tile * count), tiles[-1])
