@@ -284,6 +284,14 @@ def no_memory_of_a_gpu() -> object:
     raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has")
 
 
+def no_memory_for_a_file() -> object:
+    raise RuntimeError("unable to mmap 4270016 bytes from file <a>: Cannot allocate memory (12)")
+
+
+def no_memory_for_a_thread() -> object:
+    raise RuntimeError("can't start new thread")
+
+
 def no_memory_of_triton() -> object:
     raise RuntimeError("Triton Error [CUDA]: out of memory")
 
@@ -295,6 +303,8 @@ def no_memory_of_triton() -> object:
         no_memory_of_torch,
         no_memory_of_python,
         no_memory_of_a_gpu,
+        no_memory_for_a_file,
+        no_memory_for_a_thread,
         no_memory_of_triton,
     ],
 )

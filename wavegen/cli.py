@@ -207,7 +207,9 @@ def _one_line(text: str) -> str:
 # torch has a class of errors only for memory of a GPU; its allocator on the CPU, the driver,
 # cuBLAS and Triton say it in words.
 _NO_MEMORY = re.compile(
-    "out of memory|can't allocate memory|not enough memory|ALLOC_FAILED|bad_alloc", re.IGNORECASE
+    "out of memory|(can't|cannot|could not) allocate memory|not enough memory|ALLOC_FAILED"
+    "|bad_alloc|can't start new thread",
+    re.IGNORECASE,
 )
 _COMMANDS: dict[str, Callable[[argparse.Namespace], Any]] = {
     "prepare": _prepare,
