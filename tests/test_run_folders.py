@@ -1,13 +1,17 @@
 """One training at a time in a run folder."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from conftest import write_tones
+from test_restoring import SIZES
 
+from wavegen.checkpoint import best_figures
 from wavegen.cli import main
 from wavegen.errors import ConfigError
 from wavegen.files import appearing_whole
@@ -81,3 +85,35 @@ def test_beginning_leaves_alone_what_others_write_there(tmp_path: Path) -> None:
         with only_training(tmp_path, fresh=False):
             assert not any(path.exists() for path in debris)
     assert (out / "c.wav").read_bytes() == b"whole"
+
+
+def test_a_run_goes_on_with_its_own_recordings(tone_folder: Path, tmp_path: Path, capsys) -> None:
+    run = tmp_path / "run"
+    options = ["--run", str(run), "--trainer.max_steps=1", *SIZES[:-3]]
+    assert main(["train", str(tone_folder), *options]) == 0
+    before = {
+        name: (run / name).read_text() for name in ("best.json", "model/training.json", CONFIG)
+    }
+    best = best_figures(run)
+    resume = ["train", "--resume", str(run)]
+    # The same recordings may be elsewhere by now.
+    moved = tone_folder.rename(tmp_path / "moved")
+    assert main([*resume, str(moved), "--trainer.max_steps=1"]) == 0
+    before[CONFIG] = (run / CONFIG).read_text()
+    write_tones(tmp_path / "other", seed=1)
+    (tmp_path / "other" / "low" / "0.wav").rename(tmp_path / "other" / "low" / "more.wav")
+    for where, change in ((tmp_path / "other", "train"), (moved, "validation")):
+        if where == moved:
+            for path in moved.rglob("*.wav"):
+                shutil.copy(path, path.with_stem(f"{path.stem}-more"))
+        capsys.readouterr()
+        assert main([*resume, str(where), "--trainer.max_steps=1"]) == 2
+        (line,) = [each for each in capsys.readouterr().err.splitlines() if "wavegen: " in each]
+        assert f"{run}: the recordings are not those that it was trained on" in line
+        assert f"{change}: " in line
+        assert "--accept_changed_data" in line
+        assert {name: (run / name).read_text() for name in before} == before
+    assert main([*resume, str(moved), "--accept_changed_data", "--trainer.max_steps=2"]) == 0
+    # What was best on other clips is forgotten.
+    assert best_figures(run)["step"] == 2 > best["step"]
+    assert main([*resume, "--trainer.max_steps=3"]) == 0

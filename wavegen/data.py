@@ -23,7 +23,7 @@ from wavegen.crops import (
 )
 from wavegen.errors import ConfigError, DataError
 from wavegen.shards import ShardStore, is_shards
-from wavegen.store import AudioStore, figures_name, open_store
+from wavegen.store import AudioStore, digest_of, figures_name, open_store
 from wavegen.wavenet import WaveNet
 
 
@@ -214,6 +214,23 @@ class AudioDataModule(LightningDataModule):
         if self.clamped:
             remarks.append(f"{self.clamped} samples beyond full scale are clamped")
         return remarks
+
+    def contents(self) -> dict[str, dict[str, Any]]:
+        """Of training and validation: how many clips and samples, and what tells them from others.
+
+        That is a digest of their names in the folder, their labels and their lengths.
+        """
+        lengths = self.decode().lengths.tolist()
+        found = {}
+        for split in ("train", "validation"):
+            listed = sorted(
+                [clip.name, sorted(clip.labels.items()), length]
+                for clip, length in zip(self.clip_set.clips, lengths, strict=True)
+                if clip.split == split
+            )
+            samples = sum(length for *_, length in listed)
+            found[split] = {"clips": len(listed), "samples": samples, "digest": digest_of(listed)}
+        return found
 
     @property
     def corpus(self) -> Corpus:

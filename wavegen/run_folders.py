@@ -5,9 +5,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
+from wavegen.checkpoint import BEST
 from wavegen.errors import ConfigError, ModelError
-from wavegen.files import make_folder, output_errors, remove_debris
+from wavegen.files import make_folder, output_errors, read_json, remove_debris, write_json
 from wavegen.ranks import told
 from wavegen.runs import CONFIG, LAST_CHECKPOINT
 
@@ -17,6 +19,7 @@ try:
 except ImportError:  # not on Windows
     fcntl = None
 
+CONTENTS = "recordings.json"
 # Where the first of several processes tells the others which run folder it has chosen.
 _RUN_VARIABLE = "WAVEGEN_RUN"
 # Descriptors of the folders that this process has to itself.
@@ -66,6 +69,47 @@ def find_checkpoint(run: Path) -> Path | None:
     if (run / CONFIG).is_file():
         return None
     raise ModelError(f"{run}: no {CONFIG} to go on from; train without --resume")
+
+
+def check_contents(run: Path, contents: dict[str, Any]) -> None:
+    """Compare the recordings with those that a run was trained on, as far as it says.
+
+    Args:
+        run: the run folder.
+        contents: `AudioDataModule.contents`.
+
+    Raises:
+        ConfigError: they are others, or are split in another way.
+    """
+    changes = []
+    for split, before in _recorded(run).items():
+        if (found := contents.get(split)) != before:
+            count = before.get("clips") if isinstance(before, dict) else None
+            changes.append(f"{split}: {count} clips before, {found and found['clips']} now")
+    if changes:
+        raise ConfigError(
+            f"{run}: the recordings are not those that it was trained on, by name, labels and "
+            f"length ({'; '.join(changes)}); go on with them by --accept_changed_data, or train a "
+            "new run"
+        )
+
+
+def record_contents(run: Path, contents: dict[str, Any]) -> None:
+    """Write beside a run what it is trained on; figures of other held-out clips count no more."""
+    before = _recorded(run)
+    held_out = "validation" if contents["validation"]["clips"] else "train"
+    if before and before.get(held_out) != contents[held_out]:
+        (run / BEST).unlink(missing_ok=True)
+    write_json(run / CONTENTS, contents)
+
+
+def _recorded(run: Path) -> dict[str, Any]:
+    if not (run / CONTENTS).exists():
+        return {}
+    recorded = read_json(run / CONTENTS, ModelError)
+    if not isinstance(recorded, dict) or not recorded.keys() <= {"train", "validation"}:
+        raise ModelError(f"{run / CONTENTS}: damaged; remove it to go on without comparing")
+    return recorded
 
 
 @contextmanager

@@ -26,7 +26,13 @@ from wavegen.files import write_text
 from wavegen.interrupts import StopOnSignal
 from wavegen.openmp import SharedCores
 from wavegen.run_config import read_config
-from wavegen.run_folders import choose_run, find_checkpoint, only_training
+from wavegen.run_folders import (
+    check_contents,
+    choose_run,
+    find_checkpoint,
+    only_training,
+    record_contents,
+)
 from wavegen.runs import CONFIG, LAST_CHECKPOINT, RunFolder, WholeCheckpoints, save_trained
 from wavegen.shards import is_remote
 from wavegen.text import display
@@ -151,6 +157,11 @@ class TrainCLI(LightningCLI):
         parser.add_argument(
             "--ema_decay", type=float, default=0.999, help="of averaged weights; 0: none"
         )
+        parser.add_argument(
+            "--accept_changed_data",
+            action="store_true",
+            help="go on with a run though its recordings have changed",
+        )
         # Not required where a positional or a config names it.
         parser.set_defaults({"data.folder": ""})
 
@@ -201,12 +212,15 @@ class TrainCLI(LightningCLI):
         # Whatever is wrong with the data or the options shows before anything is written.
         self.datamodule.adopt(self.decoded)
         self.datamodule.match(self.model.network)
+        if self.config.resume is not None and not self.config.accept_changed_data:
+            check_contents(self.run_folder, self.datamodule.contents())
         asked = self.config_init.trainer
         run = self.run_folder
         self.signals = StopOnSignal()
         # What is said of one run only is not for a config that others may begin from.
         config = self.config.clone()
         config.folder = config.run = config.resume = None
+        config.accept_changed_data = False
         # A run goes on from wherever it is called.
         for name in ("folder", "store"):
             place = config.data[name]
@@ -254,6 +268,7 @@ def _begin(cli: TrainCLI, held: ExitStack) -> None:
     if cli.checkpoint is None:
         # From now on it can be resumed, if killed before its first checkpoint.
         write_text(run / CONFIG, cli.settings)
+    record_contents(run, cli.datamodule.contents())
 
     network, data, trainer = cli.model.network, cli.datamodule, cli.trainer
     print(summary(data.clip_set, data.decode().sample_rate))
