@@ -189,3 +189,9 @@ def test_a_terminal_that_closes_ends_training_whole(data: Path, tmp_path: Path) 
     assert process.returncode == 128 + signal.SIGHUP
     stored = torch.load(tmp_path / "run" / LAST_CHECKPOINT, weights_only=True)
     assert stored["global_step"] == said.read_text().count("t")
+
+
+def test_lightning_still_asks_for_signals_where_it_is_kept_from_it() -> None:
+    """A private part: by another name Lightning would ask at every step again."""
+    trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    assert callable(trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor)
