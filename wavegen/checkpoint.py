@@ -22,6 +22,7 @@ from wavegen.files import (
     write_json,
     write_text,
 )
+from wavegen.json_shape import fits, number, whole
 
 if TYPE_CHECKING:
     import torch
@@ -194,12 +195,8 @@ def class_counts(path: str | Path) -> dict[str, dict[str, int]]:
     Raises:
         ModelError: no model there, or it does not say.
     """
-    counts = _training(path).get("clips")
-    if not isinstance(counts, dict) or not all(
-        isinstance(classes, dict)
-        and all(type(each) is int and 0 <= each <= _MOST for each in classes.values())
-        for classes in counts.values()
-    ):
+    counts: Any = _training(path).get("clips")
+    if not fits(counts, {str: {str: whole(0, _MOST)}}):
         raise ModelError(
             f"{find_model(path) / TRAINING}: does not say how many clips of each class there were "
             "in training"
@@ -218,9 +215,7 @@ def best_figures(run: str | Path) -> dict[str, float]:
     except ModelError:
         return {}
     names = ("step", "val_bits", "uniform_bits", "order0_bits")
-    sound = isinstance(figures, dict) and all(
-        type(figures.get(name)) in (int, float) and abs(figures[name]) < _MOST for name in names
-    )
+    sound = fits(figures, dict.fromkeys(names, number(-_MOST, _MOST)))
     return {name: figures[name] for name in names} if sound else {}
 
 

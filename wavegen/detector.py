@@ -24,13 +24,14 @@ recording falls below a threshold about as often as the threshold says.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from wavegen.errors import ConfigError, ModelError
+from wavegen.json_shape import fits, number, optional, whole
 from wavegen.profile import SCORES, Profile
 
 _FOLDS = 10
@@ -189,42 +190,27 @@ class Detector:
         """Read what `to_json` wrote; `ModelError` if it is not that."""
         try:
             values = json.loads(text)
-            if not isinstance(values, dict) or values.pop("scores", None) != list(SCORES):
-                raise ValueError("other scores")
-            for name, sound in _FIELDS.items():
-                if not sound(values[name]):
-                    raise ValueError(name)
+            if not fits(values, _SHAPE):
+                raise ValueError("of another shape")
+            del values["scores"]
             normal = np.array(values.pop("normal"), dtype=np.float64)
             return cls(normal, histogram=tuple(values.pop("histogram")), **values)
         except (ValueError, LookupError, TypeError, RecursionError, ConfigError) as error:
             raise ModelError("not a calibration of this version: calibrate again") from error
 
 
-# What each field of the JSON must be, which may be from elsewhere.
-_FIELDS: dict[str, Callable[[Any], bool]] = {
-    "normal": lambda rows: isinstance(rows, list) and all(map(_is_row, rows)),
-    "sample_rate": lambda rate: type(rate) is int and rate > 0,
-    "model_sha256": lambda text: isinstance(text, str),
-    "labels": lambda labels: (
-        isinstance(labels, dict) and all(isinstance(name, str) for name in labels.values())
-    ),
-    "histogram": lambda counts: (
-        isinstance(counts, list)
-        and all(type(count) is int and 0 <= count < _MOST for count in counts)
-    ),
-    "background": lambda text: isinstance(text, str | None),
-    "background_sha256": lambda text: isinstance(text, str | None),
-    "classes": lambda known: isinstance(known, bool),
+# Scores are so small that their squares are numbers, too.
+_SHAPE: dict[str, Any] = {
+    "scores": lambda names: names == list(SCORES),
+    "normal": [(number(-_MOST, _MOST),) * len(SCORES)],
+    "sample_rate": whole(1),
+    "model_sha256": str,
+    "labels": {str: str},
+    "histogram": [whole(0, _MOST)],
+    "background": optional(str),
+    "background_sha256": optional(str),
+    "classes": bool,
 }
-
-
-def _is_row(row: Any) -> bool:
-    """Whether it is a number for each of SCORES, so small that its square is one, too."""
-    return (
-        isinstance(row, list)
-        and len(row) == len(SCORES)
-        and all(type(score) in (int, float) and abs(score) < _MOST for score in row)
-    )
 
 
 def _spread(normal: np.ndarray) -> np.ndarray:
