@@ -110,8 +110,9 @@ def test_a_network_that_does_not_fit_a_kernel_gets_another_engine(make_network, 
     choice._say_once.cache_clear()
     engine = choose(OnAGPU(network), precision="bfloat16", streams=100)
     assert isinstance(engine, NumbaCPU)
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1
+    # Compiling, where that has not been done yet, says so, too.
+    lines = capsys.readouterr().err.splitlines()
+    (said,) = (line for line in lines if line.startswith("wavegen:"))
     assert "slower numba engine: triton cannot run (ConfigError: a network of this size" in said
     with pytest.raises(ConfigError, match=r"few taps at most\): take --engine graph, in float32"):
         choose(OnAGPU(network), precision="bfloat16")

@@ -195,3 +195,12 @@ def test_lightning_still_asks_for_signals_where_it_is_kept_from_it() -> None:
     """A private part: by another name Lightning would ask at every step again."""
     trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
     assert callable(trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor)
+
+
+def test_a_program_that_trains_has_its_handlers_back(tone_folder: Path, tmp_path: Path) -> None:
+    from wavegen.train_command import train
+
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [signal.getsignal(number) for number in numbers]
+    train([str(tone_folder), "--run", str(tmp_path / "run"), "--trainer.max_steps=1", *OPTIONS])
+    assert [signal.getsignal(number) for number in numbers] == before

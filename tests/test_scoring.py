@@ -112,7 +112,7 @@ def test_compiled_bits_are_the_same_to_the_last_bit_however_they_are_cut() -> No
 @pytest.mark.parametrize("kind", ["torch", "numba"])
 def test_totals_are_those_of_all_bits_in_memory_that_labels_do_not_multiply(kind) -> None:
     network = small_network(labels=LABELS)
-    codes = np.random.default_rng(0).integers(0, 256, 8000)
+    codes = np.random.default_rng(0).integers(0, 256, 16000)
     made = {"torch": TorchScorer, "numba": NumbaScorer}[kind](
         network, label_ids(network, KINDS * 20), 1000
     )
@@ -124,8 +124,8 @@ def test_totals_are_those_of_all_bits_in_memory_that_labels_do_not_multiply(kind
     tracemalloc.stop()
     assert most < expected.nbytes / 4
     assert np.array_equal(first, expected[0])
-    assert sums.shape == (60, -(-8000 // SUMMED))
-    by_hand = [expected[:, at : at + SUMMED].sum(axis=1) for at in range(0, 8000, SUMMED)]
+    assert sums.shape == (60, -(-len(codes) // SUMMED))
+    by_hand = [expected[:, at : at + SUMMED].sum(axis=1) for at in range(0, len(codes), SUMMED)]
     assert total(sums) == pytest.approx(np.sum(by_hand, axis=0), rel=1e-12)
     assert sums == pytest.approx(np.stack(by_hand, axis=1), rel=1e-12)
 

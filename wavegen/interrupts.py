@@ -34,20 +34,22 @@ class StopOnSignal(Callback):
         self.received = 0
         self._before: dict[int, Any] = {}
 
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note the handlers that there are, before Lightning puts in its own."""
+        self._original = {number: signal.getsignal(number) for number in _NUMBERS}
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the place of Lightning's handlers, which come in just before."""
+        """Take the place of Lightning's handlers."""
         self._data: AudioDataModule = trainer.datamodule  # type: ignore[attr-defined]
         for number in _NUMBERS:
             # Under nohup a training outlives its terminal.
-            if (
-                number == getattr(signal, "SIGHUP", 0)
-                and signal.getsignal(number) is signal.SIG_IGN
-            ):
+            if number == _HANGUP and self._original[number] is signal.SIG_IGN:
                 continue
             try:
-                self._before[number] = signal.signal(number, self._note)
+                signal.signal(number, self._note)
             except ValueError:  # not the main thread: whoever began this sees to signals
                 return
+            self._before[number] = self._original[number]
         # With several processes Lightning asks at every step whether its own was called, and
         # waits for the device.
         loop: Any = trainer.fit_loop.epoch_loop
@@ -87,7 +89,7 @@ class StopOnSignal(Callback):
             trainer.should_stop = True
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Give the signals back."""
+        """Give the signals back: Lightning has given them back already, so not its own."""
         while self._before:
             signal.signal(*self._before.popitem())
 
