@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from small import LABELS
 from small import network as small_network
 
-from wavegen import audio, mulaw, scoring
+from wavegen import audio, likelihood, mulaw, scoring
 from wavegen.checkpoint import class_counts, save_model, save_training
 from wavegen.classification import class_kinds, classify, posterior
 from wavegen.cli import main
@@ -114,7 +114,7 @@ def test_totals_are_those_of_all_bits_in_memory_that_labels_do_not_multiply(kind
     network = small_network(labels=LABELS)
     codes = np.random.default_rng(0).integers(0, 256, 16000)
     made = {"torch": TorchScorer, "numba": NumbaScorer}[kind](
-        network, label_ids(network, KINDS * 20), 1000
+        network, label_ids(network, KINDS * 20), 4000
     )
     (expected,) = made.surprisals([codes])
     made.totals([codes[:10]])
@@ -247,6 +247,24 @@ def test_totals_of_a_file_are_the_same_to_the_last_bit_block_by_block(folder, mo
     for one, other in zip(together, score(network, folder, KINDS), strict=True):
         assert np.array_equal(one.bits, other.bits)
         assert one.samples == other.samples
+
+
+@pytest.mark.parametrize("long", [1 << 18, 100])
+@pytest.mark.parametrize("kind", ["torch", "numba"])
+def test_weights_that_overflow_are_refused(folder, monkeypatch, kind, long) -> None:
+    monkeypatch.setattr(scoring, "_LONG", long)
+    if kind == "torch":
+        for module in (scoring, likelihood):
+            monkeypatch.setattr(
+                module, "scorer", lambda net, k: TorchScorer(net, label_ids(net, k))
+            )
+    network = small_network(labels=LABELS)
+    for weight in network.parameters():
+        weight.fill_(3e38)
+    with pytest.raises(ModelError, match="not finite"):
+        next(score(network, folder, KINDS))
+    with pytest.raises(ModelError, match="not finite"):
+        recording_bits(network, np.zeros(100, np.float32))
 
 
 def test_a_long_file_damaged_at_its_end_is_bad_as_a_whole(tmp_path, monkeypatch) -> None:

@@ -17,6 +17,7 @@ from wavegen import labels as labelling
 from wavegen import mulaw, windows
 from wavegen.engines import memory
 from wavegen.engines.choice import compiled_scorer_runs
+from wavegen.errors import ModelError
 from wavegen.labels import Labels
 from wavegen.wavenet import WaveNet
 
@@ -192,6 +193,21 @@ def in_blocks(
         heard = codes[-network.history - 1 :]
 
 
+def total_bits(sums: np.ndarray, before: np.ndarray | float = 0.0) -> np.ndarray:
+    """Sums of `Scorer.totals`, (K, blocks), added to (K,) `before`.
+
+    Raises:
+        ModelError: they are not finite, for weights that are finite can overflow in the network.
+    """
+    bits = windows.total(sums, before)
+    if not np.isfinite(bits).all():
+        raise ModelError(
+            "the network's logits are not finite numbers: its weights are damaged; take an "
+            "earlier model"
+        )
+    return bits
+
+
 def label_ids(network: WaveNet, kinds: Sequence[Labels]) -> Tensor:
     """Ids int64 (K, A) of K times attribute -> class; `LabelError` for an unknown one."""
     rows = [labelling.encode(kind, network.config.labels) for kind in kinds]
@@ -211,6 +227,7 @@ def recording_bits(
 
     Raises:
         LabelError: an unknown attribute or class.
+        ModelError: bits that are not finite.
     """
     # Sums are of whole blocks.
     block = -(-block // windows.SUMMED) * windows.SUMMED
@@ -222,5 +239,5 @@ def recording_bits(
     )
     bits = np.zeros(1)
     for sums, _ in in_blocks(scorer(network, [labels or {}]).totals, network, codes):
-        bits = windows.total(sums, bits)
+        bits = total_bits(sums, bits)
     return float(bits[0])

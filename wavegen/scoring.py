@@ -19,10 +19,10 @@ from wavegen.clips import ClipSet, find_clips
 from wavegen.errors import AudioFileError, ConfigError, DataError, LabelError
 from wavegen.folders import audio_files
 from wavegen.labels import Labels
-from wavegen.likelihood import BLOCK, Scorer, in_blocks, scorer
+from wavegen.likelihood import BLOCK, Scorer, in_blocks, scorer, total_bits
 from wavegen.text import display
 from wavegen.wavenet import WaveNet
-from wavegen.windows import regrouped, total
+from wavegen.windows import regrouped
 
 # Samples of a recording from which it is read block after block.
 _LONG = 1 << 18
@@ -240,11 +240,12 @@ class _Scoring:
                 yield Score(each.source, error=each.error)
                 continue
             wave, recording, (sums, bits) = next(scored)
+            totals = total_bits(sums)
             self.progress(len(wave))
             watcher = self._watcher(each)
             if watcher is not None:
                 watcher.add(wave, bits)
-            yield self._score(each, total(sums), self._histogram(recording), watcher)
+            yield self._score(each, totals, self._histogram(recording), watcher)
 
     def _alone(self, opened: _Opened) -> Score:
         """Score a long recording block after block."""
@@ -261,7 +262,7 @@ class _Scoring:
 
         try:
             for sums, bits in in_blocks(self.scorer.totals, self.network, blocks()):
-                totals = total(sums, totals)
+                totals = total_bits(sums, totals)
                 wave = waves.pop()
                 if watcher is not None:
                     watcher.add(wave, bits)
