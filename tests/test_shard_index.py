@@ -153,6 +153,7 @@ def test_a_chunk_without_an_end_is_not_fetched(written: Path, tmp_path: Path) ->
         lambda it: it["lengths"].__setitem__(0, 2**40),
         lambda it: it["lengths"].__setitem__(0, it["lengths"][0] + 1),
         lambda it: it["lengths"].__setitem__(1, it["lengths"][1] - 1),
+        lambda it: it.update(lengths=[0] * len(it["lengths"])),
         lambda it: it["first_items"].__setitem__(0, 10**6),
         lambda it: it.update(sample_rate=10**9),
         lambda it: it["clips"][0][2].update(colour="red"),

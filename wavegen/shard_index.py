@@ -53,7 +53,7 @@ _INDEX_SHAPE = {
 _CLIPS_SHAPE: dict[str, Any] = {
     "sample_rate": whole(LOWEST_RATE, HIGHEST_RATE),
     "first_items": [whole(0)],
-    "lengths": [whole(0)],
+    "lengths": [whole(1)],
     "clips": [(str, lambda split: split in SPLITS, {str: str}, (whole(1), whole(1), whole(0)))],
     "attributes": {str: [str]},
     "skipped": [(str, str)],
