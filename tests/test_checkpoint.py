@@ -99,6 +99,12 @@ def overflow(model: Path) -> None:
     save_file(weights, model / "model.safetensors")
 
 
+def make_weights_complex(model: Path) -> None:
+    weights = load_file(model / "model.safetensors")
+    weights["skip.bias"] = weights["skip.bias"].to(torch.complex64)
+    save_file(weights, model / "model.safetensors")
+
+
 def ask_for_more_layers(model: Path) -> None:
     values = json.loads((model / "config.json").read_text())
     (model / "config.json").write_text(json.dumps({**values, "layers": 500, "stacks": 100}))
@@ -159,6 +165,7 @@ def pickle_the_weights(model: Path) -> None:
         (cut_weights, "damaged or not a safetensors file"),
         (break_a_number, "safetensors: 'hidden.weight' holds NaN or infinity"),
         (overflow, "safetensors: 'skip.bias' holds NaN or infinity"),
+        (make_weights_complex, "safetensors: 'skip.bias' is of type C64"),
         (drop_a_tensor, "'output.bias' has shape None"),
         (ask_for_more_layers, "config.json asks for"),
         (ask_for_a_billion_layers, "layers is 1000000000"),

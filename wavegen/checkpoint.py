@@ -35,6 +35,8 @@ WEIGHTS = "model.safetensors"
 TRAINING = "training.json"
 # Of the run that the model is from.
 BEST = "best.json"
+# Types of weights, as safetensors names them, that become float32 without losing a part.
+_REAL = {"F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8"}
 # No count and no figure beside a model is larger.
 _MOST = 10**12
 
@@ -93,7 +95,7 @@ def load_model(path: str | Path, device: "str | torch.device" = "cpu") -> "WaveN
 
     Raises:
         ModelError: no model there, a damaged file, weights of other shapes than the
-            config's, or such as are not finite.
+            config's, of a type that is not real, or such as are not finite.
     """
     import torch
     from safetensors import SafetensorError, safe_open
@@ -120,6 +122,11 @@ def load_model(path: str | Path, device: "str | torch.device" = "cpu") -> "WaveN
                     )
             weights = {}
             for name in sorted(names):
+                if (kind := stored.get_slice(name).get_dtype()) not in _REAL:
+                    raise ModelError(
+                        f"{file}: '{name}' is of type {kind}; weights must be real floating-point "
+                        "numbers or integers"
+                    )
                 tensor = stored.get_tensor(name).to(torch.float32)
                 if not torch.isfinite(tensor).all():
                     raise ModelError(
