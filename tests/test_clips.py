@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import audio_files as odd
@@ -66,6 +67,26 @@ def test_a_broken_link_is_left_out_with_its_reason(tmp_path: Path) -> None:
     fill(tmp_path, "a.wav")
     (tmp_path / "b.wav").symlink_to(tmp_path / "b.wav")
     assert "cannot be opened" in skipped(find_clips(tmp_path))["b.wav"]
+
+
+def test_a_link_whose_target_may_not_be_looked_at_is_left_out(tmp_path: Path, monkeypatch) -> None:
+    fill(tmp_path, "a.wav")
+    for name in ("closed", "closed.wav"):
+        (tmp_path / name).symlink_to(tmp_path / "a.wav")
+    is_dir = Path.is_dir
+
+    def refuse(path: Path) -> bool:
+        if path.stem == "closed":
+            raise PermissionError(13, "Permission denied")
+        return is_dir(path)
+
+    monkeypatch.setattr(Path, "is_dir", refuse)
+    found = find_clips(tmp_path)
+    assert list(labels(found)) == ["a.wav"]
+    reason = "cannot be looked at (Permission denied); allow reading it"
+    assert skipped(found) == {"closed": reason, "closed.wav": reason}
+    with pytest.raises(DataError, match="closed"):
+        find_clips(tmp_path, on_bad_file="fail")
 
 
 def test_names_that_are_not_utf8_stay_usable_and_printable(tmp_path: Path) -> None:
@@ -272,6 +293,18 @@ def test_malformed_metadata_is_refused_with_its_line(
     fill(tmp_path, "a.wav")
     (tmp_path / table).write_text(text)
     assert message in refused(tmp_path)
+
+
+@pytest.mark.parametrize("table", ["metadata.csv", "train/metadata.jsonl"])
+@pytest.mark.parametrize("target", ["/dev/zero", "nowhere", None])
+def test_metadata_that_is_no_file_is_refused(tmp_path: Path, table: str, target) -> None:
+    fill(tmp_path, "train/a.wav")
+    if target is None:
+        os.mkfifo(tmp_path / table)
+    else:
+        (tmp_path / table).symlink_to(target)
+    with pytest.raises(DataError, match=f"{table} is no regular file"):
+        find_clips(tmp_path)
 
 
 def test_a_column_of_free_text_must_be_chosen(tmp_path: Path) -> None:

@@ -84,8 +84,13 @@ def walk(root: Path, left_out: LeftOut) -> tuple[list[str], list[str]]:
             suffix = posixpath.splitext(entry.name)[1].lower()
             if entry.name.startswith("."):
                 continue
-            # Of a link that leads to itself, the entry would raise and the path says no.
-            if Path(entry.path).is_dir() if entry.is_symlink() else entry.is_dir():
+            try:
+                # Of a link that leads to itself, the entry would raise and the path says no.
+                folder = Path(entry.path).is_dir() if entry.is_symlink() else entry.is_dir()
+            except OSError as error:
+                left_out.add(name, f"cannot be looked at ({error.strerror}); allow reading it")
+                continue
+            if folder:
                 waiting.append(name)
             elif suffix in AUDIO_SUFFIXES:
                 found.append(name)

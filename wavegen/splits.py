@@ -7,6 +7,7 @@ makes one that is stable and keeps every class.
 import csv
 import io
 import json
+import os
 import posixpath
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -75,10 +76,10 @@ def describe(
         listed = ", ".join(sorted(splits))
         result.notes.append(f"there is no train folder, so this is no split but a folder: {listed}")
         splits = {}
-    tables = [table for table in METADATA if (root / table).is_file()]
+    tables = [table for table in METADATA if os.path.lexists(root / table)]
     if not tables:
         for top in sorted(splits):
-            tables += [f"{top}/{n}" for n in METADATA if (root / top / n).is_file()][:1]
+            tables += [f"{top}/{n}" for n in METADATA if os.path.lexists(root / top / n)][:1]
     elif len(tables) > 1:
         result.notes.append(f"{tables[1]} is not used, because {tables[0]} is there")
         tables = tables[:1]
@@ -196,6 +197,9 @@ def _from_metadata(
 
 def _rows(root: Path, table: str) -> list[tuple[int, dict[str, str]]]:
     """Read metadata: pairs of line number and row, all values stripped text."""
+    # A pipe would keep the reader waiting, and a device may have no end.
+    if not os.path.isfile(root / table):  # noqa: PTH113 - pathlib raises for a closed folder
+        raise DataError(f"{table} is no regular file; put the file itself there, or remove it")
     try:
         # Bytes that are not UTF-8 come out as they do in file names, so that those match.
         text = (root / table).read_bytes().decode("utf-8-sig", "surrogateescape")
