@@ -23,7 +23,7 @@ from wavegen.crops import Corpus, TrainingCrops, ValidationWindows
 from wavegen.errors import AudioFileError, ConfigError, DataError
 from wavegen.prepare import write_shards
 from wavegen.shards import ShardStore
-from wavegen.store import open_store
+from wavegen.store import digest_of, open_store
 
 pytest.importorskip("litdata")
 
@@ -227,6 +227,43 @@ def test_what_killed_writings_left_is_cleared(
     with pytest.raises(ConfigError, match="already holds files"):
         write_shards(find_clips(voices), 8000, str(place), progress=False)
     assert contents(place) == contents(written)
+
+
+@pytest.mark.parametrize("remote", [False, True])
+def test_a_second_writing_beside_the_first_is_refused(
+    voices: Path, written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, remote: bool
+) -> None:
+    place = tmp_path / "second"
+    cache = tmp_path / "cache"
+    if remote:
+        place.mkdir()
+        monkeypatch.setattr(prepare, "is_remote", lambda _: True)
+        monkeypatch.setattr(
+            prepare, "_sender", lambda _: lambda path: path.rename(place / path.name)
+        )
+        # What a writing with other settings has left.
+        left = cache / f"shards-{digest_of(str(place))}.parts" / "0"
+        left.mkdir(parents=True)
+        (left.parent / "old").touch()
+    clips = find_clips(voices)
+    seen: list[str] = []
+    original = prepare.decoded
+
+    def decoded(clip, *settings):
+        with pytest.raises(ConfigError, match="another prepare writes there; wait for it"):
+            write_shards(clips, 8000, str(place), cache=str(cache), progress=False)
+        seen.append(clip.name)
+        return original(clip, *settings)
+
+    monkeypatch.setattr(prepare, "decoded", decoded)
+    write_shards(clips, 8000, str(place), cache=str(cache), progress=False)
+    assert len(seen) == 13
+    assert contents(place) == contents(written)
+    if remote:
+        assert not any(cache.iterdir())
+    else:
+        with pytest.raises(ConfigError, match="already holds files"):
+            write_shards(clips, 8000, str(place), progress=False)
 
 
 def test_downloads_of_killed_processes_are_removed(written: Path, tmp_path: Path) -> None:

@@ -80,35 +80,37 @@ def write_shards(
         The clips that are in the shards.
 
     Raises:
-        ConfigError: litdata is not installed, or something else is in that place.
+        ConfigError: litdata is not installed, something else is in that place, or another
+            process writes there.
         AudioFileError: a clip cannot be decoded, if `on_bad_file` is "fail".
         DataError: no clip can be decoded.
         OutputError: the place cannot be written to.
     """
     litdata()
     place = place.rstrip("/")
-    send = _sender(place)
     # Of these recordings as they are now, so that shards written anew are told from older ones.
     listed = [[clip.name, clip.size, clip.mtime_ns, clip.split] for clip in clip_set.clips]
     settings = digest_of([_VERSION, sample_rate, trim, PIECE, BEFORE, _PART_BYTES, listed])
     if is_remote(place):
         journal = cache_folder(cache) / f"shards-{digest_of(place)}{_JOURNAL}"
     else:
-        journal = make_folder(place) / _JOURNAL
-        others = {path.name for path in Path(place).iterdir()} - {_JOURNAL}
-        if others and not (journal / settings).exists():
-            if CLIPS in others and journal.exists():  # it was killed at its very end
-                with output_errors(journal), only_one(journal):
-                    shutil.rmtree(journal)
-            raise ConfigError(f"{display(place)}: already holds files; choose another --shards")
+        journal = Path(place) / _JOURNAL
     make_folder(journal.parent)
+    lock = journal if is_remote(place) else Path(place)
+    busy = (
+        f"{display(place)}: another prepare writes there; wait for it, or choose another --shards"
+    )
     order = _order(clip_set.clips)
     parts = plan([clip_set.clips[i] for i in order], sample_rate, _PART_BYTES)
-    with output_errors(journal), only_one(journal):
+    with output_errors(journal), only_one(lock, busy):
+        if not is_remote(place):
+            _refuse_others(Path(place), journal / settings)
+        send = _sender(place)
+        journal.mkdir(exist_ok=True)
         if not (journal / settings).exists():
-            # What is left of other settings is of no use.
-            shutil.rmtree(journal)
-            journal.mkdir()
+            # What is left of other settings is of no use. The folder stays: it may be the lock.
+            for left in journal.iterdir():
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
             (journal / settings).touch()
 
         def work(number: int, bar: tqdm) -> dict[str, Any]:
@@ -121,6 +123,15 @@ def write_shards(
         done = _finish(clip_set, about, order, records, journal, send)
         shutil.rmtree(journal)
     return done
+
+
+def _refuse_others(place: Path, begun: Path) -> None:
+    """`ConfigError` if files are there, unless they are of a writing that began with `begun`."""
+    others = {path.name for path in place.iterdir()} - {_JOURNAL}
+    if others and not begun.exists():
+        if CLIPS in others and begun.parent.exists():  # it was killed at its very end
+            shutil.rmtree(begun.parent)
+        raise ConfigError(f"{display(place)}: already holds files; choose another --shards")
 
 
 def _order(clips: Sequence[Clip]) -> list[int]:

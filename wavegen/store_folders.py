@@ -17,7 +17,7 @@ from types import ModuleType
 import numpy as np
 
 from wavegen.audio import HIGHEST_RATE, LOWEST_RATE, display
-from wavegen.errors import DataError
+from wavegen.errors import ConfigError, DataError
 from wavegen.files import read_json
 from wavegen.folders import Skipped
 from wavegen.json_shape import fits, whole
@@ -193,8 +193,16 @@ def remove_leftovers(parent: Path) -> None:
 
 
 @contextmanager
-def only_one(folder: Path) -> Iterator[None]:
-    """Make a folder and let one process at a time work in it; a killed one lets go."""
+def only_one(folder: Path, busy: str | None = None) -> Iterator[None]:
+    """Make a folder and let one process at a time work in it; a killed one lets go.
+
+    Args:
+        folder: one that is made if it is not there; its parent is.
+        busy: what to say if another process works there; it is waited for if None.
+
+    Raises:
+        ConfigError: `busy`.
+    """
     if fcntl is None:
         folder.mkdir(exist_ok=True)
         yield
@@ -203,8 +211,12 @@ def only_one(folder: Path) -> Iterator[None]:
         folder.mkdir(exist_ok=True)
         descriptor = os.open(folder, os.O_RDONLY)
         try:
-            with suppress(OSError):  # a file system without locks
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
+            except BlockingIOError as error:
+                raise ConfigError(busy) from error
+            except OSError:
+                pass  # a file system without locks
             # Else it was renamed or removed while this process waited.
             if folder.exists() and folder.stat().st_ino == os.fstat(descriptor).st_ino:
                 yield
