@@ -162,6 +162,15 @@ def normal(tmp_path: Path) -> Path:
     return tmp_path / "normal"
 
 
+def test_scores_that_no_detector_file_may_hold_make_no_detector() -> None:
+    normal = np.random.default_rng(0).standard_normal((40, len(SCORES)))
+    assert np.array_equal(Detector.from_json(Detector(normal, RATE, "").to_json()).normal, normal)
+    for damage in (4e38, np.nan):
+        normal[3, 0] = damage
+        with pytest.raises(ModelError, match="weights of the model are damaged"):
+            Detector(normal, RATE, "")
+
+
 def test_a_gain_is_what_the_best_class_of_each_attribute_saves() -> None:
     attributes = {"digit": ("0", "1"), "speaker": ("a", "b", "c")}
     kinds = class_kinds(attributes, {})

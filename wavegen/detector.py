@@ -118,6 +118,11 @@ class Detector:
         count = len(self.normal)
         if count < _FEWEST:
             raise ConfigError(f"{count} normal recordings: calibrate with {_FEWEST} or more")
+        if not (np.abs(self.normal) <= _MOST).all():
+            raise ModelError(
+                f"normal recordings have scores beyond {_MOST:.0e} bits: the weights of the model "
+                "are damaged; take an earlier model"
+            )
         # Each is measured against the others: against all it would look nearer than it is.
         fold = np.arange(count) % _FOLDS
         distances = np.empty(count)
