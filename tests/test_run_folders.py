@@ -13,7 +13,7 @@ from test_restoring import SIZES
 
 from wavegen.checkpoint import best_figures
 from wavegen.cli import main
-from wavegen.errors import ConfigError
+from wavegen.errors import ConfigError, ModelError
 from wavegen.files import appearing_whole
 from wavegen.run_folders import only_training
 from wavegen.runs import CONFIG
@@ -85,6 +85,27 @@ def test_beginning_leaves_alone_what_others_write_there(tmp_path: Path) -> None:
         with only_training(tmp_path, fresh=False):
             assert not any(path.exists() for path in debris)
     assert (out / "c.wav").read_bytes() == b"whole"
+
+
+@pytest.mark.parametrize("name", ["metrics.csv", "model", "tensorboard/hparams.yaml"])
+@pytest.mark.parametrize("there", [True, False])
+def test_nothing_is_written_through_a_link(tmp_path: Path, name: str, there: bool) -> None:
+    run, link = tmp_path / "run", tmp_path / "run" / name
+    link.parent.mkdir(parents=True)
+    (run / "last.ckpt").write_text("x")
+    (run / "best.ckpt").symlink_to("last.ckpt")
+    if there:
+        (tmp_path / "victim").write_text("years")
+    link.symlink_to(tmp_path / "victim")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(ModelError, match=f"{name}: a symbolic link that leads out of the run"):
+        only_training(run, fresh=False).__enter__()
+    assert sorted(tmp_path.rglob("*")) == before
+    link.unlink()
+    # The run itself may be elsewhere, and what it links to in itself stays.
+    (tmp_path / "other").symlink_to(run)
+    with only_training(tmp_path / "other", fresh=False):
+        assert (run / "best.ckpt").is_symlink()
 
 
 def test_a_run_goes_on_with_its_own_recordings(tone_folder: Path, tmp_path: Path, capsys) -> None:

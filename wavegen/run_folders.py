@@ -12,6 +12,7 @@ from wavegen.errors import ConfigError, ModelError
 from wavegen.files import make_folder, output_errors, read_json, remove_debris, write_json
 from wavegen.ranks import told
 from wavegen.runs import CONFIG, LAST_CHECKPOINT
+from wavegen.text import display
 
 fcntl: ModuleType | None
 try:
@@ -126,12 +127,14 @@ def only_training(run: Path, fresh: bool) -> Iterator[None]:
 
     Raises:
         ConfigError: another training is in it, or it is not empty.
+        ModelError: a link in it leads elsewhere.
     """
     make_folder(run)
     with _locked(run):
         # Another training may have begun and ended there while this one decoded.
         if fresh:
             _refuse_used(run)
+        _refuse_links(run)
         os.environ[_RUN_VARIABLE] = str(run)
         try:
             for folder in run.rglob("*"):
@@ -180,6 +183,20 @@ def _refuse_used(run: Path) -> None:
         raise ConfigError(
             f"{run}: already holds files; choose another --run, or go on with --resume {run}"
         )
+
+
+def _refuse_links(run: Path) -> None:
+    """A run may be from elsewhere; what is written to it must not land in other folders."""
+    inside = run.resolve()
+    for path in run.rglob("*"):
+        # A link that leads nowhere could still have a file made where it points.
+        if path.is_symlink() and not (
+            Path(os.path.realpath(path)).is_relative_to(inside) and path.exists()
+        ):
+            raise ModelError(
+                f"{display(str(path))}: a symbolic link that leads out of the run; remove it, or "
+                "put what it names in its place"
+            )
 
 
 def _keep_metrics(run: Path) -> None:
