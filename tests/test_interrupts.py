@@ -204,3 +204,24 @@ def test_a_program_that_trains_has_its_handlers_back(tone_folder: Path, tmp_path
     before = [signal.getsignal(number) for number in numbers]
     train([str(tone_folder), "--run", str(tmp_path / "run"), "--trainer.max_steps=1", *OPTIONS])
     assert [signal.getsignal(number) for number in numbers] == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_that_is_ignored_stays_ignored(
+    tone_folder: Path, tmp_path: Path, monkeypatch, number: int
+) -> None:
+    from wavegen.train_command import train
+
+    def send(*_: object) -> None:
+        os.kill(os.getpid(), number)
+
+    run = tmp_path / "run"
+    monkeypatch.setattr("wavegen.runs.RunFolder.on_train_batch_start", send)
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        options = ["--trainer.max_steps=3", "--trainer.limit_val_batches=0", *OPTIONS]
+        train([str(tone_folder), "--run", str(run), *options])
+        assert signal.getsignal(number) is signal.SIG_IGN
+    finally:
+        signal.signal(number, before)
+    assert torch.load(run / LAST_CHECKPOINT, weights_only=True)["global_step"] == 3

@@ -42,11 +42,11 @@ class StopOnSignal(Callback):
         """Take the place of Lightning's handlers."""
         self._data: AudioDataModule = trainer.datamodule  # type: ignore[attr-defined]
         for number in _NUMBERS:
-            # Under nohup a training outlives its terminal.
-            if number == _HANGUP and self._original[number] is signal.SIG_IGN:
-                continue
+            # Under nohup a training outlives its terminal; begun by a script with `&` it is not
+            # meant by Ctrl-C.
+            ignored = self._original[number] is signal.SIG_IGN
             try:
-                signal.signal(number, self._note)
+                signal.signal(number, signal.SIG_IGN if ignored else self._note)
             except ValueError:  # not the main thread: whoever began this sees to signals
                 return
             self._before[number] = self._original[number]
