@@ -4,6 +4,7 @@ import copy
 import json
 import random
 import shutil
+import zipfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -158,6 +159,27 @@ def test_a_file_that_is_no_checkpoint_is_one_line(run: Path, capsys) -> None:
             WholeCheckpoints().load_checkpoint(last)
     torch.save([good := torch.zeros(3), good], last)
     assert "not a checkpoint of a training" in resumed(run, capsys)
+
+
+def test_a_checkpoint_takes_no_more_memory_than_its_file(run: Path, capsys) -> None:
+    last = run / LAST_CHECKPOINT
+    with zipfile.ZipFile(last) as parts:
+        contents = {entry.filename: parts.read(entry) for entry in parts.infolist()}
+    for method in (zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED):
+        with zipfile.ZipFile(last, "w", method) as parts:
+            for name, content in contents.items():
+                parts.writestr(name, content)
+        assert ("compressed" in resumed(run, capsys)) == (method == zipfile.ZIP_DEFLATED)
+    # Entries may also say that they are larger than they are, or share their bytes.
+    with zipfile.ZipFile(last, "w") as parts:
+        for name, content in contents.items():
+            parts.writestr(name, content)
+        first = max(parts.infolist(), key=lambda entry: entry.file_size)
+        for number in range(40):
+            other = copy.copy(first)
+            other.filename = f"{first.filename}{number}"
+            parts.filelist.append(other)
+    assert "compressed" in resumed(run, capsys)
 
 
 KEY = (

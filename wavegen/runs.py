@@ -2,9 +2,11 @@
 
 import io
 import math
+import os
 import shutil
+import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -63,9 +65,13 @@ class WholeCheckpoints(TorchCheckpointIO):
         """Read a checkpoint, onto the CPU first, without running any code that it may hold."""
         try:
             with Path(path).open("rb") as file:
+                if not _as_large_as_it_says(file):
+                    raise ModelError(f"{path}: compressed, which no checkpoint of a training is")
                 checkpoint = torch.load(file, map_location, weights_only=True)
         except OSError as error:
             raise ModelError(f"{path}: cannot be read ({error.strerror or error})") from error
+        except ModelError:
+            raise
         except Exception as error:
             # What a damaged file makes of torch's reader can be any error.
             raise ModelError(f"{path}: damaged, or not a checkpoint of tensors only") from error
@@ -193,6 +199,20 @@ class RunFolder(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save where training stopped, while the weights are still those being trained."""
         trainer.save_checkpoint(self.folder / LAST_CHECKPOINT)
+
+
+def _as_large_as_it_says(file: BinaryIO) -> bool:
+    """Whether what torch will read takes no more memory than the file has bytes."""
+    # By these bytes torch tells its own files from those of its first versions.
+    if file.read(4) != b"PK\x03\x04":
+        file.seek(0)
+        return True
+    with zipfile.ZipFile(file) as parts:
+        entries = parts.infolist()
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
+    return stored and sum(entry.file_size for entry in entries) <= size
 
 
 def _saves_by_epoch(trainer: Trainer) -> bool:
