@@ -201,3 +201,29 @@ def test_objects_of_the_user_are_given_again(run: Path, tmp_path: Path, capsys) 
     assert "EarlyStopping" in (run / CONFIG).read_text()
     assert main([*options, "--trainer.callbacks=null", "--trainer.max_steps=6"]) == 0
     assert "EarlyStopping" not in (run / CONFIG).read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("num_nodes", 2),
+        ("accumulate_grad_batches", 0),
+        ("accumulate_grad_batches", 2**70),
+        ("val_check_interval", 0),
+        ("max_time", "99999999999:00:00:00"),
+        ("max_time", "{'x': 1}"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_one_line(
+    run: Path, monkeypatch, capsys, name: str, value: object
+) -> None:
+    for variable in ("NODE_RANK", "GROUP_RANK"):
+        monkeypatch.delenv(variable, raising=False)
+    # Without the refusal this would wait for the other node.
+    monkeypatch.setattr("wavegen.train_command.only_training", None)
+    changed(run, f"trainer.{name}", value)
+    before = sorted(run.rglob("*"))
+    assert main(["train", "--resume", str(run), "--trainer.max_steps=3"]) == 2
+    (line,) = [each for each in capsys.readouterr().err.splitlines() if "wavegen: " in each]
+    assert f"--trainer.{name} is {value if name != 'max_time' else ''}" in line
+    assert sorted(run.rglob("*")) == before

@@ -14,6 +14,7 @@ from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import Checkpoint, LearningRateMonitor, ProgressBar, Timer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from wavegen.averaging import ExponentialMovingAverage
@@ -192,6 +193,7 @@ class TrainCLI(LightningCLI):
         given = _parse(parser, [*quiet, *extra])
         if not given.data.folder:
             raise ConfigError("name the folder of recordings: wavegen train FOLDER")
+        _check_limits(given.trainer)
         self.run_folder = choose_run(given.run, given.data.folder, given.resume)
 
         self.decoded = AudioDataModule(**given.data.as_dict())
@@ -255,10 +257,12 @@ class TrainCLI(LightningCLI):
         kwargs["callbacks"] = callbacks
         kwargs["default_root_dir"] = str(run)
         try:
-            return super().instantiate_trainer(**kwargs)
+            trainer = super().instantiate_trainer(**kwargs)
         except TypeError as error:
             # So Lightning says that it cannot make anything of `--trainer.devices`, for one.
             raise ConfigError(f"{error} (see 'wavegen train --help')") from error
+        _check_nodes(trainer)
+        return trainer
 
 
 def _begin(cli: TrainCLI, held: ExitStack) -> None:
@@ -296,6 +300,35 @@ def _as_list(value: Any) -> list[Any]:
     if value is None:
         return []
     return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _check_nodes(trainer: Trainer) -> None:
+    """`ConfigError` where nobody has begun the other nodes: this one would wait for ever."""
+    alone = isinstance(getattr(trainer.strategy, "cluster_environment", None), LightningEnvironment)
+    if trainer.num_nodes > 1 and alone and not {"NODE_RANK", "GROUP_RANK"} & os.environ.keys():
+        raise ConfigError(
+            f"--trainer.num_nodes is {trainer.num_nodes}, and nothing says which node this is: "
+            "begin training on each by torchrun or srun, or take 1"
+        )
+
+
+def _check_limits(asked: Any) -> None:
+    """`ConfigError` for values that Lightning takes, and on which it fails later."""
+    if not 1 <= asked.accumulate_grad_batches < 2**31:
+        raise ConfigError(
+            f"--trainer.accumulate_grad_batches is {asked.accumulate_grad_batches}: it must be "
+            "above 0 and below 2^31"
+        )
+    if asked.val_check_interval == 0:
+        raise ConfigError("--trainer.val_check_interval is 0: it must be above 0")
+    for name in ("max_time", "val_check_interval"):
+        if isinstance(time := asked[name], str | dict):
+            try:
+                Timer(time)
+            except (OverflowError, TypeError, MisconfigurationException) as error:
+                raise ConfigError(
+                    f"--trainer.{name} is {time}: it must be like 00:12:00:00, days first"
+                ) from error
 
 
 def _limits(asked: Any, steps: int) -> dict[str, Any]:
