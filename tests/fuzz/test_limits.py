@@ -118,6 +118,7 @@ def test_no_room_is_one_line_and_leaves_nothing(
     assert not list(out.glob("*"))
 
 
+@pytest.mark.slow
 def test_a_report_shows_names_and_runs_none_of_them(model: Path, tmp_path: Path, capsys) -> None:
     rows = ["file_name,label,split"]
     for number in range(32):
