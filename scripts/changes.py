@@ -70,8 +70,8 @@ def _labels_are_added() -> None:
         def forward(self, labels: Tensor) -> Tensor:
             return torch.zeros_like(labels)
 
-    def made(self: WaveNet, config: WaveNetConfig) -> None:
-        begin(self, config)
+    def made(self: WaveNet, config: WaveNetConfig, fused: bool = False) -> None:
+        begin(self, config, fused)
         self.mixing = Nothing()  # type: ignore[assignment]
 
     _replace(WaveNet, "__init__", made)
@@ -81,8 +81,8 @@ def _shortcut() -> None:
     """The newest code goes straight to the skip sum."""
     begin = WaveNet.__init__
 
-    def made(self: WaveNet, config: WaveNetConfig) -> None:
-        begin(self, config)
+    def made(self: WaveNet, config: WaveNetConfig, fused: bool = False) -> None:
+        begin(self, config, fused)
         self.shortcut = nn.Embedding(config.quantization_channels + 1, config.skip_channels)
         nn.init.zeros_(self.shortcut.weight)
 
