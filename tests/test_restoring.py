@@ -182,6 +182,19 @@ def test_a_checkpoint_takes_no_more_memory_than_its_file(run: Path, capsys) -> N
     assert "compressed" in resumed(run, capsys)
 
 
+def test_a_learning_rate_that_overflows_is_one_line(run: Path, capsys) -> None:
+    good = WholeCheckpoints().load_checkpoint(run / LAST_CHECKPOINT)
+    for name in ("lr", "initial_lr", "base_lrs", "_last_lr"):
+        changed = copy.deepcopy(good)
+        if name.endswith("s") or name.startswith("_"):
+            rates = changed["lr_schedulers"][0][name]
+            rates[0] = 1e308
+        else:
+            changed["optimizer_states"][0]["param_groups"][0][name] = 1e308
+        torch.save(changed, run / LAST_CHECKPOINT)
+        assert name in resumed(run, capsys, "--trainer.max_steps=4")
+
+
 KEY = (
     "ModelCheckpoint{'monitor': 'val_bits', 'mode': 'min', 'every_n_train_steps': 0, "
     "'every_n_epochs': 1, 'train_time_interval': None}"

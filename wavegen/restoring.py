@@ -17,6 +17,8 @@ from torch import Tensor
 _FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 # No count of a training comes near, and all counts below are exact in any type.
 _MOST = 2**53
+# No learning rate comes near; larger ones overflow where an optimiser counts in float32.
+_FASTEST = 1e30
 
 
 def check_checkpoint(checkpoint: dict[str, Any], module: LightningModule) -> None:
@@ -71,6 +73,7 @@ def _check_optimiser(checkpoint: dict[str, Any], module: LightningModule) -> Non
         _require(values.get("params") == group["params"], f"{name}.param_groups")
         for rate in ("lr", "initial_lr"):
             _compare(values.get(rate), group[rate], f"{name}.{rate}")
+            _require(values[rate] <= _FASTEST, f"{name}.{rate}")
             group[rate] = values[rate]
     states[0]["param_groups"] = groups
     kept = _dictionary(states[0].get("state"), f"{name}.state")
@@ -88,6 +91,8 @@ def _check_optimiser(checkpoint: dict[str, Any], module: LightningModule) -> Non
     schedules = checkpoint["lr_schedulers"]
     _require(isinstance(schedules, list) and len(schedules) == 1, "lr_schedulers")
     _compare(schedules[0], schedule.state_dict(), "lr_schedulers")
+    for rate in ("base_lrs", "_last_lr"):
+        _require(max(schedules[0][rate]) <= _FASTEST, f"lr_schedulers.{rate}")
 
 
 def _check_callbacks(states: dict[str, Any], trainer: Trainer) -> None:
