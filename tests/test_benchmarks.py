@@ -121,17 +121,20 @@ def test_detection(tmp_path: Path) -> None:
     assert rows["normal"]["auc"] == pytest.approx(0.5)
     assert rows["normal"]["flagged"] < 0.03
     assert written["draws_within_interval"] > 0.9
-    # Even a network that has learned nothing tells noise from speech by its codes.
+    # Even a network that has learned nothing tells noise and tones from speech by its codes.
     assert rows["white noise, as loud"]["auc"] > 0.8
+    assert rows["pink noise, as loud"]["auc"] > 0.9
+    assert rows["four partials of a tone, as loud"]["auc"] > 0.9
+    assert rows["50 Hz hum at -34 dB"]["auc"] > 0.9
     # They are of the same speakers and words as those that are normal.
     assert rows["other recordings"]["auc"] < 0.7
-    # The stronger the attack, the more often the classifier errs, and the more it shows.
+    # The stronger the attack, the more often the classifier errs. How much of it shows depends on
+    # what the network has learned, which here is nothing.
     attacks = [row for name, row in rows.items() if name.startswith("adversarial")]
     right = [row["classifier_accuracy"] for row in attacks]
     assert right == sorted(right, reverse=True)
     assert right[0] > 0.5
     assert right[-1] < 0.1
-    assert attacks[-1]["auc"] > attacks[0]["auc"]
 
 
 def test_the_benchmark_of_preparing_measures_both_ways(tmp_path: Path) -> None:
