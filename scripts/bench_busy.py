@@ -156,7 +156,7 @@ def main() -> int:
     options = parser.parse_args()
     if options.serve:
         return serve(options.serve)
-    rows = measure(4.0, 1) if options.quick else measure(8.0, 5)
+    rows = measure(4.0, 1) if options.quick else measure(8.0, 3)
     for row in rows:
         print(
             f"{row.way:<20}beside {row.beside:<30}{row.seconds_a_step * 1e3:>7.0f} ms a step"
