@@ -23,7 +23,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import torch
-from bench_train import batches_of, corpus_of, loss
+from bench_train import batches_of, corpus_of
 from machine import json_file, machine, run
 from measure import NETWORKS
 
@@ -85,7 +85,7 @@ def serve(way: str) -> int:
             times = [time.perf_counter()]
             while times[-1] - times[0] < float(line):
                 with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
-                    value = loss(training.network, next(batches))
+                    value = training.loss(next(batches))
                 value.backward()
                 torch.nn.utils.clip_grad_norm_(training.network.parameters(), 1.0, foreach=True)
                 optimizer.step()
