@@ -21,6 +21,7 @@ from wavegen.errors import OutputError, WavegenError
 # Bytes: a config of thousands of classes has some hundred thousand.
 _LARGEST_TEXT = 16 << 20
 
+# None where the system has no such locks; whoever locks files takes it from here.
 fcntl: ModuleType | None
 try:
     import fcntl

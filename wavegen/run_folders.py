@@ -4,21 +4,14 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from wavegen.checkpoint import BEST
 from wavegen.errors import ConfigError, ModelError
-from wavegen.files import make_folder, output_errors, read_json, remove_debris, write_json
+from wavegen.files import fcntl, make_folder, output_errors, read_json, remove_debris, write_json
 from wavegen.ranks import told
 from wavegen.runs import CONFIG, LAST_CHECKPOINT
 from wavegen.text import display
-
-fcntl: ModuleType | None
-try:
-    import fcntl
-except ImportError:  # not on Windows
-    fcntl = None
 
 CONTENTS = "recordings.json"
 # Where the first of several processes tells the others which run folder it has chosen.

@@ -12,21 +12,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 
 from wavegen.audio import HIGHEST_RATE, LOWEST_RATE, display
 from wavegen.errors import ConfigError, DataError
-from wavegen.files import read_json
+from wavegen.files import fcntl, read_json
 from wavegen.folders import Skipped
 from wavegen.json_shape import fits, whole
-
-fcntl: ModuleType | None
-try:
-    import fcntl
-except ImportError:  # not on Windows
-    fcntl = None
 
 INDEX = "index.json"
 # Bytes: enough for some five million clips.
