@@ -51,6 +51,14 @@ def made(path: object, **arguments: object) -> dict[str, object]:
     return {"class_path": path, "init_args": arguments}
 
 
+def test_settings_keep_their_order(run: Path) -> None:
+    labels = {"speaker": ["theo", "ann"], "digit": ["1", "0"]}
+    settings = {"model": {"network": {"labels": labels}}, "data": {"seed": 0}}
+    (run / CONFIG).write_text(yaml.safe_dump(settings, sort_keys=False))
+    # As JSON, for dictionaries are equal in any order.
+    assert json.dumps(yaml.safe_load(read_config(run))) == json.dumps(settings)
+
+
 HOSTILE = {
     "a class by itself": ("trainer.callbacks", "evilmod.Evil"),
     "a class in a list": ("trainer.callbacks", [made("evilmod.Evil")]),

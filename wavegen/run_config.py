@@ -83,7 +83,8 @@ def read_config(run: Path, given: Collection[str] = ()) -> str:
                 f"wavegen train --resume {run} --config YOURS.yaml"
             ) from error
         raise ModelError(f"{file}: {name} is not a setting that wavegen writes there") from error
-    return yaml.dump(settings, Dumper=_Quoting, allow_unicode=False)
+    # The order of label attributes is that of the network's embeddings.
+    return yaml.dump(settings, Dumper=_Quoting, allow_unicode=False, sort_keys=False)
 
 
 # Compiled where it is there, and then a hundred times as fast.
