@@ -1,0 +1,113 @@
+"""What earlier commits wrote still loads, and still gives the bits, the codes and the training.
+
+`old/COMMIT/` holds runs of that commit, and in expected.json what that commit made of them.
+"""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from old.make import (
+    LABELS,
+    MORE_STEPS,
+    RUNS,
+    codes_of,
+    generate_options,
+    held_out_bits,
+    metrics,
+    network_bits,
+    resume_options,
+    run_command,
+    score_options,
+    write_recordings,
+    write_scored,
+)
+
+from wavegen.checkpoint import load_model
+
+OLD = Path(__file__).parent / "old"
+COMMITS = ["ff5da60"]
+
+
+@pytest.fixture(params=[f"{commit}/{name}" for commit in COMMITS for name in RUNS])
+def run(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A copy of an old run: a run is written to where it is resumed."""
+    return shutil.copytree(OLD / request.param, tmp_path / Path(request.param).name)
+
+
+@pytest.fixture
+def expected(run: Path, request: pytest.FixtureRequest) -> dict[str, Any]:
+    """What the run's own commit made of it."""
+    commit = request.node.callspec.params["run"].split("/")[0]
+    return json.loads((OLD / commit / "expected.json").read_text())[run.name]
+
+
+@pytest.fixture
+def scored(tmp_path: Path) -> Path:
+    """The recording that was scored by the old commit."""
+    return write_scored(tmp_path / "scored.wav")
+
+
+def test_an_old_network_computes_what_it_did(run: Path, expected: Any, scored: Path) -> None:
+    network = load_model(run).double()
+    codes = codes_of(scored)
+    # Ids as they are in the file: 0 is unspecified, and class n is n + 1.
+    for kind, bits in zip(LABELS[run.name], expected["network_bits"], strict=True):
+        attributes = json.loads((run / "model" / "config.json").read_text())["labels"]
+        given = dict(each.split("=") if "=" in each else ("label", each) for each in kind)
+        ids = [
+            classes.index(given[name]) + 1 if name in given else 0
+            for name, classes in attributes.items()
+        ]
+        assert network_bits(network, codes, torch.tensor([ids])) == pytest.approx(bits, rel=1e-11)
+
+
+def test_an_old_model_scores_the_same_bits(run: Path, expected: Any, scored: Path) -> None:
+    for model in (run, run / "model"):
+        for labels, bits in zip(LABELS[run.name], expected["bits"], strict=True):
+            (row,) = run_command("score", *score_options(model, scored, labels))
+            assert json.loads(row)["bits"] == pytest.approx(bits, rel=1e-6)
+
+
+def test_an_old_model_knows_what_it_was_trained_on(
+    run: Path, expected: Any, scored: Path, tmp_path: Path
+) -> None:
+    (row,) = run_command("classify", "--prior=training", *score_options(run, scored))
+    assert json.loads(row)["predicted"] == expected["predicted"]
+    folder = write_recordings(run.name, tmp_path / "recordings")
+    assert held_out_bits(run, folder) == pytest.approx(expected["held_out"], rel=1e-6)
+
+
+@pytest.mark.parametrize("engine", ["torch", "numba", pytest.param("graph", marks=pytest.mark.gpu)])
+def test_an_old_model_generates_the_same_codes(
+    run: Path, expected: Any, scored: Path, tmp_path: Path, engine: str
+) -> None:
+    # No noise of this seed is so close to the edge of a code that rounding can decide.
+    out = tmp_path / "out"
+    run_command("generate", *generate_options(run, scored, expected["seed"], engine, out))
+    assert {path.name: codes_of(path) for path in out.glob("*.wav")} == expected["codes"]
+
+
+@pytest.mark.parametrize("engine", ["torch", "numba"])
+def test_a_recording_is_made_again_from_an_old_recipe(tmp_path: Path, engine: str) -> None:
+    folder = OLD / "ff5da60" / "classes"
+    recipe = folder / "recipes" / f"{engine}.json"
+    run_command("generate", str(folder), f"--like={recipe}", f"--out={tmp_path}")
+    codes = json.loads((folder.parent / "expected.json").read_text())["classes"]["codes"]
+    assert codes_of(tmp_path / f"{engine}.wav") == codes["high_7_0.wav"]
+
+
+def test_an_old_run_is_resumed(run: Path, expected: Any, tmp_path: Path) -> None:
+    folder = write_recordings(run.name, tmp_path / "recordings")
+    run_command("train", *resume_options(run, folder))
+    losses = {int(step): bits for step, bits in expected["train_bits"].items()}
+    assert len(losses) == MORE_STEPS
+    # The first loss shows the weights and the batch, the others the state of the optimiser and
+    # the learning rate, the last figure the averaged weights.
+    assert metrics(run, "train_bits") == pytest.approx(losses, rel=1e-4)
+    assert list(metrics(run, "val_bits").values()) == pytest.approx(
+        list(expected["val_bits"].values()), rel=1e-4
+    )
