@@ -3,8 +3,6 @@
 import errno
 import io
 import os
-import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +17,6 @@ from test_training import TINY
 
 from wavegen.checkpoint import save_model
 from wavegen.cli import _COMMANDS, main
-from wavegen.options import parser
 
 
 @pytest.fixture
@@ -213,18 +210,6 @@ def test_a_recording_is_made_again(model, tmp_path: Path) -> None:
     assert main(["generate", str(model), "--seconds", "0.05", "--out", str(one)]) == 0
     assert main(["generate", "--like", str(one / "any_0_0.json"), "--out", str(other)]) == 0
     assert (one / "any_0_0.wav").read_bytes() == (other / "any_0_0.wav").read_bytes()
-
-
-def test_the_commands_of_the_readme_are_commands() -> None:
-    text = (Path(__file__).parent.parent / "README.md").read_text().replace("\\\n", "")
-    commands = re.findall(r"(?:^|-m -- )(wavegen .*)$", text, re.MULTILINE)
-    parsed = [
-        parser().parse_args(shlex.split(command, comments=True)[1:]).command
-        for command in commands
-        # Its options are those of every part of a training.
-        if not command.startswith("wavegen train")
-    ]
-    assert {*parsed} == set(_COMMANDS)
 
 
 def test_a_prompt_that_is_no_audio(model, tmp_path: Path, capsys) -> None:

@@ -1,0 +1,199 @@
+"""README and manual: links lead somewhere, and every command and snippet in them runs.
+
+A block fenced as `bash` or `python` is run here, page by page and in order, in a folder that holds
+what the pages speak of, with limits that make it quick (LIMITS). What cannot run here (several
+machines, an installation) is fenced as `console`, output as `text`.
+"""
+
+import contextlib
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from wavegen.cli import _COMMANDS, main
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
+LANGUAGES = {"bash", "python", "console", "text"}
+
+NETWORK = [
+    "--model.network.layers=4",
+    "--model.network.stacks=2",
+    "--model.network.residual_channels=8",
+    "--model.network.gate_channels=8",
+    "--model.network.skip_channels=8",
+    "--data.crop=256",
+    "--data.batch_size=2",
+    "--trainer.accelerator=cpu",
+    "--trainer.precision=32-true",
+    "--trainer.enable_progress_bar=false",
+]
+# Appended to a command of the pages: what is given last counts.
+LIMITS = {
+    "train": [*NETWORK, "--trainer.max_steps=2"],
+    "generate": ["--seconds=0.02"],
+    "evaluate": ["--count=8", "--seconds=0.02"],
+}
+# What a run resumes with is what it had; it has reached its limit of steps.
+RESUMED = ["--trainer.max_steps=3"]
+# Exit statuses other than 0 that are no failure: detect found something.
+STATUSES = {"detect": {0, 1}}
+
+
+def blocks(page: Path) -> list[tuple[str, str]]:
+    """(language, text) of every fenced block of a page."""
+    return re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def name(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def write_clips(folder: Path, names: list[str]) -> None:
+    """Short recordings of noise, all of them different, at 8 kHz."""
+    rng = np.random.default_rng(0)
+    for each in names:
+        path = folder / each
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, 0.1 * rng.standard_normal(400), 8000)
+
+
+def write_digits(folder: Path, held_out: int) -> None:
+    """Recordings of two digits by two speakers, with metadata."""
+    kinds = [(digit, speaker) for digit in "07" for speaker in ("theo", "jackson")]
+    rows = ["file_name,digit,speaker,split"]
+    for number in range(8 + held_out):
+        digit, speaker = kinds[number % 4]
+        split = "train" if number < 8 else "validation"
+        rows.append(f"{digit}_{speaker}_{number}.wav,{digit},{speaker},{split}")
+    write_clips(folder, [row.split(",")[0] for row in rows[1:]])
+    (folder / "metadata.csv").write_text("\n".join(rows))
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the recordings and the runs that the pages speak of."""
+    home = tmp_path_factory.mktemp("pages") / "home"
+    write_digits(home / "digits", 40)
+    write_clips(home / "FOLDER", [f"{kind}/{i}.wav" for kind in ("dog", "cat") for i in range(4)])
+    for folder in ("suspects", "more"):
+        write_clips(home / folder, ["one.wav", "two.wav"])
+    write_clips(home, ["a.wav", "start.wav"])
+    write_clips(home / "normal", [f"{number}.wav" for number in range(40)])
+    for folder in ("configs", "scripts"):
+        (home / folder).symlink_to(ROOT / folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WAVEGEN_CACHE", str(home.parent / "cache"))
+        patch.chdir(home)
+        for data, run in {"FOLDER": "runs/dogs", "digits": "runs/digits"}.items():
+            assert main(["train", data, "--run", run, *LIMITS["train"]]) == 0
+    return home
+
+
+@pytest.fixture
+def home(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of `prepared` as the current folder."""
+    copy = tmp_path / "home"
+    shutil.copytree(prepared, copy, symlinks=True)
+    monkeypatch.chdir(copy)
+    monkeypatch.setenv("WAVEGEN_CACHE", str(prepared.parent / "cache"))
+    return copy
+
+
+def run_command(line: str) -> None:
+    """Run one command of a page, quickly, and hold it to its exit status."""
+    words = shlex.split(line, comments=True)
+    if words[:1] == ["python"]:
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        subprocess.run([sys.executable, *words[1:]], env=environment, check=True)
+        return
+    assert words[0] == "wavegen", f"fence as console what no test can run: {line}"
+    command = words[1]
+    limits = RESUMED if "--resume" in words else LIMITS.get(command, [])
+    if "--like" in words:
+        limits = []
+    if command == "train" and "--run" in words:
+        # A page may train again what other pages find here already.
+        shutil.rmtree(words[words.index("--run") + 1], ignore_errors=True)
+    status = main([*words[1:], *limits])
+    assert status in STATUSES.get(command, {0}), line
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_command_and_snippet_runs(page: Path, home: Path) -> None:
+    names: dict[str, object] = {}
+    for language, text in blocks(page):
+        if language == "bash":
+            for line in text.replace("\\\n", "").splitlines():
+                run_command(line)
+        elif language == "python":
+            exec(compile(text, name(page), "exec"), names)
+
+
+def test_every_command_is_explained() -> None:
+    run = [text for page in PAGES for language, text in blocks(page) if language == "bash"]
+    commands = re.findall(r"^wavegen (\w+)", "".join(run), re.MULTILINE)
+    assert set(commands) == {"train", *_COMMANDS}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_blocks_say_whether_they_run(page: Path) -> None:
+    assert {language for language, _ in blocks(page)} <= LANGUAGES
+    assert page.read_text().count("\n```") % 2 == 0
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.read_text().splitlines()) <= 180
+
+
+def anchors(page: Path) -> set[str]:
+    """Those of the headings, as they are made of them by the site and by GitHub."""
+    titles = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_links_lead_somewhere(page: Path) -> None:
+    text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), link
+        if anchor:
+            assert anchor in anchors(target), link
+
+
+def test_figures_name_files_that_are_there() -> None:
+    """Benchmarks and scripts that the pages point to."""
+    for page in PAGES:
+        for path in re.findall(r"\b((?:benchmarks|scripts|configs)/[\w.]+\w)", page.read_text()):
+            assert (ROOT / path).exists(), f"{name(page)}: {path}"
+
+
+def test_pictures_are_small() -> None:
+    pictures = list((ROOT / "docs" / "images").iterdir())
+    assert pictures
+    for picture in pictures:
+        assert picture.stat().st_size < 150_000, picture.name
+
+
+@pytest.mark.skipif(
+    shutil.which("mkdocs", path=str(Path(sys.executable).parent)) is None, reason="no mkdocs"
+)
+def test_the_site_builds(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    with contextlib.chdir(tmp_path):
+        assert Path("index.html").is_file()
