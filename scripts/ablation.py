@@ -22,7 +22,7 @@ from typing import Any
 from changes import CHANGES
 from machine import json_file, machine, run
 
-from wavegen.files import write_json
+from wavegen.utils.files import write_json
 
 
 def main() -> int:

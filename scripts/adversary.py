@@ -6,7 +6,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from wavegen.judge import Classifier, padded
+from wavegen.evaluation.label_classifier import Classifier, padded
 
 _BATCH = 32
 

@@ -4,7 +4,7 @@ python scripts/bench_busy.py [--quick] [--json FILE]
 
 The same steps are timed on an idle machine, beside a program that keeps one core busy, and
 beside another training of lower priority (nice 10): as wavegen trains, which switches the spinning
-of its threads off while others want the cores (`wavegen/openmp.py`), and as OpenMP does by
+of its threads off while others want the cores (`wavegen/training/openmp.py`), and as OpenMP does by
 default. Both take turns of some seconds, and each figure is a median over steps. Run it where
 nothing else is running.
 """
@@ -27,9 +27,9 @@ from bench_train import batches_of, corpus_of
 from machine import json_file, machine, run
 from measure import NETWORKS
 
-from wavegen.files import write_json
-from wavegen.openmp import Cores
-from wavegen.training import LitWaveNet
+from wavegen.training.lightning_module import LitWaveNet
+from wavegen.training.openmp import Cores
+from wavegen.utils.files import write_json
 
 NETWORK, CROP, ROWS = "L20 R32 S128", 4096, 2
 OWN, DEFAULT = "as wavegen trains", "threads left alone"

@@ -20,15 +20,16 @@ import numpy as np
 from machine import json_file, machine, run
 from scipy.stats import binom, rankdata
 
-from wavegen import audio, judge, mulaw
-from wavegen.checkpoint import fingerprint, load_model, training_reading
-from wavegen.detection import class_gain, class_kinds
-from wavegen.detector import SCORES, Detector, bits_by_others, features, order0_bits
+from wavegen.codecs import mulaw
 from wavegen.errors import ConfigError
-from wavegen.files import write_json
-from wavegen.likelihood import scorer
-from wavegen.scoring import find_sources
-from wavegen.wavenet import WaveNet
+from wavegen.evaluation import label_classifier
+from wavegen.models.serialization import fingerprint, load_model, training_reading
+from wavegen.models.wavenet import WaveNet
+from wavegen.scoring.anomaly import SCORES, Detector, bits_by_others, features, order0_bits
+from wavegen.scoring.detect import class_gain, class_kinds
+from wavegen.scoring.likelihood import scorer
+from wavegen.scoring.score import find_sources
+from wavegen.utils.files import write_json
 
 FALSE_ALARMS = 0.01
 DRAWS = 40
@@ -97,7 +98,7 @@ def read(
     """Waveforms and labels of a folder's clips."""
     sources = find_sources([folder], labelled=split is not None, split=split, reading=reading)
     good = [source for source in sources if not source.error]
-    return [audio.read(each.path, rate) for each in good], [dict(each.labels) for each in good]
+    return [reading.read(each.path, rate) for each in good], [dict(each.labels) for each in good]
 
 
 def scored(network: WaveNet, waves: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -126,13 +127,13 @@ def _adversarial(
         waves, labels = read(folder, rate, split, reading)
         return waves, np.array([list(classes).index(each[attribute]) for each in labels])
 
-    classifier = judge.train(*clips("train"), rate)
+    classifier = label_classifier.train(*clips("train"), rate)
     waves, targets = clips("validation")
-    right = float(np.mean(judge.predict(classifier, waves) == targets))
+    right = float(np.mean(label_classifier.predict(classifier, waves) == targets))
     print(f"the classifier of {attribute} is right on {right:.3f} of the held-out clips")
     for strength in STRENGTHS:
         moved = adversary.attacked(classifier, waves, targets, strength)
-        right = float(np.mean(judge.predict(classifier, moved) == targets))
+        right = float(np.mean(label_classifier.predict(classifier, moved) == targets))
         yield f"adversarial, each sample within {strength}", moved, right
 
 

@@ -21,17 +21,17 @@ import torch
 from machine import json_file, machine, run
 from measure import NETWORKS, SAMPLE_RATE, best, matrix_rate
 
-from wavegen.config import GATES, WaveNetConfig
-from wavegen.engines import Engine
-from wavegen.engines.cuda_graph import GraphQueue
-from wavegen.engines.numba_cpu import NumbaCPU, compile_kernel
-from wavegen.engines.numba_packing import in_huge_pages, members_of_a_team
+from wavegen.distributions.sampling import Sampling, draw, stream_noise
+from wavegen.engines.base import Engine
+from wavegen.engines.cpu.wavenet_engine import NumbaCPU, compile_kernel
+from wavegen.engines.cpu.wavenet_packing import in_huge_pages, members_of_a_team
+from wavegen.engines.gpu.cuda_graph import GraphQueue
+from wavegen.engines.gpu.wavenet_triton import TritonGPU
 from wavegen.engines.precision import PRECISIONS, products
-from wavegen.engines.torch_queue import TorchQueue
-from wavegen.engines.triton_gpu import TritonGPU
-from wavegen.files import write_json
-from wavegen.sampling import Sampling, draw, stream_noise
-from wavegen.wavenet import WaveNet
+from wavegen.engines.reference import TorchQueue
+from wavegen.models.config import GATES, WaveNetConfig
+from wavegen.models.wavenet import WaveNet
+from wavegen.utils.files import write_json
 
 # The same layers and channels, hearing from 15 to 16,384 samples.
 STACKS = (14, 7, 2, 1)

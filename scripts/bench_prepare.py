@@ -20,7 +20,7 @@ import soundfile
 from machine import json_file, machine, run
 
 from wavegen.errors import WavegenError
-from wavegen.files import write_json
+from wavegen.utils.files import write_json
 
 RATE, SECONDS, DIFFERENT = 16_000, 10, 100
 # Seconds of all cores and most kilobytes of a command. A process of its own, and a small one: to

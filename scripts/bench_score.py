@@ -21,9 +21,9 @@ from measure import NETWORKS, SAMPLE_RATE, best, matrix_rate
 from textbook import Textbook
 
 from wavegen.engines.precision import products
-from wavegen.files import write_json
-from wavegen.likelihood import scorer
-from wavegen.wavenet import WaveNet
+from wavegen.models.wavenet import WaveNet
+from wavegen.scoring.likelihood import scorer
+from wavegen.utils.files import write_json
 
 Recordings = Sequence[np.ndarray]
 

@@ -33,16 +33,16 @@ from measure import NETWORKS, matrix_rate
 from textbook import Textbook
 from torch import Tensor, nn
 
-from wavegen.clips import find_clips
-from wavegen.config import WaveNetConfig
-from wavegen.crops import Batch, Corpus, TrainingCrops
+from wavegen.data.batches import Batch, Corpus, TrainingCrops
+from wavegen.data.clips import find_clips
+from wavegen.data.store import open_store
 from wavegen.engines.precision import products
 from wavegen.errors import WavegenError
-from wavegen.files import write_json
-from wavegen.store import open_store
-from wavegen.training import LitWaveNet
-from wavegen.training_precision import training_products
-from wavegen.wavenet import WaveNet
+from wavegen.models.config import WaveNetConfig
+from wavegen.models.wavenet import WaveNet
+from wavegen.training.lightning_module import LitWaveNet
+from wavegen.training.precision import training_products
+from wavegen.utils.files import write_json
 
 CROPS = (2048, 8192, 32768)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}

@@ -21,11 +21,13 @@ import torch.nn.functional as F
 from machine import run
 from torch import Tensor, nn
 
-from wavegen import crops, train_command, wavenet
-from wavegen.config import WaveNetConfig
-from wavegen.crops import Batch, Corpus
-from wavegen.training import LitWaveNet
-from wavegen.wavenet import WaveNet
+from wavegen.commands import train as train_command
+from wavegen.data import batches
+from wavegen.data.batches import Batch, Corpus
+from wavegen.models import wavenet
+from wavegen.models.config import WaveNetConfig
+from wavegen.models.wavenet import WaveNet
+from wavegen.training.lightning_module import LitWaveNet
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ def _dilations(*exponents: int) -> None:
 
 
 class _Block:
-    """`wavegen.block.Block` left to autograd, with something done otherwise."""
+    """`wavegen.models.wavenet_block.Block` left to autograd, with something done otherwise."""
 
     def __init__(self, gate: Callable[[Tensor, Tensor], Tensor], normalised: bool = False) -> None:
         self.gate, self.normalised = gate, normalised
@@ -164,7 +166,7 @@ def _neighbours(share: float) -> None:
 
 def _augmented(change: Callable[[np.ndarray, np.random.Generator], np.ndarray]) -> None:
     """Recordings are changed by chance wherever training looks at them."""
-    begin = crops.TrainingCrops.__init__
+    begin = batches.TrainingCrops.__init__
     chance = np.random.default_rng(0)
 
     class Store:
@@ -177,10 +179,10 @@ def _augmented(change: Callable[[np.ndarray, np.random.Generator], np.ndarray]) 
         def waveform(self, clip: int) -> np.ndarray:
             return change(np.asarray(self.store.waveform(clip)), chance)
 
-    def made(self: crops.TrainingCrops, corpus: Corpus, *rest: Any) -> None:
+    def made(self: batches.TrainingCrops, corpus: Corpus, *rest: Any) -> None:
         begin(self, dataclasses.replace(corpus, store=Store(corpus.store)), *rest)  # type: ignore
 
-    _replace(crops.TrainingCrops, "__init__", made)
+    _replace(batches.TrainingCrops, "__init__", made)
 
 
 def _louder(waveform: np.ndarray, chance: np.random.Generator) -> np.ndarray:

@@ -11,17 +11,17 @@ import librosa
 import numpy as np
 from instruments import write_instruments
 
-from wavegen import audio
-from wavegen import labels as labelling
-from wavegen.checkpoint import load_config
-from wavegen.cli import main as wavegen
-from wavegen.clips import find_clips
+from wavegen.audio import reading
+from wavegen.audio.plots import write_spectrogram
+from wavegen.commands.main import main as wavegen
+from wavegen.data import labels as labelling
+from wavegen.data.clips import find_clips
+from wavegen.distributions.sampling import Sampling
 from wavegen.errors import AudioFileError, WavegenError
-from wavegen.generate import Stream
-from wavegen.plots import write_spectrogram
-from wavegen.recordings import file_stem, generate_files
-from wavegen.runs import one_of_each_class
-from wavegen.sampling import Sampling
+from wavegen.generation.generate import Stream
+from wavegen.generation.wav_files import file_stem, generate_files
+from wavegen.models.serialization import load_config
+from wavegen.training.run_folder import one_of_each_class
 
 HOME = Path("runs") / "demo"
 TRAINING_TIME = "00:00:02:00"
@@ -59,7 +59,7 @@ def main(folder: str | None) -> int:
         stem = run / "out" / file_stem(Stream(kind), config.labels, seed=0)
         wav, png = stem.with_suffix(".wav"), stem.with_suffix(".png")
         title = labelling.describe(kind, config.labels)
-        write_spectrogram(png, audio.read(wav), config.sample_rate, title)
+        write_spectrogram(png, reading.read(wav), config.sample_rate, title)
         print(f"{wav}  {png}")
     if not config.labels:
         return 0
@@ -113,7 +113,7 @@ def log_mel_statistics(path: Path, sample_rate: int) -> np.ndarray:
     Of the uppermost 30 dB only: below lies the noise of 8-bit codes, which says nothing of
     the class.
     """
-    waveform = audio.read(path, sample_rate)
+    waveform = reading.read(path, sample_rate)
     mel = librosa.feature.melspectrogram(
         y=waveform, sr=sample_rate, n_fft=512, hop_length=128, n_mels=32
     )

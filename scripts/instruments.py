@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from wavegen import audio
+from wavegen.audio import writing
 
 SAMPLE_RATE = 8000
 SECONDS = 0.6
@@ -70,7 +70,7 @@ def write_instruments(folder: Path, rate: int = SAMPLE_RATE) -> None:
                 waveform *= rng.uniform(0.4, 0.8) / np.abs(waveform).max()
                 waveform += ROOM_NOISE * rng.standard_normal(len(time))
                 path = folder / name / f"{pitch}_{variation}.wav"
-                audio.write(path, waveform.astype(np.float32), rate)
+                writing.write(path, waveform.astype(np.float32), rate)
 
 
 def write_music(folder: Path, rate: int = SAMPLE_RATE) -> None:
@@ -88,7 +88,7 @@ def write_music(folder: Path, rate: int = SAMPLE_RATE) -> None:
                 _add(waveform, number * beat, flute, _SCALE[step % 5] - 12, 8 * beat, rate, rng)
         waveform *= 0.8 / np.abs(waveform).max()
         waveform += ROOM_NOISE / 10 * rng.standard_normal(len(waveform))
-        audio.write(folder / f"{piece}.wav", waveform.astype(np.float32), rate)
+        writing.write(folder / f"{piece}.wav", waveform.astype(np.float32), rate)
 
 
 # Two octaves of A minor without its half tones.

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import torch
 
-from wavegen.config import WaveNetConfig
+from wavegen.models.config import WaveNetConfig
 
 SAMPLE_RATE = 16_000
 NETWORKS = {

@@ -10,13 +10,13 @@ from pathlib import Path
 
 from machine import json_file, machine, run
 
-from wavegen import audio
-from wavegen.checkpoint import fingerprint, load_model, training_reading
+from wavegen.audio import reading
 from wavegen.engines.precision import PRECISIONS, rounded
 from wavegen.errors import ConfigError
-from wavegen.files import write_json
-from wavegen.likelihood import recording_bits
-from wavegen.scoring import find_as_trained
+from wavegen.models.serialization import fingerprint, load_model, training_reading
+from wavegen.scoring.likelihood import recording_bits
+from wavegen.scoring.score import find_as_trained
+from wavegen.utils.files import write_json
 
 
 def main() -> int:
@@ -34,7 +34,7 @@ def main() -> int:
     networks = {precision: rounded(network, precision) for precision in PRECISIONS}
     totals, samples = dict.fromkeys(PRECISIONS, 0.0), 0
     for clip in clips:
-        waveform = audio.read(clip.path, config.sample_rate)
+        waveform = reading.read(clip.path, config.sample_rate)
         samples += len(waveform)
         for precision, each in networks.items():
             totals[precision] += recording_bits(each, waveform, clip.labels)

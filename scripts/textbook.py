@@ -4,9 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wavegen.config import WaveNetConfig
 from wavegen.engines.prefill import fill_queues
-from wavegen.wavenet import WaveNet
+from wavegen.models.config import WaveNetConfig
+from wavegen.models.wavenet import WaveNet
 
 
 class Textbook(nn.Module):

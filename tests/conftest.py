@@ -10,7 +10,7 @@ import small
 import soundfile
 import torch
 
-from wavegen.wavenet import WaveNet
+from wavegen.models.wavenet import WaveNet
 
 if not torch.cuda.is_available():
     # Read when a kernel is defined: Triton's interpreter runs it on the CPU.

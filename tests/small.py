@@ -1,14 +1,30 @@
-"""A small network, and where real recordings may lie."""
+"""A small network, options of a short training, and where real recordings may lie."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
-from wavegen.config import WaveNetConfig
-from wavegen.wavenet import WaveNet
+from wavegen.models.config import WaveNetConfig
+from wavegen.models.wavenet import WaveNet
 
 FSDD = Path(__file__).resolve().parents[2] / "shared" / "data" / "fsdd"
 LABELS = {"digit": ("0", "1", "2"), "speaker": ("ann", "bob")}
+
+TINY = [
+    "--model.network.layers=8",
+    "--model.network.stacks=2",
+    "--model.network.residual_channels=12",
+    "--model.network.gate_channels=24",
+    "--model.network.skip_channels=24",
+    "--model.learning_rate=0.01",
+    "--model.warmup_steps=5",
+    "--data.crop=400",
+    "--data.batch_size=4",
+    "--trainer.precision=32-true",
+    "--trainer.accelerator=cpu",
+    "--trainer.enable_progress_bar=false",
+]
 
 
 def network(seed: int = 0, **fields: object) -> WaveNet:
@@ -28,3 +44,9 @@ def network(seed: int = 0, **fields: object) -> WaveNet:
         torch.nn.init.normal_(network.output.weight)
         torch.nn.init.normal_(network.output.bias)
     return network.requires_grad_(False).eval()
+
+
+def train(*options: object, sizes: Sequence[str] = TINY) -> int:
+    from wavegen.commands.main import main
+
+    return main(["train", *map(str, options), *sizes])

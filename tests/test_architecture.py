@@ -8,86 +8,74 @@ from pathlib import Path
 
 import pytest
 
-from wavegen.checkpoint import save_model
+from wavegen.models.serialization import save_model
 
 PACKAGE = Path(__file__).parents[1] / "wavegen"
+# A folder (or a file of the package itself) imports from rows above its own, and from itself.
 FLOORS = [
-    {"errors", "json_shape", "patterns", "text"},
-    {"ranks", "files", "signals", "containers"},
-    {"mulaw", "labels", "config", "block", "block_kernels", "muon", "options"},
-    {"fused_block", "training_precision"},
-    {"audio", "splits", "wavenet", "windows", "plots", "distances", "judge"},
-    {"folders", "checkpoint", "sampling", "remote"},
-    {"clips"},
-    {"decoding", "shard_index", "store_folders"},
-    {"store", "engines", "engines.prefill", "engines.checks", "engines.precision"},
-    {"engines.numba_vectors", "engines.memory"},
-    {"engines.numba_draw", "engines.numba_cache", "engines.numba_packing", "engines.triton_kernel"},
-    {"engines.numba_kernel", "engines.numba_scorer"},
-    {"engines.torch_queue", "engines.numba_cpu", "engines.cuda_graph", "engines.triton_gpu"},
-    {"engines.choice"},
-    {"shards", "generate", "likelihood", "unfinished"},
-    {"crops", "prepare", "comparison", "profile", "recipe"},
-    {"restoring"},
-    {"averaging", "data", "recordings", "training", "defaults", "scoring", "detector"},
-    {"runs", "openmp", "interrupts", "classification", "detection"},
-    {"counterparts"},
-    {"run_config", "run_folders"},
-    {"evaluation"},
-    {"report"},
-    {"score_command"},
-    {"detect_command", "evaluate_command"},
-    {"train_command"},
-    {"cli"},
+    {"errors"},
+    {"utils"},
+    {"codecs", "audio"},
+    {"distributions"},
+    {"models"},
+    {"data", "engines"},
+    {"generation", "scoring"},
+    {"training", "evaluation"},
+    {"api"},
+    {"commands"},
     {"__main__"},
 ]
-FLOOR = {module: number for number, modules in enumerate(FLOORS) for module in modules}
+FLOOR = {folder: number for number, folders in enumerate(FLOORS) for folder in folders}
+# Which folders alone import a package.
+HOMES = {
+    "soundfile": {"audio"},
+    "pytorch_lightning": {"training", "commands"},
+    "triton": {"engines", "models"},
+    "litdata": {"data"},
+    "matplotlib": {"audio", "training"},
+}
+LONGEST = 350  # lines
 HEAVY = {"torch", "pytorch_lightning", "librosa", "numba", "triton", "matplotlib", "scipy"}
-LIGHTNING = {"averaging", "data", "interrupts", "openmp", "restoring", "runs", "train_command"}
-LIGHTNING |= {"training"}
 
 
-def modules() -> dict[str, ast.Module]:
-    found = {}
-    for path in sorted(PACKAGE.rglob("*.py")):
-        parts = path.relative_to(PACKAGE).with_suffix("").parts
-        name = ".".join(part for part in parts if part != "__init__")
-        if name:
-            found[name] = ast.parse(path.read_text(encoding="utf-8"))
-    return found
+def files() -> list[Path]:
+    return sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
 
-def imported(tree: ast.Module) -> set[str]:
-    """Full names of all that a module imports, wherever in it."""
+def folder_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+def imported(path: Path) -> set[str]:
+    """Full names of all that a file imports, wherever in it."""
     names = set()
-    for node in ast.walk(tree):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "relative imports hide the floor"
-            names |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module or ""}
+            assert node.level == 0, "relative imports hide the folder"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
     return names
 
 
-def test_every_module_has_a_floor_and_no_floor_is_of_ghosts() -> None:
-    assert set(modules()) == set(FLOOR)
+def test_every_folder_has_a_floor() -> None:
+    assert {folder_of(path) for path in files()} <= set(FLOOR)
 
 
-@pytest.mark.parametrize("module", sorted(FLOOR))
-def test_a_module_imports_only_from_floors_below(module: str) -> None:
-    for name in imported(modules()[module]):
-        other = name.removeprefix("wavegen.")
-        if name.startswith("wavegen.") and other in FLOOR:
-            assert FLOOR[other] < FLOOR[module], f"{module} imports {other}"
+@pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_file_imports_from_floors_below_and_stays_short(path: Path) -> None:
+    folder = folder_of(path)
+    for name in imported(path):
+        package, other = (*name.split("."), "")[:2]
+        assert folder in HOMES.get(package, {folder}), f"{folder} imports {package}"
+        if package == "wavegen" and other in FLOOR and other != folder:
+            assert FLOOR[other] < FLOOR[folder], f"{folder} imports {name}"
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= LONGEST
 
 
-def test_only_a_few_modules_know_soundfile_and_lightning() -> None:
-    for module, tree in modules().items():
-        roots = {name.split(".")[0] for name in imported(tree)}
-        if module != "audio":
-            assert "soundfile" not in roots, module
-        if module not in LIGHTNING:
-            assert "pytorch_lightning" not in roots, module
+def test_every_folder_says_what_it_owns() -> None:
+    for folder in {path.parent for path in files()} - {PACKAGE}:
+        assert ast.get_docstring(ast.parse((folder / "__init__.py").read_text()))
 
 
 def loaded(*arguments: object) -> set[str]:

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from wavegen.cli import _COMMANDS, main
+from wavegen.commands.main import _COMMANDS, main
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"

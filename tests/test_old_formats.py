@@ -26,7 +26,7 @@ from old.make import (
     write_scored,
 )
 
-from wavegen.checkpoint import load_model
+from wavegen.models.serialization import load_model
 
 OLD = Path(__file__).parent / "old"
 COMMITS = ["ff5da60"]

@@ -2,6 +2,6 @@
 
 import sys
 
-from wavegen.cli import main
+from wavegen.commands.main import main
 
 sys.exit(main())

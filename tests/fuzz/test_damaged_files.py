@@ -12,12 +12,12 @@ from mutants import bounded, mutants
 from mutations import survives
 from small import LABELS
 
-from wavegen import audio
-from wavegen.checkpoint import load_config, load_model, save_model
-from wavegen.clips import find_clips
+from wavegen.audio import reading
+from wavegen.data.clips import find_clips
 from wavegen.errors import AudioFileError, DataError, ModelError, WavegenError
-from wavegen.run_config import read_config
-from wavegen.runs import WholeCheckpoints
+from wavegen.models.serialization import load_config, load_model, save_model
+from wavegen.training.run_config import read_config
+from wavegen.training.run_folder import WholeCheckpoints
 
 FEW_OR_MANY = [0, pytest.param(1, marks=pytest.mark.slow)]
 
@@ -59,14 +59,14 @@ def test_audio(tmp_path: Path, kind: str, seed: int, capfd) -> None:
     rates = iter([None, 11_025] * 5000)
 
     def read() -> None:
-        info = audio.probe(path)
+        info = reading.probe(path)
         frames = 0
-        for block in audio.blocks(path, next(rates)):
+        for block in reading.blocks(path, next(rates)):
             assert block.dtype == np.float32
             assert np.isfinite(block).all()
             frames += len(block)
         assert frames
-        assert audio.LOWEST_RATE <= info.sample_rate <= audio.HIGHEST_RATE
+        assert reading.LOWEST_RATE <= info.sample_rate <= reading.HIGHEST_RATE
 
     refused = attack(path, 1500 if seed else 400, seed, read, AudioFileError)
     assert len(refused) > (500 if seed else 120)

@@ -1,5 +1,5 @@
 """`kill -9` at any moment: nothing is torn, and the same command run again does all as if it had
-never been killed. For `train` see test_survival.py."""
+never been killed. For `train` see training/test_survival.py."""
 
 import os
 import random
@@ -12,9 +12,9 @@ from pathlib import Path
 
 import audio_files as odd
 import pytest
-from test_survival import Nursery
+from processes import Nursery
 
-from wavegen.checkpoint import save_model
+from wavegen.models.serialization import save_model
 
 pytestmark = pytest.mark.slow
 

@@ -10,11 +10,11 @@ import audio_files as odd
 import numpy as np
 import pytest
 
-from wavegen.audio import read
-from wavegen.checkpoint import load_model, save_model
-from wavegen.cli import main
-from wavegen.clips import find_clips
-from wavegen.scoring import score
+from wavegen.audio.reading import read
+from wavegen.commands.main import main
+from wavegen.data.clips import find_clips
+from wavegen.models.serialization import load_model, save_model
+from wavegen.scoring.score import score
 
 LABELS = {"label": ("<script>alert(1)</script>", '"><img src=x onerror=alert(1)>')}
 

@@ -117,7 +117,10 @@ def resume_options(run: Path, folder: Path) -> list[str]:
 
 def run_command(*arguments: str) -> list[str]:
     """The lines that a command writes to standard output; it must succeed."""
-    from wavegen.cli import main
+    try:
+        from wavegen.commands.main import main
+    except ImportError:  # The name that it had at commit ff5da60.
+        from wavegen.cli import main  # type: ignore[import-not-found, no-redef]
 
     with redirect_stdout(io.StringIO()) as output:
         assert main(arguments) == 0
@@ -179,9 +182,9 @@ def _make(name: str, out: Path, home: Path) -> dict[str, Any]:
 def _network_bits(run: Path, scored: Path, labels: Sequence[str]) -> float:
     """By the network itself, in float64: what rounding cannot blur."""
     import torch
+    from wavegen.checkpoint import load_model
 
     from wavegen import labels as labelling
-    from wavegen.checkpoint import load_model
 
     network = load_model(run).double()
     attributes = network.config.labels
@@ -201,8 +204,9 @@ def network_bits(network: Any, codes: Sequence[int], ids: Any) -> float:
 
 def _sound_seed(run: Path, scored: Path, out: Path) -> int:
     """The first seed under which no noise is close to the edge of a code."""
-    from wavegen.engines import torch_queue
     from wavegen.sampling import distribution
+
+    from wavegen.engines import torch_queue
 
     plain_draw, distances = torch_queue.draw, [1.0]
 

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
+from wavegen.distributions.sampling import Sampling
 from wavegen.errors import ModelError
-from wavegen.sampling import Sampling
-from wavegen.wavenet import WaveNet
+from wavegen.models.wavenet import WaveNet
 
 
 def check_start(

@@ -11,12 +11,12 @@ from threading import Timer
 
 import torch
 
-from wavegen.engines import Engine
+from wavegen.distributions.sampling import Sampling
+from wavegen.engines.base import Engine
 from wavegen.engines.precision import PRECISIONS
-from wavegen.engines.torch_queue import TorchQueue
+from wavegen.engines.reference import TorchQueue
 from wavegen.errors import ConfigError, ModelError
-from wavegen.sampling import Sampling
-from wavegen.wavenet import WaveNet
+from wavegen.models.wavenet import WaveNet
 
 # What "auto" tries, the fastest first, and what runs nowhere else.
 _TRIED = {"cpu": ("numba", "torch"), "cuda": ("triton", "graph", "torch")}
@@ -108,7 +108,7 @@ def _made(name: str, network: WaveNet, precision: str) -> tuple[Engine | None, s
     if name == "numba":
         if (failure := _numba_failure(precision)) is not None:
             return None, failure
-        from wavegen.engines.numba_cpu import NumbaCPU
+        from wavegen.engines.cpu.wavenet_engine import NumbaCPU
 
         if network.output.weight.device.type != "cpu":
             network = copy.deepcopy(network).cpu()
@@ -117,11 +117,11 @@ def _made(name: str, network: WaveNet, precision: str) -> tuple[Engine | None, s
         engine: Engine
         with _waiting(f"preparing the {name} engine"), torch.inference_mode():
             if name == "graph":
-                from wavegen.engines.cuda_graph import GraphQueue
+                from wavegen.engines.gpu.cuda_graph import GraphQueue
 
                 engine = GraphQueue(network)
             else:
-                from wavegen.engines.triton_gpu import TritonGPU
+                from wavegen.engines.gpu.wavenet_triton import TritonGPU
 
                 engine = TritonGPU(network, precision)
             # One sample: what cannot be compiled or captured shows.
@@ -148,11 +148,11 @@ def _numba_failure(precision: str | None) -> str | None:
     try:
         with _waiting("preparing the compiled engine"):
             if precision is None:
-                from wavegen.engines.numba_scorer import compile_scorer
+                from wavegen.engines.cpu.wavenet_scorer import compile_scorer
 
                 compile_scorer()
             else:
-                from wavegen.engines.numba_cpu import compile_kernel
+                from wavegen.engines.cpu.wavenet_engine import compile_kernel
 
                 compile_kernel(precision)
     except Exception as error:  # whatever it is, the other engine still runs

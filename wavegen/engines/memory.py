@@ -3,7 +3,7 @@
 import torch
 
 from wavegen.engines.prefill import PART
-from wavegen.wavenet import WaveNet
+from wavegen.models.wavenet import WaveNet
 
 _FLOAT = 4
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wavegen.wavenet import WaveNet
+from wavegen.models.wavenet import WaveNet
 
 # Bytes of a weight.
 PRECISIONS = {"float32": 4, "bfloat16": 2, "int8": 1}

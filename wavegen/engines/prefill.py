@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from wavegen.sampling import Sampling
-from wavegen.wavenet import WaveNet
+from wavegen.distributions.sampling import Sampling
+from wavegen.models.wavenet import WaveNet
 
 # Samples of prompts that are gone through at a time.
 PART = 1 << 17

@@ -1,0 +1,74 @@
+import dataclasses
+import json
+
+import pytest
+
+from wavegen.errors import ConfigError
+from wavegen.models.config import WaveNetConfig
+
+
+def test_it_survives_json_with_the_order_of_classes() -> None:
+    config = WaveNetConfig(labels={"b": ("2", "10"), "a": ("x",)})
+    again = WaveNetConfig.from_json(config.to_json())
+    assert again == config
+    assert list(again.labels) == ["b", "a"]
+
+
+def test_nothing_can_change_it() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        WaveNetConfig().layers = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("fields", "samples"),
+    [
+        ({"layers": 1, "stacks": 1}, 2),
+        ({"layers": 20, "stacks": 2}, 2047),
+        ({"layers": 30, "stacks": 3}, 3070),
+        ({"layers": 4, "stacks": 2, "kernel_size": 3}, 13),
+    ],
+)
+def test_receptive_field(fields: dict[str, int], samples: int) -> None:
+    config = WaveNetConfig(**fields)  # type: ignore[arg-type]
+    assert config.receptive_field == samples
+    assert f"{samples} samples" in config.describe()
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"layers": 10**9}, "layers is 1000000000"),
+        ({"layers": True}, "layers is True"),
+        ({"layers": 2.0}, "layers is 2.0"),
+        ({"kernel_size": 1}, "kernel_size is 1: it must be a whole number from 2"),
+        ({"layers": 7, "stacks": 2}, "multiple of stacks"),
+        ({"gate_channels": 63}, "must be even"),
+        ({"gate": "relu"}, "gate is 'relu': it must be linear or tanh"),
+        ({"layers": 40, "stacks": 1}, "receptive field"),
+        ({"quantization_channels": 1}, "quantization_channels"),
+        ({"labels": {"a": ()}}, "at least one class"),
+        ({"labels": {"a": ("x", "x")}}, "twice"),
+        ({"labels": {"a": "xy"}}, "'a' must list"),
+        ({"labels": {"a": 5}}, "'a' must list"),
+        ({"labels": {"a": {"x": 1}}}, "'a' must list"),
+        ({"labels": [1]}, "must map"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(fields: dict[str, object], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        WaveNetConfig(**fields)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "null", "{", "[" * 10**5])
+def test_json_of_another_kind_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError):
+        WaveNetConfig.from_json(text)
+
+
+def test_unknown_and_missing_fields_are_named() -> None:
+    values = json.loads(WaveNetConfig().to_json())
+    with pytest.raises(ConfigError, match="unknown fields class_path"):
+        WaveNetConfig.from_json(json.dumps({**values, "class_path": "os.system"}))
+    del values["layers"]
+    with pytest.raises(ConfigError, match="missing fields layers"):
+        WaveNetConfig.from_json(json.dumps(values))

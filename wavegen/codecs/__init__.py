@@ -1,0 +1,4 @@
+"""Waveforms to codes and back, and the windows of codes that a network sees.
+
+Open `mulaw` first.
+"""

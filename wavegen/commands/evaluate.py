@@ -1,0 +1,81 @@
+"""`wavegen evaluate`: a report on a model and held-out recordings."""
+
+import argparse
+import sys
+from dataclasses import asdict
+
+import wavegen
+from wavegen.commands.score import read_as_training
+from wavegen.data.store import open_store
+from wavegen.distributions.sampling import Sampling
+from wavegen.errors import ConfigError
+from wavegen.evaluation.counterparts import ClipFigures
+from wavegen.evaluation.evaluate import evaluate
+from wavegen.evaluation.report import summary, write_report
+from wavegen.generation.generate import check_seed, pick_device
+from wavegen.models.serialization import find_model, load_with_fingerprint
+from wavegen.scoring.score import find_as_trained
+from wavegen.scoring.unfinished import unfinished
+from wavegen.utils.distributed import rank
+from wavegen.utils.files import make_folder
+from wavegen.utils.text import display
+
+
+def evaluate_command(options: argparse.Namespace) -> None:
+    """Measure, print the figures, and write the report."""
+    if options.count < 1:
+        raise ConfigError(f"--count is {options.count}: it must be 1 or more")
+    if not 0 < options.seconds < float("inf"):
+        raise ConfigError(f"--seconds is {options.seconds}: it must be above 0")
+    if options.classified is not None and options.classified < 0:
+        raise ConfigError(f"--classified is {options.classified}: it must be 0 or more")
+    check_seed(options.seed)
+    folder = find_model(options.model)
+    network, model_sha256 = load_with_fingerprint(folder, pick_device(options.device))
+    config = network.config
+    sampling = Sampling(
+        options.temperature, options.top_k, options.top_p, guidance=options.guidance
+    )
+    found = find_as_trained(options.data, read_as_training(options))
+    # Before anything takes long.
+    make_folder(options.out)
+    store = open_store(found.clips, config.sample_rate, folder=options.store)
+    clips = found.without(store.skipped)
+    job = {**vars(options), "sha256": model_sha256}
+    with unfinished(ClipFigures, job, repr) as kept:
+        evaluation = evaluate(
+            network,
+            clips,
+            store,
+            sampling=sampling,
+            seed=options.seed,
+            most=options.count,
+            seconds=options.seconds,
+            combinations=options.combinations,
+            classified=options.classified,
+            engine=options.engine,
+            precision=options.precision,
+            kept=kept,
+            say=_say,
+        )
+        if evaluation is None:
+            return
+        about = {
+            "model": str(folder),
+            "model_sha256": model_sha256,
+            "data": str(options.data),
+            "network": config.describe(),
+            "sample_rate": config.sample_rate,
+            "seed": options.seed,
+            "seconds_compared": options.seconds,
+            **asdict(sampling),
+            "version": wavegen.__version__,
+        }
+        paths = write_report(options.out, evaluation, about, config.labels)
+        print(summary(evaluation.figures))
+        print(*map(display, paths), sep="\n")
+
+
+def _say(text: str) -> None:
+    if rank() == 0:
+        print(f"{text} ...", file=sys.stderr, flush=True)

@@ -1,0 +1,308 @@
+"""`wavegen train`: a LightningCLI whose defaults follow from the data and the device."""
+
+import logging
+import os
+import warnings
+from argparse import ArgumentError
+from contextlib import ExitStack
+from pathlib import Path
+from textwrap import shorten
+from typing import Any
+
+import torch
+from pytorch_lightning import Trainer
+from pytorch_lightning.callbacks import Checkpoint, LearningRateMonitor, ProgressBar, Timer
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+from wavegen.data.clips import summary
+from wavegen.data.shards import is_remote
+from wavegen.errors import ConfigError, DataError, ModelError, Stopped
+from wavegen.models.serialization import is_model
+from wavegen.training.averaging import ExponentialMovingAverage
+from wavegen.training.data_module import AudioDataModule
+from wavegen.training.defaults import suggest
+from wavegen.training.interrupts import StopOnSignal
+from wavegen.training.lightning_module import Clock, LitWaveNet, LossBar
+from wavegen.training.limits import check_limits, check_nodes, limits_of
+from wavegen.training.openmp import SharedCores
+from wavegen.training.run_config import read_config
+from wavegen.training.run_folder import (
+    CONFIG,
+    LAST_CHECKPOINT,
+    RunFolder,
+    WholeCheckpoints,
+    save_trained,
+)
+from wavegen.training.run_folders import (
+    check_contents,
+    choose_run,
+    find_checkpoint,
+    only_training,
+    record_contents,
+)
+from wavegen.utils.files import write_text
+from wavegen.utils.text import display
+
+# Lightning's remarks that do not hold here: the run folder is ours to fill, and the data
+# module does go on in mid-epoch.
+_NOISE = (
+    "Experiment logs directory",
+    "Checkpoint directory",
+    "You're resuming from a checkpoint that ended before the epoch ended",
+    "The number of training batches",
+    # Earlier versions of wavegen had Lightning keep the checkpoints.
+    "Be aware that when using `ckpt_path`",
+    ".*does not have many workers",
+    ".*sync_dist",
+    ".*isinstance.treespec",
+    ".*deprecated in v4",
+)
+
+
+def train(options: list[str]) -> Path:
+    """Train on a folder of recordings, or go on with a run.
+
+    Args:
+        options: `FOLDER`, or `--resume RUN`, and options of LightningCLI such as
+            `--trainer.max_steps 1000`.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        WavegenError: as its message says.
+        Stopped: by Ctrl-C or SIGTERM; the run can be resumed.
+    """
+    # Lightning's tips, and its words on devices that are not there, drown ours.
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
+    for message in _NOISE:
+        warnings.filterwarnings("ignore", message=message)
+    with ExitStack() as held:
+        return _train(options, held)
+
+
+def _train(options: list[str], held: ExitStack) -> Path:
+    try:
+        cli = TrainCLI(
+            LitWaveNet,
+            AudioDataModule,
+            trainer_defaults={
+                # The data module gives every rank crops of its own.
+                "use_distributed_sampler": False,
+                "num_sanity_val_steps": 0,
+                "gradient_clip_val": 1.0,
+                "log_every_n_steps": 20,
+                "enable_model_summary": False,
+            },
+            save_config_callback=None,
+            seed_everything_default=0,
+            run=False,
+            args=options,
+            auto_configure_optimizers=False,
+            parser_kwargs={
+                "prog": "wavegen train",
+                "exit_on_error": False,
+                "allow_abbrev": False,
+            },
+        )
+        if cli.trainer.is_global_zero:
+            _begin(cli, held)
+        _fit(cli)
+        if cli.signals.received:
+            raise Stopped(cli.signals.received, f"; go on with --resume {cli.run_folder}")
+        if cli.trainer.enable_validation and cli.model.validated_step != cli.trainer.global_step:
+            # The limit fell between two validations: the last steps count too.
+            cli.trainer.validate(cli.model, cli.datamodule, verbose=False)
+    except (MisconfigurationException, ModuleNotFoundError, ValueError) as error:
+        raise ConfigError(f"{error} (see 'wavegen train --help')") from error
+    except DataError as error:
+        # One that a worker process met comes with that process's traceback before it.
+        reason = str(error).rstrip().rsplit("\n", 1)[-1]
+        raise DataError(reason.removeprefix("wavegen.errors.DataError: ")) from error
+    except torch.OutOfMemoryError as error:
+        raise ConfigError("out of GPU memory: take a smaller --data.batch_size") from error
+    except SystemExit as stopped:
+        # So Lightning ends a training that is interrupted.
+        if stopped.code != 1:
+            raise
+        raise KeyboardInterrupt from None
+    run = cli.run_folder
+    if cli.trainer.is_global_zero:
+        if not is_model(run):
+            # Without a validation no model is the best: the last one it is.
+            save_trained(cli.model.network, cli.datamodule.clip_set, run)
+        print(f"done: {run}\nhear it: wavegen generate {run} --out out/")
+    return run
+
+
+def _fit(cli: "TrainCLI") -> None:
+    try:
+        cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=cli.checkpoint)
+    except (RuntimeError, LookupError, TypeError, AttributeError, ValueError) as error:
+        if cli.checkpoint is None or cli.model.ready or isinstance(error, torch.OutOfMemoryError):
+            raise
+        # Lightning takes it that a checkpoint holds what it should.
+        reason = shorten(str(error), 200, placeholder=" ...")
+        raise ModelError(
+            f"{cli.checkpoint}: cannot go on from it ({reason}); was it made by this network and "
+            "this version?"
+        ) from error
+
+
+class TrainCLI(LightningCLI):
+    """Parses in turns: where is the data, then again with defaults that follow from it."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Options of the run beside those of model, data and trainer."""
+        parser.add_argument("folder", nargs="?", help="recordings to train on (data.folder)")
+        parser.add_argument("--run", type=str, help="run folder (runs/DATA)")
+        parser.add_argument("--resume", type=str, metavar="RUN", help="go on with this run")
+        parser.add_argument(
+            "--ema_decay", type=float, default=0.999, help="of averaged weights; 0: none"
+        )
+        parser.add_argument(
+            "--accept_changed_data",
+            action="store_true",
+            help="go on with a run though its recordings have changed",
+        )
+        # Not required where a positional or a config names it.
+        parser.set_defaults({"data.folder": ""})
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse, look at the data, parse again with defaults for this data and device.
+
+        The strongest first: options in the order given, `--config` files among them; the config
+        of the run that is resumed; what follows from data and device; what the classes say.
+        """
+        options = list(args)
+        # It prints and exits: only the last turn knows what there is to print.
+        quiet = [option for option in options if not option.startswith("--print_config")]
+        given = _parse(parser, quiet)
+        self.checkpoint = None
+        extra = []
+        if given.resume is not None:
+            self.checkpoint = find_checkpoint(Path(given.resume))
+            if given.run not in (None, given.resume):
+                raise ConfigError(f"--run {given.run}: a run is resumed where it is; leave it out")
+            # First, so that what is said now overrides what was said then.
+            # What is given this time: without defaults a folder must be named.
+            anew = parser.parse_args(["--data.folder=", *quiet], defaults=False)
+            config = ["--config", read_config(Path(given.resume), set(anew.keys(branches=True)))]
+            options, quiet = [*config, *options], [*config, *quiet]
+            extra += ["--run", given.resume]
+        if given.folder is not None:
+            extra += ["--data.folder", given.folder]
+        given = _parse(parser, [*quiet, *extra])
+        if not given.data.folder:
+            raise ConfigError("name the folder of recordings: wavegen train FOLDER")
+        check_limits(given.trainer)
+        self.run_folder = choose_run(given.run, given.data.folder, given.resume)
+
+        self.decoded = AudioDataModule(**given.data.as_dict())
+        rate = self.decoded.decode().sample_rate
+        gpu = torch.cuda.is_available() and given.trainer.accelerator != "cpu"
+        # Without instructions for it, bfloat16 is slower than float32.
+        bfloat16 = (
+            torch.cuda.is_bf16_supported(including_emulation=False)
+            if gpu
+            else torch.cpu._is_avx512_bf16_supported()
+        )
+        defaults = suggest(self.decoded.clip_set, rate, gpu, bfloat16)
+        parser.set_defaults({**defaults, **limits_of(given.trainer, defaults["trainer.max_steps"])})
+        self.config = _parse(parser, [*options, *extra])
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """The trainer with what a run folder needs beside what the user asked for."""
+        # Whatever is wrong with the data or the options shows before anything is written.
+        self.datamodule.adopt(self.decoded)
+        self.datamodule.match(self.model.network)
+        if self.config.resume is not None and not self.config.accept_changed_data:
+            check_contents(self.run_folder, self.datamodule.contents())
+        asked = self.config_init.trainer
+        run = self.run_folder
+        self.signals = StopOnSignal()
+        # What is said of one run only is not for a config that others may begin from.
+        config = self.config.clone()
+        config.folder = config.run = config.resume = None
+        config.accept_changed_data = False
+        # A run goes on from wherever it is called.
+        for name in ("folder", "store"):
+            place = config.data[name]
+            if place and not is_remote(str(place)):
+                config.data[name] = str(Path(place).absolute())
+        self.settings = self.parser.dump(config, skip_none=False)
+        theirs = _as_list(asked.callbacks)
+        keeps = asked.enable_checkpointing is not False
+        callbacks = [*theirs, self.signals, SharedCores(), RunFolder(run, self.settings, keeps)]
+        # Weights held in 16 bits are too coarse for the small steps of an average.
+        if self.config_init.ema_decay and not str(asked.precision).endswith("16-true"):
+            callbacks += [ExponentialMovingAverage(self.config_init.ema_decay)]
+        kinds = tuple(map(type, callbacks))
+        bar = any(issubclass(kind, ProgressBar) for kind in kinds)
+        if asked.enable_progress_bar is not False and not bar:
+            callbacks += [LossBar()]
+        if asked.max_time is not None and Timer not in kinds:
+            callbacks += [Clock(asked.max_time)]
+        if asked.logger is not False:
+            callbacks += [LearningRateMonitor("step")]
+        if asked.logger in (None, True):
+            kwargs["logger"] = [
+                CSVLogger(run, name="", version=""),
+                TensorBoardLogger(run, name="tensorboard", version=""),
+            ]
+        # The run folder keeps checkpoints by itself; Lightning would add some of its own.
+        others = [callback for callback in theirs if isinstance(callback, Checkpoint)]
+        kwargs["enable_checkpointing"] = keeps and bool(others)
+        folders = [getattr(callback, "dirpath", None) for callback in others]
+        checkpoints = WholeCheckpoints(run / LAST_CHECKPOINT.parent, *filter(None, folders))
+        kwargs["plugins"] = [*_as_list(asked.plugins), checkpoints]
+        kwargs["callbacks"] = callbacks
+        kwargs["default_root_dir"] = str(run)
+        try:
+            trainer = super().instantiate_trainer(**kwargs)
+        except TypeError as error:
+            # So Lightning says that it cannot make anything of `--trainer.devices`, for one.
+            raise ConfigError(f"{error} (see 'wavegen train --help')") from error
+        check_nodes(trainer)
+        return trainer
+
+
+def _begin(cli: TrainCLI, held: ExitStack) -> None:
+    """Make the run folder, have it for this training alone, and say what will happen."""
+    run = cli.run_folder
+    held.enter_context(only_training(run, fresh=cli.config.resume is None))
+    if cli.checkpoint is None:
+        # From now on it can be resumed, if killed before its first checkpoint.
+        write_text(run / CONFIG, cli.settings)
+    record_contents(run, cli.datamodule.contents())
+
+    network, data, trainer = cli.model.network, cli.datamodule, cli.trainer
+    print(summary(data.clip_set, data.decode().sample_rate))
+    for remark in data.remarks():
+        print(f"note: {display(remark)}")
+    parameters = sum(p.numel() for p in network.parameters())
+    limit = f"{trainer.max_steps} steps" if trainer.max_steps > 0 else "to a time or an epoch"
+    print(
+        f"{network.config.describe()}\n"
+        f"training  {parameters:,} parameters, {data.batch_size} crops of {data.crop} samples a "
+        f"step, {limit}, in {trainer.precision} on {trainer.strategy.root_device}\n"
+        f"run       {run}",
+        flush=True,
+    )
+
+
+def _parse(parser: LightningArgumentParser, options: list[str]) -> Any:
+    try:
+        return parser.parse_args(options)
+    except ArgumentError as error:
+        raise ConfigError(f"{error} (see 'wavegen train --help')") from error
+
+
+def _as_list(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return list(value) if isinstance(value, list | tuple) else [value]

@@ -1,0 +1,282 @@
+"""Batches of codes: crops of the training clips in shuffled order, all of the validation clips."""
+
+from collections.abc import Callable, Iterator, Sized
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset, Sampler, SequentialSampler
+
+from wavegen.codecs import windows
+from wavegen.data import labels as labelling
+from wavegen.data.shards import ShardStore
+from wavegen.data.store import AudioStore
+
+Batch = dict[str, torch.Tensor]
+
+# Different lengths of the rows of a batch.
+_BUCKETS = 8
+# Samples predicted at a time where gradients are not needed: in a row, and in all rows.
+_VALIDATION_WINDOW = 2**13
+_VALIDATION_SAMPLES = 2**15
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Decoded clips with their labels, as a network of some history sees them.
+
+    Args:
+        store: the clips.
+        label_ids: int64 (clips, A) as in `wavegen.data.labels`.
+        history: H of the network.
+        quantization_channels: Q of the network.
+    """
+
+    store: AudioStore | ShardStore
+    label_ids: np.ndarray
+    history: int
+    quantization_channels: int
+
+    def pieces(self, clips: np.ndarray, longest: int) -> np.ndarray:
+        """Clips cut into equal pieces of at most `longest` samples.
+
+        A piece carries its full history, so where the cuts fall changes nothing.
+
+        Returns:
+            int64 (pieces, 3): clip, start, stop.
+        """
+        lengths = self.store.lengths[clips]
+        counts = -(-lengths // longest)
+        clip = np.repeat(clips, counts)
+        length, count = np.repeat(lengths, counts), np.repeat(counts, counts)
+        number = np.arange(len(clip)) - np.repeat(np.cumsum(counts) - counts, counts)
+        return np.stack([clip, number * length // count, (number + 1) * length // count], axis=1)
+
+    def batch(self, pieces: np.ndarray, time: int) -> Batch:
+        """Pieces padded to `time`, all int64.
+
+        inputs (B, H + T), or (B, T) if all are beginnings of clips, targets (B, T), labels
+        (B, A), and the number of each one's clip, clips (B,).
+        """
+        # Before a beginning there is nothing to hear: one start symbol is enough.
+        history = self.history if pieces[:, 1].any() else 0
+        rows = [
+            windows.window(
+                self.store.waveform(clip), start, stop, history, self.quantization_channels
+            )
+            for clip, start, stop in pieces.tolist()
+        ]
+        inputs, targets = windows.stack(rows, history, time)
+        return {
+            "inputs": torch.from_numpy(inputs),
+            "targets": torch.from_numpy(targets),
+            "labels": torch.from_numpy(self.label_ids[pieces[:, 0]]),
+            "clips": torch.from_numpy(np.ascontiguousarray(pieces[:, 0])),
+        }
+
+
+class TrainingCrops(Dataset[Batch]):
+    """All crops of the training clips, in an order that is a function of (seed, epoch).
+
+    Args:
+        corpus: the clips.
+        clips: those to train on.
+        crop: samples of a row, at most.
+        batch_size: rows of that length in a batch; a batch of shorter rows has more.
+        label_dropout: chance that an attribute of a row is left unspecified, as often by itself
+            as together with all the others of the row.
+        seed: of the order and of label dropout.
+        rank: of this process; each of several has batches of its own.
+        ranks: how many processes there are.
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        clips: np.ndarray,
+        crop: int,
+        batch_size: int,
+        label_dropout: float = 0.0,
+        seed: int = 0,
+        rank: int = 0,
+        ranks: int = 1,
+    ) -> None:
+        self.corpus = corpus
+        self.crop = crop
+        self.samples = batch_size * crop
+        self.label_dropout = label_dropout
+        self.seed = seed
+        self.rank = rank
+        self.ranks = ranks
+        self.pieces = corpus.pieces(clips, crop)
+        self._epoch = -1
+        self._batches: list[tuple[int, np.ndarray]] = []
+        self._windows = np.empty(0, dtype=np.int64)
+        self._ahead = -1
+
+    def __len__(self) -> int:
+        # Every epoch has as many: the lengths of the crops alone decide it.
+        return max(1, len(self._plan(0)[0]) // self.ranks)
+
+    def __getitem__(self, key: tuple[int, int] | int) -> Batch:
+        # A plain number comes from samplers that Lightning puts in, as to overfit on purpose.
+        epoch, number = key if isinstance(key, tuple) else (0, key)
+        if epoch != self._epoch:
+            self._epoch, self._ahead = epoch, -1
+            self._batches, self._windows = self._plan(epoch)
+        # Counted over all ranks, so that the same is drawn however many there are.
+        number = number * self.ranks + self.rank
+        place = number % len(self._batches)
+        self._look_ahead(place)
+        time, chosen = self._batches[place]
+        batch = self.corpus.batch(self.pieces[chosen], time)
+        chance = _generator(self.seed, epoch, number + 1)
+        rows, attributes = batch["labels"].shape
+        # One attribute alone is left out, and all of them: both are asked for later.
+        dropped = chance.random((rows, attributes + 1)) < 1 - (1 - self.label_dropout) ** 0.5
+        dropped = dropped[:, :attributes] | dropped[:, attributes:]
+        batch["labels"][torch.from_numpy(dropped)] = labelling.UNSPECIFIED
+        return batch
+
+    def _look_ahead(self, place: int) -> None:
+        """On entering a window, announce what it and the next one need."""
+        window = int(self._windows[place])
+        if window != self._ahead:
+            self._ahead = window
+            stop = int(np.searchsorted(self._windows, window + 1, side="right"))
+            coming = [chosen for _, chosen in self._batches[place:stop]]
+            self.corpus.store.prefetch(self.pieces[np.concatenate(coming)])
+
+    def _plan(self, epoch: int) -> tuple[list[tuple[int, np.ndarray]], np.ndarray]:
+        """The batches of an epoch, and the window of each, ascending.
+
+        The crops of a window of the store are shuffled among themselves.
+        """
+        chance = _generator(self.seed, epoch)
+        order = chance.permutation(len(self.pieces))
+        # Numbers of its own, so that where there is one window the order is the same.
+        window = self.corpus.store.windows(self.pieces, np.random.default_rng([self.seed, epoch]))
+        order = order[np.argsort(window[order], kind="stable")]
+        batches = bucket(self.pieces, order, self.crop, self.samples)
+        time, last = batches[-1]
+        # A last batch that is not full is filled up with crops that come twice.
+        filled = np.resize(np.concatenate([last, order[::-1]]), _rows(self.samples, time))
+        batches[-1] = (time, filled)
+        latest = np.array([window[chosen].max() for _, chosen in batches])
+        shuffled = chance.permutation(len(batches))
+        shuffled = shuffled[np.argsort(latest[shuffled], kind="stable")]
+        return [batches[number] for number in shuffled], latest[shuffled]
+
+
+class ValidationWindows(Dataset[Batch]):
+    """Batches that cover clips once; each rank of several has every n-th batch."""
+
+    def __init__(self, corpus: Corpus, clips: np.ndarray, rank: int = 0, ranks: int = 1) -> None:
+        self.corpus = corpus
+        self.pieces = corpus.pieces(clips, _VALIDATION_WINDOW)
+        order = np.arange(len(self.pieces))
+        batches = bucket(self.pieces, order, _VALIDATION_WINDOW, _VALIDATION_SAMPLES)
+        # A rank without a share has an empty batch, since all must take part.
+        self.batches = batches[rank::ranks] or [(1, order[:0])]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, number: int) -> Batch:
+        time, chosen = self.batches[number]
+        return self.corpus.batch(self.pieces[chosen], time)
+
+
+class EpochBatches(Sampler[tuple[int, int]]):
+    """(epoch, batch) of the next epoch's worth of batches, from the count of those done.
+
+    So a resumed run goes on with the batch after the last one it has seen, wherever in an
+    epoch that is.
+
+    Args:
+        length: batches of an epoch.
+        done: batches that training has taken so far; asked when the next ones are drawn.
+    """
+
+    def __init__(self, length: int, done: Callable[[], int]) -> None:
+        self.length = length
+        self.done = done
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        first = self.done()
+        for number in range(first, first + self.length):
+            yield divmod(number, self.length)
+
+    def __len__(self) -> int:
+        return self.length
+
+
+class UntilStopped(SequentialSampler):
+    """0, 1, 2, ... up to a length, or until training is to stop.
+
+    Args:
+        data: of that length.
+        stopping: whether it is; asked before each number.
+    """
+
+    def __init__(self, data: Sized, stopping: Callable[[], bool]) -> None:
+        super().__init__(data)
+        self.stopping = stopping
+
+    def __iter__(self) -> Iterator[int]:
+        for number in range(len(self)):
+            if self.stopping():
+                return
+            yield number
+
+
+def bucket(
+    pieces: np.ndarray, order: np.ndarray, longest: int, samples: int
+) -> list[tuple[int, np.ndarray]]:
+    """Group pieces of about one length into batches of about as many samples each.
+
+    So hardly anything is padding, every step costs the same, and the few shapes that
+    there are can be met again: libraries prepare a kernel for each. Beginnings of clips, which
+    have no history to go through, are not mixed with others.
+
+    Args:
+        pieces: int64 (pieces, 3): clip, start and stop.
+        order: the pieces in the order they are taken.
+        longest: no piece is longer.
+        samples: in a batch, padding included.
+
+    Returns:
+        (time, pieces) of each batch: what it is padded to, and what is in it. Every piece
+        is in one batch; all batches but the last are full. In any order there are as many:
+        how many pieces are left of a length does not depend on which they are.
+    """
+    grain = -(-longest // _BUCKETS)
+    lengths = pieces[:, 2] - pieces[:, 1]
+    classes = -(-lengths[order] // grain)
+    begins = pieces[order, 1] == 0
+    batches, left = [], order[:0]
+    for beginning in (True, False):
+        kind = begins == beginning
+        # Too few for a batch of their own go with the next longer ones, the last beginnings
+        # with what has a history: they have one too, of start symbols.
+        for number in range(1, _BUCKETS + 1):
+            time = min(number * grain, longest)
+            rows = _rows(samples, time)
+            left = np.concatenate([left, order[kind & (classes == number)]])
+            fit = lengths[left] <= time
+            full = int(fit.sum()) // rows * rows
+            batches += [(time, part) for part in left[fit][:full].reshape(-1, rows)]
+            left = np.concatenate([left[fit][full:], left[~fit]])
+    if len(left):
+        batches.append((longest, left))
+    return batches
+
+
+def _rows(samples: int, time: int) -> int:
+    return max(1, samples // time)
+
+
+def _generator(seed: int, epoch: int, number: int = 0) -> np.random.Generator:
+    """Random numbers that are a function of their arguments."""
+    key = np.array([seed, epoch], dtype=np.uint64)
+    return np.random.Generator(np.random.Philox(key=key, counter=[0, 0, number, 0]))

@@ -1,0 +1,273 @@
+"""Finds the clips of a folder, with their labels and splits, and says what was left out."""
+
+import os
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from wavegen.audio.reading import AudioInfo, probe
+from wavegen.data.folders import LeftOut, OnBadFile, Skipped, count, walk
+from wavegen.data.splits import SPLITS, Description, choose_validation, describe
+from wavegen.errors import AudioFileError, ConfigError, DataError, LabelError
+from wavegen.utils.text import display, writable
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One recording of a data set.
+
+    `name` is its path below the folder, printable, with `/` between folders. `labels`
+    maps attribute to class name; an attribute that is missing is unspecified. `size`
+    (bytes) and `mtime_ns` tell whether the file has changed since.
+    """
+
+    path: Path
+    name: str
+    labels: dict[str, str]
+    split: str
+    info: AudioInfo
+    size: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True)
+class ClipSet:
+    """The clips of a folder, sorted by name.
+
+    `attributes` maps each label attribute, in the order of the columns or of the choice
+    made, to its class names in natural order ("2" before "10"). `notes` are remarks to be
+    printed once, `reading` those options of `find_clips` that settle labels and splits.
+    """
+
+    folder: Path
+    clips: tuple[Clip, ...]
+    attributes: dict[str, tuple[str, ...]]
+    skipped: tuple[Skipped, ...]
+    notes: tuple[str, ...]
+    reading: Mapping[str, Any] = field(default_factory=dict)
+
+    def of(self, split: str) -> tuple[Clip, ...]:
+        """Return the clips of "train", "validation" or "test"."""
+        return tuple(clip for clip in self.clips if clip.split == split)
+
+    def class_counts(self, split: str) -> dict[str, dict[str, int]]:
+        """Return attribute -> class -> clips of a split, of every class that is anywhere."""
+        counts = {key: dict.fromkeys(names, 0) for key, names in self.attributes.items()}
+        for clip in self.of(split):
+            for key in counts.keys() & clip.labels.keys():
+                counts[key][clip.labels[key]] += 1
+        return counts
+
+    def without(self, skipped: Sequence[Skipped]) -> "ClipSet":
+        """Return the set less clips found to be bad; classes left empty go with them."""
+        names = {bad.name for bad in skipped}
+        clips = tuple(clip for clip in self.clips if clip.name not in names)
+        left = _attributes(clips)
+        return replace(
+            self,
+            clips=clips,
+            attributes={key: left[key] for key in self.attributes if key in left},
+            skipped=(*self.skipped, *skipped),
+        )
+
+    def commonest_sample_rate(self, limit: int = 16_000) -> int:
+        """Return the rate (Hz) that most clips have, the higher of equals; `limit` at most."""
+        rates = Counter(clip.info.sample_rate for clip in self.clips)
+        return min(limit, max(rates, key=lambda rate: (rates[rate], rate)))
+
+
+def find_clips(
+    folder: str | os.PathLike[str],
+    labels: Sequence[str] | None = None,
+    label_pattern: str | None = None,
+    validation_fraction: float = 0.1,
+    on_bad_file: OnBadFile = "skip",
+    seed: int = 0,
+) -> ClipSet:
+    """Find every clip below `folder`, with its labels and its split (see `splits.describe`).
+
+    Links to folders are followed, each folder being read once; hidden files and folders
+    are left alone. Only headers are read, so damage further on shows when decoding.
+    Where nothing is in validation, clips are chosen from train (`choose_validation`); no
+    test split is made up.
+
+    Args:
+        labels: the attributes to keep; by default every further column of the metadata,
+            every named group of the pattern, or `label` for class folders.
+        label_pattern: a regular expression with named groups, searched in the file name.
+        validation_fraction: of the clips, where the data has no validation split.
+        on_bad_file: "skip" lists a file that cannot be used, "fail" raises.
+        seed: of the choice of validation clips.
+
+    Raises:
+        DataError: no usable clip, or metadata that cannot be used.
+        LabelError: an attribute in `labels` that is not there.
+        ConfigError: a setting outside its range, or a pattern without named groups.
+        AudioFileError: a bad file, if `on_bad_file` is "fail".
+    """
+    if on_bad_file not in ("skip", "fail"):
+        raise ConfigError(f"--data.on_bad_file is {on_bad_file!r}; give skip or fail")
+    if not 0 < validation_fraction < 1:
+        raise ConfigError(
+            f"--data.validation_fraction is {validation_fraction}; give one between 0 and 1"
+        )
+    root = Path(folder)
+    left_out = LeftOut(root, on_bad_file)
+    names, notes = walk(root, left_out)
+    try:
+        described = describe(root, names, labels, label_pattern)
+    except (DataError, LabelError) as error:
+        raise type(error)(f"{display(root)}: {display(str(error))}") from error
+    for name, reason in described.left_out:
+        left_out.add(name, reason)
+    clips = _probed(root, described.files, left_out)
+    if not clips:
+        first = left_out.skipped[0]
+        raise DataError(
+            f"{display(root)}: none of its {len(names)} audio files can be used;"
+            f" {first.name} {first.reason}"
+        )
+    clips = _with_validation(clips, validation_fraction, seed)
+    if not any(clip.split == "train" for clip in clips):
+        raise DataError(f"{display(root)}: no clip is in the train split; put some there")
+    classes = _attributes(clips)
+    # In the order of the columns, whichever clip comes first.
+    attributes = {
+        key: classes[key] for key in map(writable, described.attributes) if key in classes
+    }
+    return ClipSet(
+        folder=root,
+        clips=tuple(clips),
+        attributes=attributes,
+        skipped=tuple(left_out.skipped),
+        notes=(*notes, *described.notes, *_remarks(clips, attributes)),
+        reading={
+            "labels": labels,
+            "label_pattern": label_pattern,
+            "validation_fraction": validation_fraction,
+        },
+    )
+
+
+def _probed(root: Path, files: Mapping[str, Description], left_out: LeftOut) -> list[Clip]:
+    clips = []
+    for name, description in files.items():
+        path = root / name
+        try:
+            info = probe(path)
+            status = path.stat()
+        except AudioFileError as error:
+            left_out.add(name, str(error).removeprefix(f"{display(path)}: "), AudioFileError)
+            continue
+        clips.append(
+            Clip(
+                path=path,
+                name=writable(name),
+                # Whatever bytes a name holds, labels can be printed and written as JSON.
+                labels={writable(key): writable(it) for key, it in description.labels.items()},
+                split=description.split or "train",
+                info=info,
+                size=status.st_size,
+                mtime_ns=status.st_mtime_ns,
+            )
+        )
+    return clips
+
+
+def _with_validation(clips: Sequence[Clip], fraction: float, seed: int) -> list[Clip]:
+    if any(clip.split == "validation" for clip in clips):
+        return list(clips)
+    train = [position for position, clip in enumerate(clips) if clip.split == "train"]
+    names = [clips[position].name for position in train]
+    labels = [clips[position].labels for position in train]
+    chosen = {train[i] for i in choose_validation(names, labels, fraction, seed)}
+    return [
+        replace(clip, split="validation") if position in chosen else clip
+        for position, clip in enumerate(clips)
+    ]
+
+
+def _attributes(clips: Iterable[Clip]) -> dict[str, tuple[str, ...]]:
+    classes: defaultdict[str, set[str]] = defaultdict(set)
+    for clip in clips:
+        for attribute, name in clip.labels.items():
+            classes[attribute].add(name)
+    return {key: tuple(sorted(names, key=_natural)) for key, names in classes.items()}
+
+
+def _natural(name: str) -> tuple[list[object], str]:
+    """Sort key in which runs of digits count as numbers."""
+    parts = re.split(r"([0-9]+)", name.casefold())
+    numbers = [part.lstrip("0") for part in parts]
+    # Text and digits alternate, so only like is compared with like.
+    return [(len(n), n) if i % 2 else parts[i] for i, n in enumerate(numbers)], name
+
+
+def _remarks(clips: Sequence[Clip], attributes: Mapping[str, Sequence[str]]) -> list[str]:
+    notes = []
+    several = sum(clip.info.channels > 1 for clip in clips)
+    if several:
+        notes.append(f"{count(several, 'file')} of more than one channel: mixed to mono by mean")
+    trained, validated = (
+        [clip.labels for clip in clips if clip.split == split] for split in ("train", "validation")
+    )
+    if not validated:
+        notes.append("nothing is in validation: no clip can be spared from training")
+    for attribute, names in attributes.items():
+        unspecified = sum(attribute not in clip.labels for clip in clips)
+        if unspecified:
+            notes.append(f"{count(unspecified, 'clip')} without {attribute}: left unspecified")
+        missing = set(names) - {labels.get(attribute) for labels in trained}
+        if missing:
+            notes.append(f"{attribute} not in train, so never learned: {_some(missing)}")
+        missing = set(names) - {labels.get(attribute) for labels in validated}
+        if missing and validated:
+            notes.append(f"{attribute} not in validation: {_some(missing)}")
+    return notes
+
+
+def summary(clip_set: ClipSet, sample_rate: int) -> str:
+    """Return what there is to train on as a short table, with what was left out and why.
+
+    `sample_rate` (Hz) is the one trained at.
+    """
+    clips = clip_set.clips
+    groups = [(split, clip_set.of(split)) for split in SPLITS]
+    rows = [("", "clips", "h:mm:ss", "classes")]
+    for title, group in [*((s, g) for s, g in groups if g), ("all", clips)]:
+        seconds = round(sum(clip.info.frames / clip.info.sample_rate for clip in group))
+        length = f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}"
+        classes = ", ".join(f"{len(names)} {key}" for key, names in _attributes(group).items())
+        rows.append((title, str(len(group)), length, classes or "none"))
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    lines = [
+        f"{row[0]:<{widths[0]}}  {row[1]:>{widths[1]}}  {row[2]:>{widths[2]}}  {row[3]}"
+        for row in rows
+    ]
+    rates = Counter(clip.info.sample_rate for clip in clips)
+    resampled = [f"{n} from {rate}" for rate, n in sorted(rates.items()) if rate != sample_rate]
+    lines += ["", f"sample rate: {sample_rate} Hz"]
+    if resampled:
+        lines[-1] += f" (resampled: {', '.join(resampled[:5])}{', ...' * (len(resampled) > 5)})"
+    for attribute, names in clip_set.attributes.items():
+        counts = Counter(clip.labels.get(attribute) for clip in clips)
+        listed = ", ".join(f"{name} ({counts[name]})" for name in names[:12])
+        more = f", and {len(names) - 12} more" if len(names) > 12 else ""
+        lines.append(f"{attribute}: {listed}{more}")
+    if clip_set.skipped:
+        lines.append(f"left out: {count(len(clip_set.skipped), 'file')}")
+        by_reason: defaultdict[str, list[str]] = defaultdict(list)
+        for skipped in clip_set.skipped:
+            # Figures stand in brackets; without them equal reasons meet.
+            by_reason[re.sub(r" \(.*?\)", "", skipped.reason)].append(skipped.name)
+        lines += [f"  {len(found)}: {why}: {_some(found)}" for why, found in by_reason.items()]
+    lines += [f"note: {note}" for note in clip_set.notes]
+    return "\n".join(map(display, lines))
+
+
+def _some(names: Iterable[str]) -> str:
+    listed = sorted(names, key=_natural)
+    return ", ".join(listed[:5]) + (f" and {len(listed) - 5} more" if len(listed) > 5 else "")

@@ -1,0 +1,112 @@
+"""Walks a folder for audio files, and keeps account of what it leaves out."""
+
+import os
+import posixpath
+import stat
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from wavegen.audio.reading import AUDIO_SUFFIXES
+from wavegen.data.splits import METADATA
+from wavegen.errors import DataError, WavegenError
+from wavegen.utils.text import display, writable
+
+OnBadFile = Literal["skip", "fail"]
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A file left out; `reason` reads on from the name: "is cut short (...)"."""
+
+    name: str
+    reason: str
+
+
+class LeftOut:
+    """Collects the files left out, or raises at the first one."""
+
+    def __init__(self, root: Path, on_bad_file: OnBadFile) -> None:
+        self._root = root
+        self._fail = on_bad_file == "fail"
+        self.skipped: list[Skipped] = []
+
+    def add(self, name: str, reason: str, kind: type[WavegenError] = DataError) -> None:
+        """Leave out `name`, a path below the root, or raise `kind`."""
+        if self._fail:
+            raise kind(f"{display(self._root / name)}: {reason}")
+        self.skipped.append(Skipped(writable(name), reason))
+
+
+def audio_files(folder: str | os.PathLike[str]) -> tuple[list[Path], list[Skipped]]:
+    """Every audio file below `folder`, sorted, and the folders that could not be opened.
+
+    Raises:
+        DataError: the folder cannot be opened, or there is no audio in it.
+    """
+    root = Path(folder)
+    left_out = LeftOut(root, "skip")
+    names, _ = walk(root, left_out)
+    return [root / name for name in names], left_out.skipped
+
+
+def walk(root: Path, left_out: LeftOut) -> tuple[list[str], list[str]]:
+    """Return the audio files below `root` as sorted relative paths with `/`, and remarks."""
+    try:
+        status = root.stat()
+    except OSError as error:
+        raise DataError(
+            f"{display(root)}: cannot be opened ({error.strerror}); check the path"
+        ) from error
+    if not stat.S_ISDIR(status.st_mode):
+        raise DataError(f"{display(root)}: is not a folder; give the folder that holds the clips")
+    found: list[str] = []
+    notes: list[str] = []
+    others: Counter[str] = Counter()
+    seen: set[tuple[int, int]] = set()
+    waiting = [""]
+    while waiting:
+        prefix = waiting.pop()
+        try:
+            status = (root / prefix).stat()
+            if (status.st_dev, status.st_ino) in seen:
+                notes.append(f"{display(prefix)} leads to a folder already read: not read again")
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            with os.scandir(root / prefix) as scan:
+                entries = sorted(scan, key=lambda entry: entry.name, reverse=True)
+        except OSError as error:
+            left_out.add(prefix or ".", f"cannot be opened ({error.strerror}); allow reading it")
+            continue
+        for entry in entries:
+            name = posixpath.join(prefix, entry.name)
+            suffix = posixpath.splitext(entry.name)[1].lower()
+            if entry.name.startswith("."):
+                continue
+            try:
+                # Of a link that leads to itself, the entry would raise and the path says no.
+                folder = Path(entry.path).is_dir() if entry.is_symlink() else entry.is_dir()
+            except OSError as error:
+                left_out.add(name, f"cannot be looked at ({error.strerror}); allow reading it")
+                continue
+            if folder:
+                waiting.append(name)
+            elif suffix in AUDIO_SUFFIXES:
+                found.append(name)
+            elif entry.name not in METADATA:
+                others[display(suffix) or "without suffix"] += 1
+    kinds = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common(5))
+    if not found:
+        closed = [f"{one.name} {one.reason}" for one in left_out.skipped]
+        raise DataError(
+            f"{display(root)}: no audio in it ({', '.join(closed[:1]) or kinds or 'no files'});"
+            f" give a folder with {' '.join(AUDIO_SUFFIXES)} files"
+        )
+    if others:
+        notes.append(f"{count(others.total(), 'file')} of other kinds left alone: {kinds}")
+    return sorted(found), notes
+
+
+def count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,305 @@
+"""Writes shards: clips decoded by all cores, straight to a folder or to object storage.
+
+Memory and this machine's disk hold a few chunks at a time. Parts of the data that are done
+stay done when it is interrupted.
+"""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from wavegen.codecs import mulaw
+from wavegen.data.clips import Clip, ClipSet
+from wavegen.data.decoding import SAMPLE, by_all_cores, decoded, plan, skip
+from wavegen.data.folders import OnBadFile, Skipped
+from wavegen.data.remote import litdata, storage_errors
+from wavegen.data.shard_index import BEFORE, CLIPS, INDEX, PIECE, describe
+from wavegen.data.shards import is_remote
+from wavegen.data.splits import SPLITS
+from wavegen.data.store import cache_folder, digest_of, figures_name
+from wavegen.data.store_folders import only_one
+from wavegen.errors import AudioFileError, ConfigError, DataError
+from wavegen.utils.files import flush, make_folder, output_errors, read_json, write_json, write_text
+from wavegen.utils.json_shape import fits, optional, whole
+from wavegen.utils.text import display
+
+_VERSION = 1
+_CHUNK_BYTES = 64 << 20
+# Of what is done again at most when it was interrupted, in each thread.
+_PART_BYTES = 4 * _CHUNK_BYTES
+# Of the codes that networks mostly have; figures for others are reckoned when they are needed.
+_CHANNELS = 256
+_JOURNAL = ".parts"
+_RECORD = {
+    "chunks": [{"filename": str, "chunk_bytes": whole(1), "chunk_size": whole(1)}],
+    "config": optional(dict),
+    "items": whole(0),
+    "lengths": {str: (whole(0), whole(1))},
+    "skipped": [(str, str)],
+    "counts": [whole(0)],
+    "clamped": whole(0),
+}
+
+
+def write_shards(
+    clip_set: ClipSet,
+    sample_rate: int,
+    place: str,
+    trim: float | None = None,
+    on_bad_file: OnBadFile = "skip",
+    cache: str | None = None,
+    progress: bool = True,
+) -> ClipSet:
+    """Write the clips as shards, or go on where that was interrupted.
+
+    They come in an order of chance, so that neighbours in a chunk are not of one kind.
+
+    Args:
+        clip_set: of `wavegen.data.clips.find_clips`.
+        sample_rate: Hz.
+        place: a folder that is empty or not there, or an address such as `s3://bucket/digits`.
+        trim: cut both ends more than this many dB below the loudest part; None leaves them.
+        on_bad_file: "skip" leaves out a clip that cannot be decoded, "fail" raises.
+        cache: folder for what is on its way to object storage, in the user's if None.
+        progress: show a bar on stderr.
+
+    Returns:
+        The clips that are in the shards.
+
+    Raises:
+        ConfigError: litdata is not installed, something else is in that place, or another
+            process writes there.
+        AudioFileError: a clip cannot be decoded, if `on_bad_file` is "fail".
+        DataError: no clip can be decoded.
+        OutputError: the place cannot be written to.
+    """
+    litdata()
+    place = place.rstrip("/")
+    # Of these recordings as they are now, so that shards written anew are told from older ones.
+    listed = [[clip.name, clip.size, clip.mtime_ns, clip.split] for clip in clip_set.clips]
+    settings = digest_of([_VERSION, sample_rate, trim, PIECE, BEFORE, _PART_BYTES, listed])
+    if is_remote(place):
+        journal = cache_folder(cache) / f"shards-{digest_of(place)}{_JOURNAL}"
+    else:
+        journal = Path(place) / _JOURNAL
+    make_folder(journal.parent)
+    lock = journal if is_remote(place) else Path(place)
+    busy = (
+        f"{display(place)}: another prepare writes there; wait for it, or choose another --shards"
+    )
+    order = _order(clip_set.clips)
+    parts = plan([clip_set.clips[i] for i in order], sample_rate, _PART_BYTES)
+    with output_errors(journal), only_one(lock, busy):
+        if not is_remote(place):
+            _refuse_others(Path(place), journal / settings)
+        send = _sender(place)
+        journal.mkdir(exist_ok=True)
+        if not (journal / settings).exists():
+            # What is left of other settings is of no use. The folder stays: it may be the lock.
+            for left in journal.iterdir():
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+            (journal / settings).touch()
+
+        def work(number: int, bar: tqdm) -> dict[str, Any]:
+            return _part(parts[number], number, sample_rate, trim, journal, send, on_bad_file, bar)
+
+        records = by_all_cores(work, parts, progress)
+        about = {"prepared_from": settings, "sample_rate": sample_rate}
+        if not is_remote(place):
+            _remove_others(Path(place), records)
+        done = _finish(clip_set, about, order, records, journal, send)
+        shutil.rmtree(journal)
+    return done
+
+
+def _refuse_others(place: Path, begun: Path) -> None:
+    """`ConfigError` if files are there, unless they are of a writing that began with `begun`."""
+    others = {path.name for path in place.iterdir()} - {_JOURNAL}
+    if others and not begun.exists():
+        if CLIPS in others and begun.parent.exists():  # it was killed at its very end
+            shutil.rmtree(begun.parent)
+        raise ConfigError(f"{display(place)}: already holds files; choose another --shards")
+
+
+def _order(clips: Sequence[Clip]) -> list[int]:
+    """Split by split, within each of them in an order of chance."""
+    chance = np.random.default_rng(0).permutation(len(clips))
+    return sorted(chance.tolist(), key=lambda clip: SPLITS.index(clips[clip].split))
+
+
+def _part(
+    clips: Sequence[Clip],
+    number: int,
+    sample_rate: int,
+    trim: float | None,
+    journal: Path,
+    send: Callable[[Path], None],
+    on_bad_file: OnBadFile,
+    bar: tqdm,
+) -> dict[str, Any]:
+    """Decode some clips into chunks of their own, unless that has been done."""
+    done = journal / f"{number}.json"
+    if (known := _recorded(done, clips)) is not None:
+        bar.update(len(clips))
+        return known
+    folder = journal / str(number)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    writer = _writer(folder, number)
+    items = 0
+    lengths: dict[str, tuple[int, int]] = {}
+    skipped: list[tuple[str, str]] = []
+    total = mulaw.CodeCounts(_CHANNELS)
+    for clip in clips:
+        first, length = items, 0
+        counts = mulaw.CodeCounts(_CHANNELS)
+        try:
+            for piece, before in _pieces(decoded(clip, sample_rate, trim)):
+                if chunk := writer.add_item(items, {"audio": piece}):
+                    send(Path(chunk))
+                items += 1
+                length += len(piece) - before
+                if clip.split == "train":
+                    counts.add(piece[before:])
+        except AudioFileError as error:
+            skipped.append(skip(clip, error, on_bad_file))
+        else:
+            lengths[clip.name] = first, length
+            total.counts += counts.counts
+            total.clamped += counts.clamped
+        bar.update()
+    for chunk in writer.done():
+        send(Path(chunk))
+    index = folder / f"{number}.{INDEX}"
+    # Without any item there is none.
+    written = json.loads(index.read_text()) if index.exists() else {"chunks": [], "config": None}
+    record = {
+        **written,
+        "items": items,
+        "lengths": lengths,
+        "skipped": skipped,
+        "counts": total.counts.tolist(),
+        "clamped": total.clamped,
+    }
+    write_json(done, record)
+    shutil.rmtree(folder)
+    return record
+
+
+def _recorded(done: Path, clips: Sequence[Clip]) -> dict[str, Any] | None:
+    """What is known of a part that was done before; None if nothing, or if that was damaged."""
+    with suppress(DataError):
+        record = read_json(done, DataError)
+        if fits(record, _RECORD) and len(record["counts"]) == _CHANNELS:
+            named = [*record["lengths"], *(name for name, _ in record["skipped"])]
+            if sorted(named) == sorted(clip.name for clip in clips):
+                return record
+    return None
+
+
+def _pieces(blocks: Iterator[np.ndarray]) -> Iterator[tuple[np.ndarray, int]]:
+    """`PIECE` samples at a time, the last ones fewer, after those before them; and how many
+    these are, `BEFORE` or none."""
+    held, before = np.empty(0, SAMPLE), 0
+    for block in blocks:
+        held = np.concatenate([held, block])
+        while len(held) - before >= PIECE:
+            yield held[: before + PIECE], before
+            held, before = held[before + PIECE - BEFORE :], BEFORE
+    if len(held) > before:
+        yield held, before
+
+
+def _writer(folder: Path, number: int) -> Any:
+    from litdata.streaming.writer import BinaryWriter
+
+    class PartWriter(BinaryWriter):
+        # Of files called chunk-RANK-N.bin.
+        rank = number
+
+    return PartWriter(str(folder), chunk_bytes=_CHUNK_BYTES)
+
+
+def _finish(
+    clip_set: ClipSet,
+    about: dict[str, Any],
+    order: Sequence[int],
+    records: Sequence[dict[str, Any]],
+    journal: Path,
+    send: Callable[[Path], None],
+) -> ClipSet:
+    """Write what says where everything is."""
+    skipped = [Skipped(*each) for record in records for each in record["skipped"]]
+    places: dict[str, tuple[int, int]] = {}
+    items = 0
+    for record in records:
+        for name, (first, length) in record["lengths"].items():
+            places[name] = items + first, length
+        items += record["items"]
+    if not places:
+        first_bad = f"; {skipped[0].name} {skipped[0].reason}" if skipped else ""
+        raise DataError(f"none of {len(order)} clips can be decoded{first_bad}")
+    clips = clip_set.without(skipped)
+    first_items, lengths = zip(*(places[clip.name] for clip in clips.clips), strict=True)
+    training = np.flatnonzero([clip.split == "train" for clip in clips.clips])
+    total = mulaw.CodeCounts(_CHANNELS)
+    for record in records:
+        total.counts += record["counts"]
+        total.clamped += record["clamped"]
+    index = {
+        "chunks": [chunk for record in records for chunk in record["chunks"]],
+        "config": next(record["config"] for record in records if record["config"]),
+    }
+    description = {
+        **about,
+        "first_items": first_items,
+        "lengths": lengths,
+        **describe(clips),
+    }
+    for name, value in {
+        f"{figures_name(training, _CHANNELS)}.json": total.figures(),
+        INDEX: index,
+        CLIPS: description,
+    }.items():
+        write_text(journal / name, json.dumps(value))
+        send(journal / name)
+    return clips
+
+
+def _remove_others(place: Path, records: Sequence[dict[str, Any]]) -> None:
+    """Remove chunks of a part that was begun, and came to fewer of them when done again."""
+    known = {chunk["filename"] for record in records for chunk in record["chunks"]}
+    for path in place.glob("chunk-*.bin"):
+        if path.name not in known:
+            path.unlink()
+
+
+def _sender(place: str) -> Callable[[Path], None]:
+    """What takes a file to the place; it is gone here then."""
+    if not is_remote(place):
+
+        def move(path: Path) -> None:
+            flush(path)
+            path.replace(Path(place) / path.name)
+            flush(Path(place))
+
+        return move
+    from litdata.streaming.fs_provider import _get_fs_provider
+
+    with storage_errors(place):
+        provider = _get_fs_provider(place)
+        if provider.exists(f"{place}/{CLIPS}"):
+            raise ConfigError(f"{place}: already holds shards; choose another --shards")
+
+    def upload(path: Path) -> None:
+        with storage_errors(place):
+            provider.upload_file(str(path), f"{place}/{path.name}")
+        path.unlink()
+
+    return upload

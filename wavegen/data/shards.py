@@ -1,0 +1,303 @@
+"""Shards: decoded clips as a data set of litdata, in a folder or in object storage.
+
+An item of the data set is a piece of a clip, together with the samples before it that a
+network hears, so that a crop is nearly always in one item. Items lie in chunks, files of some
+64 MB. Training reads a few chunks at a time, in an order of its own for each epoch, so that it
+needs neither the memory nor the disk for all of them. `wavegen.data.shard_writer` writes them,
+litdata fetches them from object storage, and `wavegen.data.shard_index` reads what is in them.
+"""
+
+import filecmp
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wavegen.codecs import mulaw
+from wavegen.data.remote import check_source, download, downloader, storage_errors
+from wavegen.data.shard_index import (
+    BEFORE,
+    CLIPS,
+    INDEX,
+    LARGEST,
+    PIECE,
+    ShardIndex,
+    parse,
+    read_item,
+)
+from wavegen.data.store import LARGEST_FIGURES, cache_folder, digest_of, figures_kept
+from wavegen.errors import DataError, OutputError
+from wavegen.utils.files import make_folder, read_json, write_bytes, write_json
+from wavegen.utils.text import display
+
+# A chunk that is gone when it is wanted is fetched again so many times.
+_ATTEMPTS = 100
+# Seconds without a byte, after which a download is one of a killed process.
+_STALLED = 3600
+
+
+def is_remote(place: str) -> bool:
+    """Whether shards are not simply in a folder; `local:` is litdata's word for one it copies."""
+    return "://" in place or place.startswith("local:")
+
+
+def is_shards(place: str) -> bool:
+    """Whether this is a place of shards rather than a folder of recordings."""
+    return is_remote(place) or (Path(place) / CLIPS).is_file()
+
+
+class ShardStore:
+    """Waveforms of clips in shards: what `wavegen.data.store.AudioStore` is, but seen in parts.
+
+    Args:
+        place: a folder, or an address such as `s3://bucket/digits`.
+        cache: folder for what is fetched from object storage, in the user's if None.
+        keep: bytes of that at most. A fourth of it is what an epoch goes through at a time.
+
+    Attributes:
+        clip_set: the clips, in the order of all that follows.
+        sample_rate: Hz.
+        names, lengths, skipped: as in `AudioStore`.
+        folder: where the chunks are that are here.
+
+    Raises:
+        DataError: no shards are there, or they are damaged.
+        ConfigError: litdata is not installed.
+    """
+
+    def __init__(self, place: str, cache: str | None = None, keep: float = 8e9) -> None:
+        self._arguments = place, cache, keep
+        self.place = place.rstrip("/")
+        self.remote = is_remote(place)
+        self._keep = keep
+        self._wanted: object = None
+        if self.remote:
+            self.folder = make_folder(cache_folder(cache) / f"shards-{digest_of(self.place)}")
+            self._remove_stalled()
+            index = self._fetch_index()
+            files = [{"filename": each.filename, "chunk_bytes": each.size} for each in index.chunks]
+            self._downloader = downloader(self.place, self.folder, files)
+        else:
+            self.folder = Path(place)
+            index = self._read_index(self.folder)
+        self._chunks = index.chunks
+        self._ends = np.cumsum([chunk.items for chunk in self._chunks])
+        self._first = index.first_items
+        self.sample_rate = index.sample_rate
+        self.lengths = index.lengths
+        self.clip_set = index.clip_set
+        self.names = tuple(clip.name for clip in self.clip_set.clips)
+        self.skipped = self.clip_set.skipped
+        if not self.remote:
+            for chunk in range(len(self._chunks)):
+                self._check(chunk)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def waveform(self, clip: int) -> mulaw.Waveform:
+        """A clip, whose samples are read as they are asked for."""
+        return _Waveform(int(self.lengths[clip]), lambda start, stop: self._read(clip, start, stop))
+
+    def windows(self, pieces: np.ndarray, chance: np.random.Generator) -> np.ndarray:
+        """Which of the parts that an epoch goes through one by one each piece is in.
+
+        A part is some chunks that happen to come together, as many as are kept easily.
+
+        Args:
+            pieces: int64 (pieces, 3) of clip, start and stop.
+            chance: decides which chunks those are.
+
+        Returns:
+            int64 (pieces,), from 0.
+        """
+        chunk = self._chunk(pieces)
+        sizes = np.array([each.size for each in self._chunks], dtype=np.int64)
+        order = chance.permutation(len(sizes))
+        order = order[np.isin(order, chunk)]
+        window = np.zeros(len(sizes), dtype=np.int64)
+        before = np.cumsum(sizes[order]) - sizes[order]
+        window[order] = before // max(1, int(self._keep / 4))
+        return window[chunk]
+
+    def prefetch(self, pieces: np.ndarray) -> None:
+        """Begin to fetch the chunks of these pieces, which are read soon, in this order."""
+        if not self.remote:
+            return
+        chunks = list(dict.fromkeys(self._chunk(pieces).tolist()))
+        self._wanted = chunks
+
+        def fetch() -> None:
+            for chunk in chunks:
+                if self._wanted is not chunks:
+                    return
+                # Whoever needs it will see what is wrong.
+                with suppress(DataError):
+                    self._fetch(chunk, wait=False)
+
+        threading.Thread(target=fetch, daemon=True).start()
+
+    def figures(self, name: str, reckon: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """What `reckon` returns, kept with the shards or beside what was fetched of them."""
+        path = self.folder / f"{name}.json"
+        if self.remote and not path.exists():
+            # Where none were prepared for this network, they are reckoned here.
+            with suppress(DataError, OutputError), tempfile.TemporaryDirectory() as folder:
+                fresh = download(self.place, path.name, Path(folder), LARGEST_FIGURES)
+                write_json(path, read_json(fresh, DataError, LARGEST_FIGURES))
+        return figures_kept(path, reckon)
+
+    def _chunk(self, pieces: np.ndarray) -> np.ndarray:
+        """The chunk of each piece's last sample."""
+        item = self._first[pieces[:, 0]] + (pieces[:, 2] - 1) // PIECE
+        return np.searchsorted(self._ends, item, side="right")
+
+    def _read(self, clip: int, start: int, stop: int) -> np.ndarray:
+        parts: list[np.ndarray] = []
+        while start < stop:
+            number = (stop - 1) // PIECE
+            low = max(start, max(0, number * PIECE - BEFORE))
+            parts.insert(0, self._samples(clip, number, low, stop))
+            stop = low
+        return np.concatenate(parts) if parts else np.empty(0, np.float32)
+
+    def _samples(self, clip: int, number: int, start: int, stop: int) -> np.ndarray:
+        """Samples of a clip from its item of that number, which holds all of them."""
+        first = max(0, number * PIECE - BEFORE)
+        length = min((number + 1) * PIECE, int(self.lengths[clip])) - first
+        item = int(self._first[clip]) + number
+        chunk = int(np.searchsorted(self._ends, item, side="right"))
+        within = item - int(self._ends[chunk]) + self._chunks[chunk].items
+        path = self.folder / self._chunks[chunk].filename
+        left = _ATTEMPTS
+        while True:
+            self._fetch(chunk)
+            try:
+                return read_item(path, within, length, start - first, stop - first)
+            except (OSError, ValueError) as error:
+                left -= 1
+                # Another process may have made room in between.
+                if left and self.remote and isinstance(error, FileNotFoundError):
+                    continue
+                if self.remote:
+                    path.unlink(missing_ok=True)
+                raise DataError(
+                    f"{display(path)}: cannot be read ({error}); copy the shards again"
+                ) from error
+
+    def _fetch(self, chunk: int, wait: bool = True) -> None:
+        """Have a chunk here; `wait` for it if another process is fetching it."""
+        if not self.remote:
+            return
+        name = self._chunks[chunk].filename
+        path = self.folder / name
+        here = path.exists()
+        while not path.exists():
+            check_source(self.place, name, self._chunks[chunk].size)
+            with storage_errors(self.place):
+                # It does nothing where another process is at it.
+                self._downloader.download_chunk_from_index(chunk)
+            if path.exists():
+                self._check(chunk)
+            elif not wait:
+                return
+            else:
+                time.sleep(0.02)
+        with suppress(OSError):
+            os.utime(path)
+        if not here:
+            self._make_room()
+
+    def _make_room(self) -> None:
+        """Remove what was not used for longest, as far as there is more than shall be kept."""
+        found = []
+        for path in self.folder.glob("*.bin"):
+            with suppress(OSError):  # another process makes room too
+                status = path.stat()
+                found.append((status.st_mtime_ns, status.st_size, path))
+        total = sum(size for _, size, _ in found)
+        for _, size, path in sorted(found):
+            if total <= self._keep:
+                return
+            path.unlink(missing_ok=True)
+            total -= size
+
+    def _read_index(self, folder: Path) -> ShardIndex:
+        try:
+            clips, chunks = (
+                read_json(folder / name, DataError, LARGEST[name]) for name in (CLIPS, INDEX)
+            )
+            return parse(chunks, clips, self.place)
+        except (DataError, ValueError) as error:
+            raise DataError(
+                f"{self.place}: no shards can be read there ({error}); write them with "
+                f"'wavegen prepare FOLDER --shards {self.place}'"
+            ) from error
+
+    def _fetch_index(self) -> ShardIndex:
+        """Fetched anew, for shards may have been prepared again; then the old ones go."""
+        with tempfile.TemporaryDirectory() as folder:
+            fresh = [
+                download(self.place, name, Path(folder), LARGEST[name]) for name in (CLIPS, INDEX)
+            ]
+            index = self._read_index(Path(folder))
+            kept = [self.folder / path.name for path in fresh]
+            same = [
+                old.exists() and filecmp.cmp(old, new, shallow=False)
+                for old, new in zip(kept, fresh, strict=True)
+            ]
+            if not all(same):
+                self._forget()
+            for old, new, equal in zip(kept, fresh, same, strict=True):
+                if not equal:
+                    write_bytes(old, new.read_bytes())
+        return index
+
+    def _forget(self) -> None:
+        """Remove what was fetched of other shards that were in this place."""
+        for pattern in ("*.bin", "figures-*.json"):
+            for path in self.folder.glob(pattern):
+                path.unlink(missing_ok=True)
+
+    def _remove_stalled(self) -> None:
+        """Remove what downloads of killed processes left."""
+        for path in self.folder.glob("*.bin.tmp*"):
+            with suppress(OSError):
+                if time.time() - path.stat().st_mtime > _STALLED:
+                    path.unlink()
+
+    def _check(self, chunk: int) -> None:
+        """Refuse a chunk that has not the size that the index says."""
+        name, size = self._chunks[chunk].filename, self._chunks[chunk].size
+        path = self.folder / name
+        if not path.is_file() or path.stat().st_size != size:
+            if self.remote:
+                path.unlink(missing_ok=True)
+            raise DataError(
+                f"{display(f'{self.place}/{name}')}: is missing, or not of the size that the "
+                "index says; copy the shards again"
+            )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ShardStore, self._arguments
+
+
+class _Waveform:
+    """A `mulaw.Waveform` of which only what is asked for is read."""
+
+    def __init__(self, length: int, read: Callable[[int, int], np.ndarray]) -> None:
+        self._length = length
+        self._read = read
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, part: slice) -> np.ndarray:
+        start, stop, _ = part.indices(self._length)
+        return self._read(start, stop)

@@ -1,0 +1,280 @@
+"""Clips decoded, resampled and stored once, then memory-mapped.
+
+A store is a folder with shards (see `wavegen.data.decoding`), all clips one after another, and
+`index.json`. It bears the fingerprint of its clips (path, size, time of change), the rate and the
+trimming, so a store that is found is the right one.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+import weakref
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from wavegen.data.clips import Clip
+from wavegen.data.decoding import SAMPLE, decode, seconds, shard_path
+from wavegen.data.folders import OnBadFile
+from wavegen.data.store_folders import (
+    INDEX,
+    hold,
+    neighbours,
+    only_one,
+    read_index,
+    remove_leftovers,
+    remove_unused,
+)
+from wavegen.errors import AudioFileError, DataError, OutputError, WavegenError
+from wavegen.utils.files import flush, read_json, remove_debris, write_json
+from wavegen.utils.json_shape import fits, number, whole
+from wavegen.utils.text import display
+
+_VERSION = 2
+# Bytes of a file of figures.
+LARGEST_FIGURES = 1 << 16
+_FIGURES = {"order0_bits": number(0, 64), "clamped": whole(0, 2**62)}
+
+_Path = str | os.PathLike[str]
+
+
+class AudioStore:
+    """Waveforms of clips at one rate, mapped into memory and read as they are used.
+
+    It is not removed as long as it is open, see `wavegen.data.store_folders`.
+
+    Attributes:
+        sample_rate: Hz.
+        names: the names of the clips that are here, in the order they were given.
+        lengths, offsets: int64 `(clips,)`, in samples.
+        skipped: the clips given that could not be decoded.
+        folder: where the store is.
+
+    Raises:
+        DataError: there is no store, or it is damaged.
+    """
+
+    def __init__(self, folder: _Path) -> None:
+        self.folder = Path(folder)
+        close = hold(self.folder / INDEX)
+        weakref.finalize(self, close)
+        index = read_index(self.folder)
+        self.sample_rate = index.sample_rate
+        self.names = index.names
+        self.lengths = index.lengths
+        self.offsets = np.cumsum(self.lengths) - self.lengths
+        self.skipped = index.skipped
+        self._ends = np.cumsum(index.shards)
+        try:
+            self._shards = [
+                _mapped(shard_path(self.folder, number), size)
+                for number, size in enumerate(index.shards.tolist())
+            ]
+        except (OSError, ValueError) as error:
+            raise DataError(f"{display(self.folder)}: is damaged ({error})") from error
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def waveform(self, clip: int) -> np.ndarray:
+        """Return a clip: a read-only float32 view `(time,)` of the file."""
+        offset, length = int(self.offsets[clip]), int(self.lengths[clip])
+        shard = int(np.searchsorted(self._ends, offset, side="right"))
+        stop = offset + length - int(self._ends[shard]) + len(self._shards[shard])
+        return self._shards[shard][stop - length : stop]
+
+    def windows(self, pieces: np.ndarray, chance: np.random.Generator) -> np.ndarray:
+        """Which of the parts that an epoch goes through one by one each piece is in: all in one."""
+        return np.zeros(len(pieces), dtype=np.int64)
+
+    def prefetch(self, pieces: np.ndarray) -> None:
+        """Nothing to do: all of it is here."""
+
+    def figures(self, name: str, reckon: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """What `reckon` returns, kept in the store: it goes through all of the audio once."""
+        return figures_kept(self.folder / f"{name}.json", reckon)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A worker process maps the file again, where it would be sent all the samples.
+        return AudioStore, (self.folder,)
+
+
+def _mapped(path: Path, samples: int) -> np.ndarray:
+    if not samples:
+        return np.empty(0, SAMPLE)
+    # Opening a pipe would wait for ever.
+    if not path.is_file() or path.stat().st_size != samples * SAMPLE.itemsize:
+        raise ValueError(f"{path.name} is missing, or not of the size that the index says")
+    return np.memmap(path, dtype=SAMPLE, mode="r").view(np.ndarray)
+
+
+def figures_name(training_clips: np.ndarray, quantization_channels: int) -> str:
+    """What the figures of these clips (int64) in so many codes are kept under."""
+    chosen = hashlib.blake2b(training_clips.tobytes(), digest_size=12).hexdigest()
+    return f"figures-{quantization_channels}-{chosen}"
+
+
+def figures_kept(path: Path, reckon: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What `reckon` returned when the file was written, which this does if it is not there."""
+    with suppress(DataError):
+        kept = read_json(path, DataError, LARGEST_FIGURES)
+        if fits(kept, _FIGURES):
+            return kept
+    figures = reckon()
+    remove_debris(path.parent)
+    with suppress(OutputError):  # no room: then the next run reckons again
+        write_json(path, figures)
+    return figures
+
+
+def open_store(
+    clips: Sequence[Clip],
+    sample_rate: int,
+    trim: float | None = None,
+    folder: _Path | None = None,
+    on_bad_file: OnBadFile = "skip",
+    progress: bool = True,
+) -> AudioStore:
+    """Return the store of `clips`, making it if there is none or if a file has changed.
+
+    It appears when it is complete. Older ones of the same folder that nobody has open go then,
+    if they are of a file that has changed since, or were not used for a week. Memory holds one
+    block of a clip at a time, with `trim` one clip.
+
+    Args:
+        clips: in the order the store shall have.
+        sample_rate: Hz.
+        trim: cut both ends more than this many dB below the loudest part; None leaves them.
+        folder: where stores are kept; by default `$WAVEGEN_CACHE`, else `wavegen` in
+            `$XDG_CACHE_HOME` or `~/.cache`.
+        on_bad_file: "skip" leaves out a clip that cannot be decoded, "fail" raises.
+        progress: show a bar, and say how many files have changed, on stderr.
+
+    Raises:
+        AudioFileError: a clip cannot be decoded, if `on_bad_file` is "fail".
+        DataError: no clip can be decoded.
+        OutputError: no room or no permission in `folder`.
+        ConfigError: `sample_rate` or `trim` is outside its range.
+    """
+    trim = None if trim is None else float(trim)
+    settings = [_VERSION, sample_rate, trim]
+    files = {_absolute(clip): [clip.size, clip.mtime_ns] for clip in clips}
+    listed = [[_absolute(clip), clip.name, clip.size, clip.mtime_ns] for clip in clips]
+    # Stores of the same data are neighbours, so that a new one finds those it replaces.
+    data = os.path.commonpath([str(Path(file).parent) for file in files]) if files else ""
+    root = cache_folder(folder)
+    parent = root / f"{Path(data).name[:40]}-{digest_of([data, settings])}"
+    target = parent / digest_of([settings, listed])
+    store = _opened(target, clips)
+    if store is None:
+        try:
+            store = _make(clips, files, sample_rate, trim, target, on_bad_file, progress)
+        except (OSError, OutputError) as error:
+            cause = error if isinstance(error, OSError) else error.__cause__
+            reason = getattr(cause, "strerror", None) or cause
+            size = seconds(clips) * sample_rate * SAMPLE.itemsize / 1e6
+            raise OutputError(
+                f"{display(root)}: cannot keep the decoded audio there"
+                f" ({reason}); it takes about {size:.0f} MB: free some space"
+                " or choose another folder with --data.store"
+            ) from error
+    if store.skipped and on_bad_file == "fail":
+        first = store.skipped[0]
+        path = next(clip.path for clip in clips if clip.name == first.name)
+        raise AudioFileError(f"{display(path)}: {first.reason}")
+    return store
+
+
+def _absolute(clip: Clip) -> str:
+    return display(clip.path.absolute())
+
+
+def cache_folder(folder: _Path | None) -> Path:
+    """`folder` if there is one, else the user's folder for what can be made again."""
+    if folder is not None:
+        return Path(folder)
+    if os.environ.get("WAVEGEN_CACHE"):
+        return Path(os.environ["WAVEGEN_CACHE"])
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "wavegen"
+
+
+def digest_of(value: object) -> str:
+    """A name for a value that JSON can hold."""
+    return hashlib.blake2b(json.dumps(value).encode(), digest_size=12).hexdigest()
+
+
+def _opened(target: Path, clips: Sequence[Clip]) -> AudioStore | None:
+    """Open the store of some clips; None if there is none, or if it was damaged."""
+    try:
+        store = AudioStore(target)
+    except DataError:
+        return None
+    missing = {skipped.name for skipped in store.skipped}
+    left = [clip.name for clip in clips if clip.name not in missing]
+    return store if list(store.names) == left else None
+
+
+def _make(
+    clips: Sequence[Clip],
+    files: dict[str, list[int]],
+    sample_rate: int,
+    trim: float | None,
+    target: Path,
+    on_bad_file: OnBadFile,
+    progress: bool,
+) -> AudioStore:
+    parent = target.parent
+    parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(parent)
+    others = neighbours(target)
+    older = [other for other in others if not files.keys().isdisjoint(other.files)]
+    if older and progress:
+        before = max(older, key=lambda other: other.used).files
+        changed = sum(before.get(file) != files.get(file) for file in before.keys() | files.keys())
+        if changed:
+            tqdm.write(
+                f"{changed} audio files are new, gone or changed since the last run:"
+                " decoding all again",
+                file=sys.stderr,
+            )
+    part = target.with_name(f".{target.name}.part")
+    with only_one(part):
+        # Whoever had it before may have made the store.
+        if (store := _opened(target, clips)) is not None:
+            shutil.rmtree(part)
+            return store
+        remove_debris(part)
+        try:
+            shards = decode(clips, sample_rate, trim, part, on_bad_file, progress)
+            skipped = [each for shard in shards for each in shard.skipped]
+            if not any(shard.names for shard in shards):
+                first = f"; {skipped[0][0]} {skipped[0][1]}" if skipped else ""
+                raise DataError(f"none of {len(clips)} clips can be decoded{first}")
+            index = {
+                "sample_rate": sample_rate,
+                "files": files,
+                "names": [name for shard in shards for name in shard.names],
+                "lengths": [length for shard in shards for length in shard.lengths],
+                "skipped": skipped,
+                "shards": [sum(shard.lengths) for shard in shards],
+            }
+            write_json(part / INDEX, index)
+            for number in range(len(shards)):
+                shard_path(part, number).with_suffix(".json").unlink()
+            # What is damaged is in the way.
+            shutil.rmtree(target, ignore_errors=True)
+            part.rename(target)
+            flush(target.parent)
+        except (WavegenError, OSError):
+            shutil.rmtree(part, ignore_errors=True)
+            raise
+        store = AudioStore(target)
+    for other in others:
+        remove_unused(other, files)
+    return store

@@ -1,0 +1,4 @@
+"""From the parameters that a network returns to probabilities and drawn codes.
+
+Open `sampling` first.
+"""

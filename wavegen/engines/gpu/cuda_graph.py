@@ -1,0 +1,183 @@
+"""The queue as one CUDA graph: a step is captured once and replayed for every sample.
+
+Run call by call, a step is bound by launching some hundred small kernels. Replayed, nothing
+of it comes back to Python or to the CPU: rings, positions, noise and codes stay on the device,
+and a block of samples is as many replays. On a CPU the same step is simply called.
+"""
+
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from wavegen.distributions.sampling import Sampling, draw, guide
+from wavegen.engines.checks import check_codes, check_drawn, check_noise, check_start
+from wavegen.engines.prefill import begin, fill_queues
+from wavegen.models.wavenet import WaveNet
+
+# Samples whose noise lies on the device at a time.
+_BLOCK = 1024
+
+
+class GraphQueue:
+    """`wavegen.engines.base.Engine` for every configuration, on the device of the network.
+
+    Args:
+        network: its weights are read at every `start`.
+    """
+
+    name = "graph"
+
+    def __init__(self, network: WaveNet) -> None:
+        self.network = network
+
+    @torch.inference_mode()
+    def start(
+        self,
+        bias: Tensor,
+        sampling: Sampling,
+        *,
+        unspecified: Tensor | None = None,
+        prompt: Tensor | None = None,
+    ) -> None:
+        """See `Engine.start`."""
+        check_start(self.network, bias, sampling, unspecified, prompt)
+        self._sampling = sampling
+        network, streams, device = self.network, len(bias), bias.device
+        bias, self._codes, prompt = begin(network, bias, sampling, unspecified, prompt)
+        self._rows = len(bias) // streams
+        self._pack(bias, prompt)
+        # All that a step reads and writes, where a replay finds it.
+        self._time = torch.zeros(1, dtype=torch.int64, device=device)
+        self._place = torch.zeros(1, dtype=torch.int64, device=device)
+        self._noise = torch.zeros((_BLOCK, streams), dtype=torch.float64, device=device)
+        self._drawn = torch.zeros((_BLOCK, streams), dtype=torch.int64, device=device)
+        codes = network.config.quantization_channels
+        self._logits = torch.zeros((streams, codes), dtype=bias.dtype, device=device)
+        self._graphs: dict[bool, torch.cuda.CUDAGraph] = {}
+
+    def _pack(self, bias: Tensor, prompt: Tensor | None) -> None:
+        """Weights as a step takes them; packed here so that a change of them is never missed.
+
+        What can be done for all layers at once is: earlier taps are known when a step begins,
+        and what layers hear in it is kept when it ends. A layer is its products and its gate.
+
+        A projection's bias is left out of the stream, whose every reader knows what is
+        missing: a step is one kernel less for each layer.
+        """
+        network, config, device = self.network, self.network.config, bias.device
+        rows, layers, channels = len(bias), config.layers, config.residual_channels
+        dilations = torch.tensor(config.dilations, device=device)
+        self._lengths = (config.kernel_size - 1) * dilations[:, None]
+        self._firsts = self._lengths.cumsum(0) - self._lengths
+        # Taps lie a dilation apart in the ring, the oldest at the place to be reused.
+        self._ago = torch.arange(config.kernel_size - 1, device=device) * dilations[:, None]
+        # The rings of all layers one after another. Streams first, so that the taps of one lie
+        # side by side as the product wants them.
+        self._rings = bias.new_empty((rows, network.history, channels))
+        kernels = torch.stack([block.kernel.transpose(1, 2) for block in network.blocks])
+        missing = bias.new_zeros(channels)
+        biases, first = [], 0
+        filled = fill_queues(network, bias, prompt)
+        for layer, (block, ring) in enumerate(zip(network.blocks, filled, strict=True)):
+            self._rings[:, first : first + len(ring)] = (ring - missing).transpose(0, 1)
+            first += len(ring)
+            biases.append(bias[:, 0, layer] + missing @ kernels[layer].sum(0))
+            if block.projection is not None:
+                missing = missing + block.projection.bias
+        self._bias = torch.stack(biases)
+        self._past = kernels[:, :-1].flatten(1, 2)
+        self._newest = kernels[:, -1].contiguous()
+        self._streams = bias.new_empty((rows, layers, channels))
+        self._gates = bias.new_empty((rows, layers, config.gate_channels // 2))
+
+    @torch.inference_mode()
+    def generate(self, noise: Tensor) -> Tensor:
+        """See `Engine.generate`."""
+        check_noise(noise, len(self._codes))
+        codes = torch.empty(noise.shape, dtype=torch.int64, device=self._codes.device)
+        parts = zip(noise.split(_BLOCK, dim=1), codes.split(_BLOCK, dim=1), strict=True)
+        for block, drawn in parts:
+            time = block.shape[1]
+            self._noise[:time].copy_(block.t())
+            self._place.zero_()
+            for _ in range(time):
+                self._step(drawing=True)
+            drawn.copy_(self._drawn[:time].t())
+        return check_drawn(codes, self.network)
+
+    @torch.inference_mode()
+    def force(self, codes: Tensor) -> Tensor:
+        """See `Engine.force`."""
+        check_codes(codes, len(self._codes), self.network)
+        shape = (*codes.shape, self.network.config.quantization_channels)
+        logits = self._logits.new_empty(shape)
+        for time, column in enumerate(codes.to(logits.device).t()):
+            self._step(drawing=False)
+            logits[:, time] = self._logits
+            self._codes.copy_(column)
+        return logits
+
+    def _step(self, drawing: bool) -> None:
+        """One sample: logits, and a code if they are drawn."""
+        if self._codes.device.type != "cuda":
+            self._advance(drawing)
+            return
+        if drawing not in self._graphs:
+            self._graphs[drawing] = self._captured(drawing)
+        self._graphs[drawing].replay()
+
+    def _captured(self, drawing: bool) -> torch.cuda.CUDAGraph:
+        """The step as a graph. What running it for warming up has changed is put back."""
+        state = [self._time, self._place, self._codes, self._drawn, self._rings]
+        before = [each.clone() for each in state]
+        side = _side_stream(self._codes.device)
+        graph = torch.cuda.CUDAGraph()
+        # Streams are those of the current device, which need not be the network's.
+        with torch.cuda.device(self._codes.device):
+            side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side):
+                for _ in range(3):
+                    self._advance(drawing)
+            torch.cuda.current_stream().wait_stream(side)
+            # What other threads do meanwhile, such as pinning memory for training, is no part of
+            # it and no reason to fail.
+            with torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"):
+                self._advance(drawing)
+        for each, value in zip(state, before, strict=True):
+            each.copy_(value)
+        return graph
+
+    def _advance(self, drawing: bool) -> None:
+        network, streams = self.network, self._streams
+        places = (self._time + self._ago) % self._lengths + self._firsts
+        heard = self._rings.index_select(1, places.flatten()).view(len(streams), len(places), -1)
+        totals = torch.baddbmm(self._bias, heard.transpose(0, 1), self._past)
+        streams[:, 0] = network.embedding(self._codes.repeat(self._rows))
+        for layer, block in enumerate(network.blocks):
+            stream, gate = streams[:, layer], self._gates[:, layer]
+            total = totals[layer].addmm_(stream, self._newest[layer])
+            if block.gate == "tanh":
+                total[:, : gate.shape[1]].tanh_()
+            torch.ops.aten.glu.out(total, 1, out=gate)
+            if block.projection is not None:
+                weight = block.projection.weight.t()
+                torch.addmm(stream, gate, weight, out=streams[:, layer + 1])
+        self._rings.index_copy_(1, places[:, 0], streams)
+        logits = network.head(self._gates.flatten(1))
+        if self._sampling.guided:
+            conditioned, unspecified = logits.chunk(2)
+            logits = guide(conditioned, unspecified, self._sampling.guidance)
+        self._logits.copy_(logits)
+        self._time += 1
+        if drawing:
+            column = self._noise.index_select(0, self._place)[0]
+            self._codes.copy_(draw(logits, column, self._sampling))
+            self._drawn.index_copy_(0, self._place, self._codes.unsqueeze(0))
+            self._place += 1
+
+
+@cache
+def _side_stream(device: torch.device) -> torch.cuda.Stream:
+    """Where steps are captured; one for all, for cuBLAS keeps a workspace for each there is."""
+    return torch.cuda.Stream(device)

@@ -1,0 +1,99 @@
+"""What is measured of generated clips and of real ones alike, against those of training."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from wavegen.codecs import mulaw
+from wavegen.evaluation.distances import (
+    Figure,
+    bootstrap,
+    divergence,
+    frechet,
+    half_samples,
+    kernel,
+    log_mel,
+    nearest,
+    shape,
+    share_of,
+    statistics,
+)
+
+# Decibels below full scale from which a clip counts as silent.
+_SILENT = -60.0
+# Distance between shapes of spectra up to which two clips are the same but for rounding.
+_ALIKE = 1e-3
+
+
+def compared(
+    columns: dict[str, list[np.ndarray]], trained: list[np.ndarray], rate: int, channels: int
+) -> dict[str, dict[str, Figure]]:
+    """Figures of each column against training, by name."""
+    reference = _Reference(trained, rate, channels)
+    measured = {name: _measured(waves, reference) for name, waves in columns.items()}
+    one, other = measured["generated"][1], measured["real"][1]
+    result: dict[str, dict[str, Figure]] = {
+        figure: {name: figures[figure] for name, (figures, _) in measured.items()}
+        for figure in measured["generated"][0]
+    }
+    # 1: as far from what was heard in training as what was not. Less: copies. Real clips that are
+    # in training themselves, such as silent ones, are no measure.
+    if np.median(other) > _ALIKE:
+        result["nearest_generated_over_real"] = {
+            "generated": bootstrap(
+                lambda n: float(np.median(one[n]) / max(_ALIKE, np.median(other[n]))), len(one)
+            )
+        }
+    return result
+
+
+class _Reference:
+    """What clips are compared with: those of training, and their scale."""
+
+    def __init__(self, waves: Sequence[np.ndarray], rate: int, channels: int) -> None:
+        self.rate, self.channels = rate, channels
+        spectra = [log_mel(wave, rate) for wave in waves]
+        rows = np.stack([statistics(each) for each in spectra])
+        self._mean, self._deviation = rows.mean(axis=0), rows.std(axis=0) + 1e-3
+        self.rows = self.scaled(rows)
+        self.shapes = np.stack([shape(each) for each in spectra])
+        self.counts = np.sum([histogram(wave, channels) for wave in waves], axis=0)
+
+    def scaled(self, rows: np.ndarray) -> np.ndarray:
+        return (rows - self._mean) / self._deviation
+
+
+def _measured(
+    waves: Sequence[np.ndarray], reference: _Reference
+) -> tuple[dict[str, Figure], np.ndarray]:
+    """Figures of some clips by name, and the distance of each to the nearest of training."""
+    size = len(waves)
+    spectra = [log_mel(wave, reference.rate) for wave in waves]
+    rows = reference.scaled(np.stack([statistics(each) for each in spectra]))
+    distances = nearest(np.stack([shape(each) for each in spectra]), reference.shapes)
+    counts = np.stack([histogram(wave, reference.channels) for wave in waves])
+    figures = {
+        "frechet_log_mel": half_samples(lambda n: frechet(rows[n], reference.rows), size),
+        "kernel_log_mel": half_samples(lambda n: kernel(rows[n], reference.rows), size),
+        "code_divergence": half_samples(
+            lambda n: divergence(counts[n].sum(axis=0), reference.counts), size
+        ),
+        "silent_clips": share_of([decibels(wave) < _SILENT for wave in waves]),
+        "clipped_samples": mean([float(np.mean(np.abs(wave) > 0.99)) for wave in waves]),
+        "offset": mean([abs(float(wave.mean())) for wave in waves]),
+        "nearest_training_clip": bootstrap(lambda n: float(np.median(distances[n])), size),
+    }
+    return figures, distances
+
+
+def mean(values: Sequence[float]) -> Figure:
+    array = np.array(values)
+    return bootstrap(lambda n: float(array[n].mean()), len(array))
+
+
+def histogram(wave: np.ndarray, channels: int) -> np.ndarray:
+    return np.bincount(mulaw.encode(wave, channels), minlength=channels)
+
+
+def decibels(wave: np.ndarray) -> float:
+    return 10 * float(np.log10(np.mean(np.square(wave, dtype=np.float64)) + 1e-10))

@@ -1,0 +1,109 @@
+"""What is measured of one held-out clip, and the clip that is generated to compare with it."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from wavegen.data.clips import Clip
+from wavegen.data.labels import Labels
+from wavegen.distributions.sampling import Sampling
+from wavegen.engines.base import Engine
+from wavegen.errors import DataError
+from wavegen.generation.generate import Stream, rounds, stream_chunks
+from wavegen.models.wavenet import WaveNet
+from wavegen.scoring.classify import classify
+from wavegen.scoring.score import Score, Source, score
+
+
+@dataclass(frozen=True)
+class ClipFigures:
+    """What is found out of one held-out clip, whichever rank does it.
+
+    Args:
+        bits: under its own labels.
+        samples: of the whole clip.
+        taken_for: classes by likelihood, if it is one of those that are classified.
+        generated: its counterpart, float32 (time,).
+    """
+
+    bits: float
+    samples: int
+    taken_for: Labels
+    generated: np.ndarray
+
+
+@dataclass(frozen=True)
+class Work:
+    """Measures clips of one evaluation; see `evaluation.evaluate`."""
+
+    network: WaveNet
+    engine: Engine
+    clips: Sequence[Clip]
+    labels: Sequence[Labels]
+    streams: Sequence[Stream]
+    real: Sequence[np.ndarray]
+    seed: int
+    sampling: Sampling | None
+    combinations: int
+    classified: frozenset[int]
+
+    def of(self, items: Sequence[tuple[int, Clip]]) -> Iterator[ClipFigures]:
+        """Bits under their own labels, classes, and counterparts of some of the clips.
+
+        Clips are given with their numbers, best in the order of their lengths: those that are
+        neighbours are worked on side by side.
+        """
+        for part in rounds([number for number, _ in items], self.engine.network):
+            scores = self._scores(part)
+            taken_for = self._classes([number for number in part if number in self.classified])
+            waves = generated(
+                self.engine,
+                [self.streams[number] for number in part],
+                [len(self.real[number]) for number in part],
+                self.seed,
+                self.sampling,
+            )
+            for number, wave in zip(part, waves, strict=True):
+                bits, samples = float(scores[number].bits[0]), scores[number].samples
+                yield ClipFigures(bits, samples, taken_for.get(number, {}), wave)
+
+    def _classes(self, numbers: Sequence[int]) -> dict[int, Labels]:
+        if not numbers:
+            return {}
+        sources = [Source(self.clips[number].path) for number in numbers]
+        found = classify(self.network, sources, combinations=self.combinations)
+        return {number: each.predicted for number, each in zip(numbers, found, strict=True)}
+
+    def _scores(self, numbers: Sequence[int]) -> dict[int, Score]:
+        """By number of the clip; those of one kind side by side."""
+        together: dict[tuple[tuple[str, str], ...], list[int]] = defaultdict(list)
+        for number in numbers:
+            together[tuple(sorted(self.labels[number].items()))].append(number)
+        result: dict[int, Score] = {}
+        for kind, members in together.items():
+            sources = [Source(self.clips[number].path) for number in members]
+            for number, each in zip(members, score(self.network, sources, dict(kind)), strict=True):
+                if each.error:
+                    raise DataError(f"{self.clips[number].path}: {each.error}")
+                result[number] = each
+        return result
+
+
+def generated(
+    engine: Engine,
+    streams: Sequence[Stream],
+    lengths: Sequence[int],
+    seed: int,
+    sampling: Sampling | None,
+) -> Iterator[np.ndarray]:
+    """A recording of each stream, in their order; those of about one length side by side."""
+    order = sorted(range(len(streams)), key=lambda number: lengths[number])
+    made: dict[int, np.ndarray] = {}
+    for part in rounds(order, engine.network):
+        longest = max(lengths[number] for number in part)
+        chunks = stream_chunks(engine, [streams[n] for n in part], longest, seed, sampling)
+        waves = np.concatenate(list(chunks), axis=1)
+        made |= {number: waves[row, : lengths[number]] for row, number in enumerate(part)}
+    return (made[number] for number in range(len(streams)))

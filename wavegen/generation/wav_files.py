@@ -1,0 +1,247 @@
+"""Generated WAV files, each with its recipe: all it takes to make the same file again."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, replace
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+import wavegen
+from wavegen.audio import reading, writing
+from wavegen.codecs import mulaw
+from wavegen.data import labels as labelling
+from wavegen.distributions.sampling import Sampling
+from wavegen.engines.choice import choose
+from wavegen.errors import AudioFileError, ConfigError, LabelError, ModelError
+from wavegen.generation.generate import (
+    Stream,
+    check_seed,
+    pick_device,
+    rounds,
+    sample_count,
+    stream_chunks,
+)
+from wavegen.generation.recipe import MOST_STREAMS, Recipe, read_recipe
+from wavegen.models.serialization import find_model, load_with_fingerprint
+from wavegen.utils.distributed import share
+from wavegen.utils.files import file_sha256, make_folder, write_json
+from wavegen.utils.text import display
+
+
+def generate_files(
+    model: str | Path,
+    streams: Sequence[Stream],
+    seconds: float,
+    out: str | Path,
+    *,
+    seed: int = 0,
+    sampling: Sampling | None = None,
+    prompt: str | Path | None = None,
+    device: str | None = None,
+    engine: str = "auto",
+    precision: str = "float32",
+    progress: bool = True,
+) -> list[Path]:
+    """Generate `LABEL_SEED_INDEX.wav` for every stream, and its recipe as JSON beside it.
+
+    Files grow while they are made and appear under their names when they are whole.
+
+    Args:
+        model: run folder or model directory.
+        streams: what to generate.
+        seconds: length of each.
+        out: folder for the files.
+        seed: of the noise.
+        sampling: how codes are drawn.
+        prompt: recording to go on from, at any rate; it is not repeated in the files.
+        device: torch device; if not given the GPU if there is one, for few streams the CPU.
+        engine: one of `wavegen.engines.choice.ENGINES`.
+        precision: of the weights, one of `wavegen.engines.precision.PRECISIONS`.
+        progress: show samples per second and times real time on standard error.
+
+    Returns:
+        Paths of the WAV files, in the order of the streams.
+
+    Raises:
+        WavegenError: as its message says.
+    """
+    folder = find_model(model)
+    network, model_sha256 = load_with_fingerprint(folder, pick_device(device))
+    config = network.config
+    samples = sample_count(seconds, config.sample_rate)
+    check_seed(seed)
+    for stream in streams:
+        labelling.encode(stream.labels, config.labels)
+    heard = None
+    if prompt is not None:
+        heard = read_prompt(prompt, config.sample_rate, config.receptive_field)
+    stems = [file_stem(stream, config.labels, seed) for stream in streams]
+    if len(set(stems)) < len(stems):
+        raise ConfigError("two of the streams would be written to one file")
+    streams = share(streams)
+    # A device that is named is kept to.
+    chosen = choose(network, engine, precision, None if device else len(streams))
+    out = make_folder(out)
+    sampling = sampling or Sampling()
+    made_from = Recipe(
+        model=str(Path(folder).resolve()),
+        model_sha256=model_sha256,
+        streams=(),
+        position=0,
+        samples=samples,
+        sample_rate=config.sample_rate,
+        seed=seed,
+        sampling=sampling,
+        prompt=None if prompt is None else str(Path(prompt).resolve()),
+        prompt_sha256=None if prompt is None else file_sha256(prompt, AudioFileError),
+        device=str(chosen.network.output.weight.device),
+        engine=chosen.name,
+        precision=precision,
+        threads=torch.get_num_threads(),
+        versions={
+            "wavegen": wavegen.__version__,
+            **{package: version(package) for package in ("torch", "numba")},
+        },
+    )
+    written = []
+    with _progress(len(streams) * samples, config.sample_rate, progress) as count:
+        for part in rounds(streams, chosen.network, MOST_STREAMS):
+            paths = [out / f"{file_stem(stream, config.labels, seed)}.wav" for stream in part]
+            for path in paths:
+                # Should this stop half-way, no old recipe lies beside a new recording.
+                path.with_suffix(".json").unlink(missing_ok=True)
+            with ExitStack() as stack:
+                writers = [
+                    stack.enter_context(writing.WavWriter(path, config.sample_rate))
+                    for path in paths
+                ]
+                for chunk in stream_chunks(chosen, part, samples, seed, sampling, heard):
+                    for writer, waveform in zip(writers, chunk, strict=True):
+                        writer.append(waveform)
+                    count(chunk.size)
+            for position, path in enumerate(paths):
+                recipe = replace(made_from, streams=tuple(part), position=position)
+                write_json(path.with_suffix(".json"), asdict(recipe))
+            written += paths
+    return written
+
+
+def repeat_file(
+    recipe_path: str | Path,
+    out: str | Path,
+    model: str | Path | None = None,
+    *,
+    progress: bool = True,
+) -> Path:
+    """Generate a WAV again from the recipe beside it, bit for bit, into the folder `out`.
+
+    Args:
+        recipe_path: the JSON.
+        out: folder for the WAV and its recipe.
+        model: where the model is now, if it has moved.
+        progress: as in `generate_files`.
+
+    Raises:
+        ModelError: the recipe is damaged, its model or prompt is no longer what it was, or its
+            device is not here.
+        WavegenError: as its message says.
+    """
+    recipe = read_recipe(recipe_path)
+    if model is not None:
+        recipe = replace(recipe, model=str(find_model(model).resolve()))
+    try:
+        device = pick_device(recipe.device)
+    except ConfigError as error:
+        raise ModelError(
+            f"{recipe_path}: made on {recipe.device}, which is not here, and only there the same "
+            "file comes out; without --like generate one that is much like it"
+        ) from error
+    network, model_sha256 = load_with_fingerprint(recipe.model, device)
+    if model_sha256 != recipe.model_sha256:
+        raise ModelError(f"{recipe.model}: not the model it was when {recipe_path} was written")
+    config, heard = network.config, None
+    if recipe.sample_rate != config.sample_rate:
+        raise ModelError(
+            f"{recipe_path}: is for {recipe.sample_rate} Hz, but its model for "
+            f"{config.sample_rate}; it was changed after it was written"
+        )
+    if recipe.prompt is not None:
+        if file_sha256(recipe.prompt, ModelError) != recipe.prompt_sha256:
+            raise ModelError(f"{recipe.prompt}: not the file it was when {recipe_path} was written")
+        heard = read_prompt(recipe.prompt, config.sample_rate, config.receptive_field)
+    # The number of threads decides in what order sums are rounded.
+    torch.set_num_threads(recipe.threads)
+    try:
+        for stream in recipe.streams:
+            labelling.encode(stream.labels, config.labels)
+        engine = choose(network, recipe.engine, recipe.precision)
+    except (ConfigError, LabelError) as error:
+        raise ModelError(f"{recipe_path}: {error}") from error
+    target = make_folder(out) / Path(recipe_path).with_suffix(".wav").name
+    total = len(recipe.streams) * recipe.samples
+    with (
+        _progress(total, recipe.sample_rate, progress) as count,
+        writing.WavWriter(target, recipe.sample_rate) as writer,
+    ):
+        for chunk in stream_chunks(
+            engine, recipe.streams, recipe.samples, recipe.seed, recipe.sampling, heard
+        ):
+            writer.append(chunk[recipe.position])
+            count(chunk.size)
+    write_json(target.with_suffix(".json"), asdict(recipe))
+    return target
+
+
+def read_prompt(path: str | Path, sample_rate: int, most: int) -> np.ndarray:
+    """The end of a recording, in memory that does not grow with its length.
+
+    Args:
+        path: of the recording.
+        sample_rate: in Hz, to resample to; said where that differs from the file's.
+        most: samples that are kept at most.
+
+    Returns:
+        float32 (time,), the last `most` samples or fewer.
+
+    Raises:
+        AudioFileError: as `reading.blocks`.
+    """
+    info = reading.probe(path)
+    if info.sample_rate != sample_rate:
+        print(f"{display(path)}: resampled from {info.sample_rate} to {sample_rate} Hz")
+    kept: deque[np.ndarray] = deque()
+    length = clamped = 0
+    for block in reading.blocks(path, sample_rate):
+        clamped += mulaw.count_clamped(block)
+        kept.append(block)
+        length += len(block)
+        while length - len(kept[0]) >= most:
+            length -= len(kept.popleft())
+    if clamped:
+        print(f"{display(path)}: {clamped} samples beyond full scale were clamped")
+    return np.concatenate(kept)[-most:]
+
+
+def file_stem(stream: Stream, attributes: labelling.Attributes, seed: int) -> str:
+    """`LABEL_SEED_INDEX`; characters that a file name cannot hold become %XX."""
+    return f"{labelling.file_stem(stream.labels, attributes)}_{seed}_{stream.index}"
+
+
+@contextmanager
+def _progress(total: int, sample_rate: int, shown: bool) -> Iterator[Callable[[int], None]]:
+    """Shows samples, samples per second and times real time; yields what counts them."""
+    began = time.monotonic()
+    with tqdm(total=total, unit=" samples", unit_scale=True, disable=not shown) as bar:
+
+        def count(samples: int) -> None:
+            speed = (bar.n + samples) / max(time.monotonic() - began, 1e-9) / sample_rate
+            bar.set_postfix_str(f"{speed:.2f}x real time", refresh=False)
+            bar.update(samples)
+
+        yield count

@@ -1,0 +1,4 @@
+"""Configurations, networks, and the model directory.
+
+Open `config` first, then `wavenet`.
+"""

@@ -1,0 +1,145 @@
+"""The architecture of a network and what its codes mean, as one frozen dataclass."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from wavegen.errors import ConfigError
+from wavegen.utils.numbers import whole_number
+from wavegen.utils.text import display
+
+# Beyond these a network is a mistake or an attack, not a model; they also bound the
+# memory that a config read from a stranger's model directory can ask for.
+_LIMITS = {
+    "layers": (1, 512),
+    "stacks": (1, 512),
+    "kernel_size": (2, 64),
+    "residual_channels": (1, 8192),
+    "gate_channels": (2, 16384),
+    "skip_channels": (1, 16384),
+    "quantization_channels": (2, 65536),
+    "sample_rate": (100, 768_000),
+}
+_MOST_RECEPTIVE_FIELD = 2**22
+Gate = Literal["linear", "tanh"]
+GATES: tuple[str, ...] = get_args(Gate)
+
+
+def _is_text(name: str) -> bool:
+    """Whether it can be written: half of a surrogate pair cannot."""
+    return not any("\ud800" <= character <= "\udfff" for character in name)
+
+
+@dataclass(frozen=True)
+class WaveNetConfig:
+    """A WaveNet and its codec; the same dictionary in YAML, `config.json` and checkpoints.
+
+    Args:
+        layers: number of dilated causal convolutions.
+        stacks: the dilations 1, 2, 4, ... start again this many times; divides `layers`.
+        kernel_size: taps of each convolution, at least 2.
+        residual_channels: width of the residual stream.
+        gate_channels: channels before the gate: half are the signal, half open the gate to it.
+        skip_channels: width of the skip sum and of the hidden layer behind it.
+        quantization_channels: number of mu-law codes Q.
+        sample_rate: samples per second, in Hz.
+        labels: label attributes, each with its class names.
+        gate: what the signal goes through: `linear` (a gated linear unit, Dauphin et al. 2017)
+            or `tanh` (van den Oord et al. 2016).
+    """
+
+    layers: int = 20
+    stacks: int = 2
+    kernel_size: int = 2
+    residual_channels: int = 32
+    gate_channels: int = 64
+    skip_channels: int = 128
+    quantization_channels: int = 256
+    sample_rate: int = 16000
+    labels: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    gate: Gate = "linear"
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in _LIMITS.items():
+            object.__setattr__(self, name, whole_number(name, getattr(self, name), low, high))
+        if self.layers % self.stacks:
+            raise ConfigError(
+                f"layers ({self.layers}) must be a multiple of stacks ({self.stacks})"
+            )
+        if self.gate_channels % 2:
+            raise ConfigError(f"gate_channels ({self.gate_channels}) must be even")
+        if self.gate not in GATES:
+            raise ConfigError(f"gate is {self.gate!r}: it must be {' or '.join(GATES)}")
+        if self.receptive_field > _MOST_RECEPTIVE_FIELD:
+            raise ConfigError(
+                f"the receptive field is {self.receptive_field} samples, more than "
+                f"{_MOST_RECEPTIVE_FIELD}: take fewer layers per stack or a smaller kernel_size"
+            )
+        if not isinstance(self.labels, Mapping):
+            raise ConfigError("labels must map attribute names to lists of class names")
+        for name, classes in self.labels.items():
+            if (
+                not isinstance(classes, list | tuple)
+                or not classes
+                or not all(isinstance(c, str) for c in classes)
+            ):
+                raise ConfigError(f"label attribute '{name}' must list at least one class name")
+            for each in (name, *classes):
+                if not isinstance(each, str) or not _is_text(each):
+                    raise ConfigError(f"label attribute {name!a}: {each!a} is no text in UTF-8")
+            if len(set(classes)) != len(classes):
+                raise ConfigError(f"label attribute '{name}' lists a class twice")
+        labels = {name: tuple(classes) for name, classes in self.labels.items()}
+        object.__setattr__(self, "labels", labels)
+
+    @property
+    def dilations(self) -> tuple[int, ...]:
+        """Dilation of each layer, in samples."""
+        per_stack = self.layers // self.stacks
+        return tuple(2 ** (layer % per_stack) for layer in range(self.layers))
+
+    @property
+    def receptive_field(self) -> int:
+        """Number of past codes that can influence a prediction."""
+        per_stack = self.layers // self.stacks
+        return 1 + (self.kernel_size - 1) * self.stacks * (2**per_stack - 1)
+
+    def describe(self) -> str:
+        """The architecture, the receptive field and the labels, in a few lines."""
+        milliseconds = 1000 * self.receptive_field / self.sample_rate
+        lines = [
+            f"network   {self.layers} layers in {self.stacks} stacks, kernel {self.kernel_size}; "
+            f"{self.residual_channels} residual, {self.gate_channels} gate ({self.gate}), "
+            f"{self.skip_channels} skip channels",
+            f"hears     {self.receptive_field} samples ({milliseconds:.0f} ms): "
+            "its receptive field",
+            f"codes     {self.quantization_channels} mu-law at {self.sample_rate} Hz",
+            *(f"label     {name}: {', '.join(classes)}" for name, classes in self.labels.items()),
+        ]
+        return "\n".join(map(display, lines))
+
+    def to_json(self) -> str:
+        """This config as indented JSON; `from_json` gives it back."""
+        return json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> "WaveNetConfig":
+        """Read what `to_json` wrote.
+
+        Raises:
+            ConfigError: not a JSON object, an unknown or missing field, or a value out of range.
+        """
+        try:
+            values: Any = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise ConfigError(f"not JSON ({error})") from error
+        if not isinstance(values, dict):
+            raise ConfigError("not a JSON object")
+        names = {f.name for f in dataclasses.fields(cls)}
+        if unknown := sorted(set(values) - names):
+            raise ConfigError(f"unknown fields {', '.join(unknown)}")
+        if missing := sorted(names - set(values)):
+            raise ConfigError(f"missing fields {', '.join(missing)}")
+        return cls(**values)

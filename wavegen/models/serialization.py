@@ -1,0 +1,256 @@
+"""The model directory: `config.json` and `model.safetensors`, all one needs to generate.
+
+Nothing in it is code: the config is checked field by field, the weights are plain
+tensors, and their shapes must be those of the config. What only looks at a model loads
+no torch.
+"""
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wavegen.errors import ConfigError, ModelError
+from wavegen.models.config import WaveNetConfig
+from wavegen.utils.files import (
+    file_sha256,
+    make_folder,
+    read_json,
+    read_text,
+    write_bytes,
+    write_json,
+    write_text,
+)
+from wavegen.utils.json_shape import fits, number, whole
+
+if TYPE_CHECKING:
+    import torch
+
+    from wavegen.models.wavenet import WaveNet
+
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+# What scoring may want to know of the training data; not needed to load the model.
+TRAINING = "training.json"
+# Of the run that the model is from.
+BEST = "best.json"
+# Types of weights, as safetensors names them, that become float32 without losing a part.
+_REAL = {"F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8"}
+# No count and no figure beside a model is larger.
+_MOST = 10**12
+
+
+def find_model(path: str | Path) -> Path:
+    """The model directory of `path`, itself or its `model/` (a run folder).
+
+    Raises:
+        ModelError: neither holds a model.
+    """
+    path = Path(path)
+    if (folder := _model_folder(path)) is not None:
+        return folder
+    if not os.path.exists(path):  # noqa: PTH110
+        raise ModelError(f"{path}: no such folder; name a run folder or its model folder")
+    raise ModelError(
+        f"{path}: holds no model ({CONFIG} and {WEIGHTS}); a run has one in model/ "
+        "after its first validation"
+    )
+
+
+def is_model(path: str | Path) -> bool:
+    """Whether `path` is a model directory or a run folder that has one."""
+    return _model_folder(Path(path)) is not None
+
+
+def save_model(network: "WaveNet", folder: str | Path) -> None:
+    """Write `network` as a model directory; each file appears whole, the config last."""
+    import torch
+    from safetensors.torch import save
+
+    folder = make_folder(folder)
+    weights = {
+        name: tensor.detach().to("cpu", torch.float32).contiguous()
+        for name, tensor in network.state_dict().items()
+    }
+    write_bytes(folder / WEIGHTS, save(weights, metadata={"format": "pt"}))
+    write_text(folder / CONFIG, network.config.to_json())
+
+
+def load_config(path: str | Path) -> WaveNetConfig:
+    """The config of a model directory or run folder, without its weights.
+
+    Raises:
+        ModelError: no model there, or its config is damaged.
+    """
+    file = plain(find_model(path) / CONFIG)
+    try:
+        return WaveNetConfig.from_json(read_text(file, ModelError))
+    except ConfigError as error:
+        raise ModelError(f"{file}: {error}") from error
+
+
+def load_model(path: str | Path, device: "str | torch.device" = "cpu") -> "WaveNet":
+    """The network of a model directory or run folder, float32, in evaluation mode.
+
+    Raises:
+        ModelError: no model there, a damaged file, weights of other shapes than the
+            config's, of a type that is not real, or such as are not finite.
+    """
+    import torch
+    from safetensors import SafetensorError, safe_open
+
+    from wavegen.models.wavenet import WaveNet
+
+    folder = find_model(path)
+    config = load_config(folder)
+    file = plain(folder / WEIGHTS)
+    # Shapes are compared before memory is taken: a config cannot ask for more than the
+    # weights that lie beside it.
+    with torch.device("meta"):
+        network = WaveNet(config)
+    expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    try:
+        with safe_open(file, framework="pt") as stored:
+            names = set(stored.keys())
+            shapes = {name: tuple(stored.get_slice(name).get_shape()) for name in names}
+            for name in sorted(names | set(expected)):
+                if shapes.get(name) != expected.get(name):
+                    raise ModelError(
+                        f"{file}: '{name}' has shape {shapes.get(name)}, but {CONFIG} asks for "
+                        f"{expected.get(name)}; the two files are not of one model"
+                    )
+            weights = {}
+            for name in sorted(names):
+                if (kind := stored.get_slice(name).get_dtype()) not in _REAL:
+                    raise ModelError(
+                        f"{file}: '{name}' is of type {kind}; weights must be real floating-point "
+                        "numbers or integers"
+                    )
+                tensor = stored.get_tensor(name).to(torch.float32)
+                if not torch.isfinite(tensor).all():
+                    raise ModelError(
+                        f"{file}: '{name}' holds NaN or infinity, which no model computes with; "
+                        "the file is damaged or its training had failed: take an earlier model"
+                    )
+                weights[name] = tensor.to(device)
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{file}: damaged or not a safetensors file ({error})") from error
+    network.load_state_dict(weights, assign=True)
+    return network.requires_grad_(False).eval()
+
+
+def fingerprint(path: str | Path) -> str:
+    """SHA-256 over config and weights of a model, to tell whether two are the same."""
+    folder = find_model(path)
+    parts = "".join(file_sha256(plain(folder / name), ModelError) for name in (CONFIG, WEIGHTS))
+    return hashlib.sha256(parts.encode()).hexdigest()
+
+
+def load_with_fingerprint(
+    path: str | Path, device: "str | torch.device" = "cpu"
+) -> tuple["WaveNet", str]:
+    """`load_model` and `fingerprint` of one and the same model, though training may save others.
+
+    Raises:
+        ModelError: as `load_model`.
+    """
+    while True:
+        known = fingerprint(path)
+        network = load_model(path, device)
+        if fingerprint(path) == known:
+            return network, known
+
+
+def save_training(
+    counts: Mapping[str, Mapping[str, int]], reading: Mapping[str, Any], folder: str | Path
+) -> None:
+    """Write beside a model what it was trained on.
+
+    Args:
+        counts: attribute -> class -> clips of it in training.
+        reading: how the folder was read, options of `clips.find_clips`: with the same ones the
+            same clips are held out.
+        folder: the model directory.
+    """
+    write_json(Path(folder) / TRAINING, {"clips": counts, "reading": reading})
+
+
+def training_reading(path: str | Path) -> dict[str, Any]:
+    """How training read its folder, options of `clips.find_clips`; empty where it is not said.
+
+    Raises:
+        ModelError: no model there, or one that says what is no such option.
+    """
+    reading = _training(path).get("reading", {})
+    known = {"labels": list | None, "label_pattern": str | None, "validation_fraction": float}
+    if (
+        not isinstance(reading, dict)
+        or not reading.keys() <= known.keys()
+        or not all(isinstance(value, known[name]) for name, value in reading.items())
+        or not all(isinstance(name, str) for name in reading.get("labels") or [])
+    ):
+        raise ModelError(
+            f"{find_model(path) / TRAINING}: does not say how the folder of training was read"
+        )
+    return reading
+
+
+def class_counts(path: str | Path) -> dict[str, dict[str, int]]:
+    """Attribute -> class -> clips that a model was trained on.
+
+    Raises:
+        ModelError: no model there, or it does not say.
+    """
+    counts: Any = _training(path).get("clips")
+    if not fits(counts, {str: {str: whole(0, _MOST)}}):
+        raise ModelError(
+            f"{find_model(path) / TRAINING}: does not say how many clips of each class there were "
+            "in training"
+        )
+    return counts
+
+
+def best_figures(run: str | Path) -> dict[str, float]:
+    """Step and figures of the best validation of a run folder; empty if there was none.
+
+    Returns:
+        "step", and in bits per sample "val_bits", "uniform_bits" and "order0_bits".
+    """
+    try:
+        figures = read_json(Path(run) / BEST, ModelError)
+    except ModelError:
+        return {}
+    names = ("step", "val_bits", "uniform_bits", "order0_bits")
+    sound = fits(figures, dict.fromkeys(names, number(-_MOST, _MOST)))
+    return {name: figures[name] for name in names} if sound else {}
+
+
+def _training(path: str | Path) -> dict[str, Any]:
+    """What `save_training` wrote; empty where it did not."""
+    file = find_model(path) / TRAINING
+    if not file.exists():
+        return {}
+    values = read_json(plain(file), ModelError)
+    if not isinstance(values, dict):
+        raise ModelError(f"{file}: is not a JSON object")
+    return values
+
+
+def plain(file: Path) -> Path:
+    """The file, if it is no link: one in a model from elsewhere may lead anywhere.
+
+    Raises:
+        ModelError: it is one.
+    """
+    if file.is_symlink():
+        raise ModelError(f"{file}: is a symbolic link; put the file itself there")
+    return file
+
+
+def _model_folder(path: Path) -> Path | None:
+    for folder in (path, path / "model"):
+        # Paths from elsewhere may be too long for any file; pathlib raises for them.
+        if all(os.path.isfile(folder / name) for name in (CONFIG, WEIGHTS)):  # noqa: PTH113
+            return folder
+    return None

@@ -1,0 +1,225 @@
+"""The network: dilated causal convolutions over mu-law codes, conditioned on labels.
+
+Source: van den Oord et al. 2016, "WaveNet: A Generative Model for Raw Audio".
+
+Letters used for shapes: B batch, T time, C channels, Q codes, L layers, G gate
+channels, H = receptive_field - 1 (the history that a prediction needs besides the
+newest code), A label attributes, F conditioning frames (1 for labels).
+
+Before a recording's first code the network sees a learned start symbol, for ever: the
+history of the first sample is H + 1 start symbols. So every prediction, the first one
+included, comes from the same arithmetic on a full window of inputs; training crops,
+chunks of a long recording and the start of a generated one need no padding rule of
+their own. Where inputs begin with the recording, one start symbol stands for all of them:
+what a block makes of them is the same at every step.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from wavegen.codecs import mulaw
+from wavegen.models.config import WaveNetConfig
+from wavegen.models.wavenet_block import Block
+from wavegen.models.wavenet_fused_block import block_for
+
+# Gains of the amplitude in the last channels of the embedding at first, and the bound of both.
+_GAINS, _MOST = (8, 32, 128), 6.0
+
+
+class WaveNet(nn.Module):
+    """Logits of every code of a sequence given the codes before it.
+
+    Args:
+        config: the architecture.
+        fused: whether to train by `wavegen.models.wavenet_fused_block`, where that runs.
+    """
+
+    def __init__(self, config: WaveNetConfig, fused: bool = False) -> None:
+        super().__init__()
+        self.config = config
+        residual, gate = config.residual_channels, config.gate_channels
+        # The last row is the start symbol.
+        self.embedding = nn.Embedding(config.quantization_channels + 1, residual)
+        # Row 0 of each is "unspecified".
+        self.label_embeddings: Iterable[nn.Embedding] = nn.ModuleList(  # type: ignore[assignment]
+            nn.Embedding(len(classes) + 1, residual) for classes in config.labels.values()
+        )
+        # What labels mean together: how a speaker says a digit is more than the sum of both.
+        self.mixing = nn.Sequential(nn.Linear(residual, gate), nn.SiLU(), nn.Linear(gate, residual))
+        # Serves all layers at once; its bias is the bias of the gates.
+        self.gate_bias = nn.Linear(residual, config.layers * gate)
+        self.blocks: Sequence[ResidualBlock] = nn.ModuleList(  # type: ignore[assignment]
+            ResidualBlock(config, dilation, last=layer == config.layers - 1, fused=fused)
+            for layer, dilation in enumerate(config.dilations)
+        )
+        # One product over the gates of all layers equals the sum of their skip projections.
+        self.skip = nn.Linear(config.layers * (gate // 2), config.skip_channels)
+        self.hidden = nn.Linear(config.skip_channels, config.skip_channels)
+        self.output = nn.Linear(config.skip_channels, config.quantization_channels)
+        self._initialise()
+
+    @torch.no_grad()
+    def _initialise(self) -> None:
+        # Neighbouring codes begin alike: each starts as a cosine expansion of its place in
+        # the range. Random rows would hide their order, which takes long to learn: on
+        # spoken digits that cost 1.0 bit at equal steps early in training.
+        codes = self.config.quantization_channels
+        places = (torch.arange(codes) + 0.5) / codes
+        waves = torch.arange(1, self.config.residual_channels + 1)
+        self.embedding.weight[:codes] = 4 * 2**0.5 * torch.cos(torch.pi * places[:, None] * waves)
+        # The last few channels begin as the amplitude itself, louder and louder: what a
+        # recording's next sample is nearly linear in.
+        amplitude = torch.from_numpy(mulaw.decode(np.arange(codes), codes))
+        for channel, gain in zip(
+            range(self.config.residual_channels - 1, 0, -1), _GAINS, strict=False
+        ):
+            self.embedding.weight[:codes, channel] = (gain * amplitude).clamp(-_MOST, _MOST)
+        for linear in (self.skip, self.hidden):
+            nn.init.kaiming_normal_(linear.weight, nonlinearity="relu")
+            nn.init.zeros_(linear.bias)
+        # A fresh network predicts all codes alike: training starts at log2 Q bits.
+        nn.init.zeros_(self.output.weight)
+        nn.init.zeros_(self.output.bias)
+
+    @property
+    def start_symbol(self) -> int:
+        """The input id that stands for "before the recording"."""
+        return self.config.quantization_channels
+
+    @property
+    def history(self) -> int:
+        """H: inputs before the newest one that a prediction depends on."""
+        return self.config.receptive_field - 1
+
+    def forward(self, codes: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Predict whole recordings from their beginning.
+
+        Args:
+            codes: int64 (B, T).
+            labels: int64 (B, A) ids as in `wavegen.data.labels`; None leaves all unspecified.
+
+        Returns:
+            Logits (B, T, Q); `logits[:, t]` predicts `codes[:, t]` from the codes before t.
+        """
+        start = codes.new_full((codes.shape[0], 1), self.start_symbol)
+        inputs = torch.cat([start, codes], dim=1)[:, :-1]
+        return self.predict(inputs, self.conditioning(labels, codes.shape[0]), beginning=True)
+
+    def conditioning(self, labels: Tensor | None, batch: int = 1) -> Tensor:
+        """What conditions the network, as a bias on every gate.
+
+        Args:
+            labels: int64 (B, A), or None for all unspecified.
+            batch: B where `labels` is None.
+
+        Returns:
+            (B, F, L, G) with F = 1: labels hold for the whole recording.
+        """
+        weight = self.gate_bias.weight
+        if labels is None:
+            shape = (batch, len(self.config.labels))
+            labels = torch.zeros(shape, dtype=torch.int64, device=weight.device)
+        total = weight.new_zeros(labels.shape[0], self.config.residual_channels)
+        for attribute, embedding in enumerate(self.label_embeddings):
+            total = total + embedding(labels[:, attribute])
+        total = total + self.mixing(total)
+        return self.gate_bias(total).view(-1, 1, self.config.layers, self.config.gate_channels)
+
+    def predict(self, inputs: Tensor, bias: Tensor, beginning: bool = False) -> Tensor:
+        """Predict the codes that follow each full window of inputs.
+
+        Args:
+            inputs: int64 (B, H + T), codes or start symbols; (B, T) from the beginning.
+            bias: (B, 1, L, G) from `conditioning`.
+            beginning: whether the first input is the start symbol of a recording, and stands
+                for all that come before.
+
+        Returns:
+            Logits (B, T, Q); `logits[:, t]` follows `inputs[:, : H + t + 1]`, or from the
+            beginning `inputs[:, : t + 1]`.
+        """
+        gates = [gate for _, gate in self.activations(inputs, bias, beginning)]
+        # The last block's are as many as there are predictions.
+        time = len(gates[-1])
+        gates = [gate[len(gate) - time :] for gate in gates]
+        return self.head(torch.cat(gates, dim=-1)).transpose(0, 1)
+
+    def activations(
+        self, inputs: Tensor, bias: Tensor, beginning: bool = False
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Run the blocks over inputs (B, N) and yield each one's input and gate, (time, B, C).
+
+        From the beginning time is N in all of them. Otherwise N >= H, and every block loses
+        (kernel_size - 1) * dilation steps: only windows full of real inputs are computed.
+        """
+        # Time goes first so that the taps of a convolution are plain slices of memory.
+        stream = self.embedding(inputs.t())
+        dtype = stream.dtype
+        if torch.is_autocast_enabled(stream.device.type):
+            dtype = torch.get_autocast_dtype(stream.device.type)
+        stream, biases = stream.to(dtype), bias.to(dtype)[:, 0].unbind(1)
+        for block, own in zip(self.blocks, biases, strict=True):
+            following, gate = block(stream, own, beginning)
+            yield stream, gate
+            stream = following
+
+    def head(self, gates: Tensor) -> Tensor:
+        """Logits (..., Q) from the concatenated gates of all layers (..., L * G / 2)."""
+        return self.output(F.relu(self.hidden(F.relu(self.skip(gates)))))
+
+
+class ResidualBlock(nn.Module):
+    """One dilated causal convolution, its gate and its residual projection.
+
+    Args:
+        config: the architecture.
+        dilation: distance between the taps, in samples.
+        last: whether no block follows, so that there is no one to project for.
+        fused: as of `WaveNet`.
+    """
+
+    def __init__(
+        self, config: WaveNetConfig, dilation: int, last: bool, fused: bool = False
+    ) -> None:
+        super().__init__()
+        self.dilation = dilation
+        self.gate = config.gate
+        self.fused = fused
+        shape = (config.kernel_size, config.gate_channels, config.residual_channels)
+        # Oldest tap first; the bias is in `WaveNet.gate_bias`.
+        self.kernel = nn.Parameter(torch.empty(shape))
+        bound = (config.kernel_size * config.residual_channels) ** -0.5
+        nn.init.uniform_(self.kernel, -bound, bound)
+        self.projection = (
+            None if last else nn.Linear(config.gate_channels // 2, config.residual_channels)
+        )
+
+    def forward(
+        self, stream: Tensor, bias: Tensor, beginning: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """The next block's input (T', B, C) and the gate (T', B, G / 2).
+
+        T' = T - (kernel_size - 1) * dilation, or T from the beginning (see `Block`). All in the
+        dtype of `stream` (T, B, C), whatever that of the parameters.
+        """
+        own: list[Tensor | None] = [self.kernel, None, None]
+        if self.projection is not None:
+            own[1:] = self.projection.weight, self.projection.bias
+        cast = (None if each is None else each.to(stream.dtype) for each in own)
+        fused = self.fused and self.training
+        kind = block_for(stream, self.kernel, self.gate) if fused else Block
+        with torch.autocast(stream.device.type, enabled=False):
+            return kind.apply(stream, bias, *cast, self.dilation, beginning, self.gate)
+
+    def residual(self, stream: Tensor, gate: Tensor) -> Tensor:
+        """One step of it: the next block's input from this one's newest input and gate, (B, C)."""
+        return stream if self.projection is None else stream + self.projection(gate)
+
+    def gated(self, total: Tensor) -> Tensor:
+        """The gate (..., G / 2) from the sums of the taps (..., G)."""
+        signal, opening = total.chunk(2, dim=-1)
+        return (torch.tanh(signal) if self.gate == "tanh" else signal) * torch.sigmoid(opening)

@@ -1,0 +1,4 @@
+"""From recordings to bits per sample, classes and anomalies.
+
+Open `likelihood` first, then `score`.
+"""

@@ -1,0 +1,318 @@
+"""Recordings on disk, scored under one or several labels.
+
+Short recordings are read ahead and go through the network side by side; a long one goes
+alone, block after block, in memory that does not grow with its length.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from wavegen.audio import reading
+from wavegen.codecs import mulaw
+from wavegen.codecs.windows import regrouped
+from wavegen.data.clips import ClipSet, find_clips
+from wavegen.data.folders import audio_files
+from wavegen.data.labels import Labels
+from wavegen.errors import AudioFileError, ConfigError, DataError, LabelError
+from wavegen.models.serialization import load_model
+from wavegen.models.wavenet import WaveNet
+from wavegen.scoring.likelihood import BLOCK, Scorer, in_blocks, scorer, total_bits
+from wavegen.utils.text import display
+
+# Samples of a recording from which it is read block after block.
+_LONG = 1 << 18
+# Samples, times the labels they are scored under, that are read before they are scored.
+_AHEAD = 1 << 20
+
+
+class Watcher(Protocol):
+    """Takes in a recording block by block, as it is scored."""
+
+    def add(self, waveform: np.ndarray, surprisal: np.ndarray) -> object:
+        """The next samples: float32 (time,), and float64 (time,) of their bits."""
+        ...
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file to be scored, and the labels that its folder gives it; `error` if it is unusable."""
+
+    path: Path
+    labels: Labels = field(default_factory=dict)
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Score:
+    """What is known of a file: of a bad one, only the error.
+
+    Args:
+        source: the file.
+        samples: at the rate of the network.
+        seconds: length.
+        bits: float64 (K,), total bits under each of the labels asked for.
+        histogram: int64 (Q,), how often each code occurs.
+        file_rate: in Hz, before resampling.
+        surprisal: float64 (samples,), bits of every sample under the first labels, if asked for.
+        waveform: float32 (samples,), if surprisal was asked for.
+        watcher: what was made for this file by `watch`, if that was given.
+        error: why the file could not be read.
+    """
+
+    source: Source
+    samples: int = 0
+    seconds: float = 0.0
+    bits: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    histogram: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    file_rate: int = 0
+    surprisal: np.ndarray | None = None
+    waveform: np.ndarray | None = None
+    watcher: Any = None
+    error: str = ""
+
+    def without_samples(self) -> "Score":
+        """The same without what is as long as the file, so that many can be held at once."""
+        return replace(self, surprisal=None, waveform=None, watcher=None)
+
+
+def find_as_trained(folder: str | Path, reading: Mapping[str, Any]) -> ClipSet:
+    """The clips of a folder with the labels and splits that training gave them.
+
+    Args:
+        folder: of recordings.
+        reading: `checkpoint.training_reading`.
+    """
+    try:
+        return find_clips(folder, **reading)
+    except LabelError:
+        # Another folder than that of training, without all its attributes.
+        return find_clips(folder, **{**reading, "labels": None})
+
+
+def find_sources(
+    paths: str | Path | Sequence[str | Path | Source],
+    *,
+    labelled: bool = False,
+    split: str | None = None,
+    reading: Mapping[str, Any] | None = None,
+) -> list[Source]:
+    """The files meant by some paths: themselves, or all audio below a folder.
+
+    Args:
+        paths: files and folders; what was found before is passed on as it is.
+        labelled: find out the labels, as training does; folders only.
+        split: only the clips of "train", "validation" or "test", as training splits them;
+            folders only.
+        reading: options of `clips.find_clips`; for the labels and splits that training saw
+            take those of `checkpoint.training_reading`.
+
+    Raises:
+        DataError: a path that does not exist, or a folder without audio.
+        ConfigError: labels or a split asked of a file.
+    """
+    sources: list[Source] = []
+    for each in [paths] if isinstance(paths, str | Path) else paths:
+        if isinstance(each, Source):
+            sources.append(each)
+            continue
+        path = Path(each)
+        if path.is_dir() and (labelled or split):
+            found = find_as_trained(path, reading or {})
+            clips = found.clips if split is None else found.of(split)
+            if not clips:
+                raise DataError(f"{display(path)}: no clip is in the {split} split")
+            sources += [Source(clip.path, clip.labels) for clip in clips]
+            sources += [Source(path / bad.name, error=bad.reason) for bad in found.skipped]
+        elif path.is_dir():
+            files, closed = audio_files(path)
+            sources += map(Source, files)
+            sources += [Source(path / bad.name, error=bad.reason) for bad in closed]
+        elif not path.exists():
+            raise DataError(f"{display(path)}: no such file or folder")
+        elif labelled or split:
+            raise ConfigError(f"{display(path)}: labels and splits are known of folders only")
+        else:
+            sources.append(Source(path))
+    return sources
+
+
+def seconds_of(source: Source) -> float:
+    """How long a file is by its header; 0 if it cannot be read."""
+    try:
+        info = reading.probe(source.path)
+    except AudioFileError:
+        return 0.0
+    return info.frames / info.sample_rate
+
+
+def score(
+    model: WaveNet | str | Path,
+    paths: str | Path | Sequence[str | Path | Source],
+    labels: Labels | Sequence[Labels] | None = None,
+    *,
+    keep: bool = False,
+    watch: Callable[[int], Watcher] | None = None,
+    progress: Callable[[int], object] = int,
+) -> Iterator[Score]:
+    """Score files under each of K labels, in their order; a bad file is no reason to stop.
+
+    Args:
+        model: a network in evaluation mode, or the path of a run folder or model directory.
+        paths: files and folders, or what `find_sources` found.
+        labels: attribute -> class, or K such dictionaries; what is left out is unspecified.
+        keep: also give the surprisal of every sample under the first labels, and the waveform.
+        watch: instead of keeping them, makes what each file's are shown to, given the samples
+            that it has at most; the `Score` has it then.
+        progress: told the samples as they are scored.
+
+    Returns:
+        A `Score` for each file, as they are asked for.
+
+    Raises:
+        DataError, LabelError, ModelError: as their messages say.
+    """
+    network = model if isinstance(model, WaveNet) else load_model(model)
+    kinds = [labels or {}] if labels is None or isinstance(labels, Mapping) else labels
+    watch = _Kept if keep else watch
+    scoring = _Scoring(network, scorer(network, kinds), len(kinds), watch, progress)
+    return scoring.scores(find_sources(paths))
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A file, its waveform in blocks (time,), or why it could not be read.
+
+    By its header it has `most` samples at most.
+    """
+
+    source: Source
+    file_rate: int = 0
+    most: int = 0
+    blocks: Iterable[np.ndarray] = ()
+    error: str = ""
+
+
+class _Kept:
+    """All samples of a recording and their bits."""
+
+    def __init__(self, most: int) -> None:
+        self.blocks: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def add(self, waveform: np.ndarray, surprisal: np.ndarray) -> None:
+        self.blocks.append((waveform, surprisal))
+
+
+@dataclass(frozen=True)
+class _Scoring:
+    network: WaveNet
+    scorer: Scorer
+    kinds: int
+    watch: Callable[[int], Watcher] | None
+    progress: Callable[[int], object]
+
+    def scores(self, sources: Sequence[Source]) -> Iterator[Score]:
+        waiting: list[_Opened] = []
+        ahead = 0
+        for source in sources:
+            opened, size = _open(source, self.network.config.sample_rate)
+            if size <= _LONG:
+                waiting.append(opened)
+                ahead += size * self.kinds
+            if ahead > _AHEAD or size > _LONG:
+                yield from self._together(waiting)
+                waiting, ahead = [], 0
+            if size > _LONG:
+                yield self._alone(opened)
+        yield from self._together(waiting)
+
+    def _together(self, waiting: Sequence[_Opened]) -> Iterator[Score]:
+        """Score short recordings side by side."""
+        waves = [np.concatenate(list(each.blocks)) for each in waiting if not each.error]
+        codes = [self._encode(wave) for wave in waves]
+        scored = zip(waves, codes, self.scorer.totals(codes), strict=True)
+        for each in waiting:
+            if each.error:
+                yield Score(each.source, error=each.error)
+                continue
+            wave, recording, (sums, bits) = next(scored)
+            totals = total_bits(sums)
+            self.progress(len(wave))
+            watcher = self._watcher(each)
+            if watcher is not None:
+                watcher.add(wave, bits)
+            yield self._score(each, totals, self._histogram(recording), watcher)
+
+    def _alone(self, opened: _Opened) -> Score:
+        """Score a long recording block after block."""
+        totals, histogram = np.zeros(self.kinds), self._histogram(np.empty(0, np.int64))
+        watcher = self._watcher(opened)
+        waves: list[np.ndarray] = []
+
+        def blocks() -> Iterator[np.ndarray]:
+            for wave in regrouped(opened.blocks, BLOCK):
+                codes = self._encode(wave)
+                histogram[:] += self._histogram(codes)
+                waves.append(wave)
+                yield codes
+
+        try:
+            for sums, bits in in_blocks(self.scorer.totals, self.network, blocks()):
+                totals = total_bits(sums, totals)
+                wave = waves.pop()
+                if watcher is not None:
+                    watcher.add(wave, bits)
+                self.progress(len(bits))
+        except AudioFileError as error:
+            return Score(opened.source, error=_reason(opened.source, error))
+        return self._score(opened, totals, histogram, watcher)
+
+    def _watcher(self, opened: _Opened) -> Watcher | None:
+        return None if self.watch is None else self.watch(opened.most)
+
+    def _score(
+        self, opened: _Opened, bits: np.ndarray, histogram: np.ndarray, watcher: Watcher | None
+    ) -> Score:
+        samples = int(histogram.sum())
+        seconds = samples / self.network.config.sample_rate
+        result = Score(opened.source, samples, seconds, bits, histogram, opened.file_rate)
+        if isinstance(watcher, _Kept):
+            waves, kept = zip(*watcher.blocks, strict=True)
+            return replace(result, surprisal=np.concatenate(kept), waveform=np.concatenate(waves))
+        return replace(result, watcher=watcher)
+
+    def _encode(self, wave: np.ndarray) -> np.ndarray:
+        return mulaw.encode(wave, self.network.config.quantization_channels)
+
+    def _histogram(self, codes: np.ndarray) -> np.ndarray:
+        return np.bincount(codes, minlength=self.network.config.quantization_channels)
+
+
+def _open(source: Source, sample_rate: int) -> tuple[_Opened, int]:
+    """A file whose beginning is read, and how much: all of it up to `_LONG` samples."""
+    if source.error:
+        return _Opened(source, error=source.error), 0
+    first: list[np.ndarray] = []
+    size = 0
+    try:
+        info = reading.probe(source.path)
+        # Resampling rounds.
+        most = math.ceil(info.frames * sample_rate / info.sample_rate) + 1
+        blocks = reading.blocks(source.path, sample_rate)
+        for block in blocks:
+            first.append(block)
+            size += len(block)
+            if size > _LONG:
+                return _Opened(source, info.sample_rate, most, chain(first, blocks)), size
+    except AudioFileError as error:
+        return _Opened(source, error=_reason(source, error)), 0
+    return _Opened(source, info.sample_rate, most, first), size
+
+
+def _reason(source: Source, error: AudioFileError) -> str:
+    return str(error).removeprefix(f"{display(source.path)}: ")

@@ -1,0 +1,178 @@
+"""What the processes of a shared job have done so far, on disk until all of it is done.
+
+Each process appends its results to a file of its own in the user's cache. Where one dies or the
+job is cut, the next job of the same command goes on from all these files. They hold JSON:
+reading them runs no code.
+"""
+
+import base64
+import dataclasses
+import errno
+import json
+import os
+import shutil
+import socket
+import sys
+import time
+import types
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+import numpy as np
+
+import wavegen
+from wavegen.data.store import cache_folder, digest_of
+from wavegen.errors import OutputError
+from wavegen.utils.distributed import rank, ranks
+from wavegen.utils.files import make_folder
+
+# Seconds after which nobody will go on with a job.
+_FORGOTTEN = 30 * 24 * 3600
+
+
+class Unfinished:
+    """Results of a job by item; see `unfinished`."""
+
+    def __init__(
+        self,
+        folder: Path,
+        kind: type,
+        name: Callable[[Any], str],
+        sound: Callable[[Any], bool],
+    ) -> None:
+        self._kind, self._name, self._sound = kind, name, sound
+        self._known: dict[str, Any] = {}
+        for path in sorted(folder.glob("*.jsonl")):
+            for line in path.read_bytes().splitlines():
+                try:
+                    name_of_item, value = json.loads(line)
+                    self._known[name_of_item] = value
+                except (ValueError, TypeError):
+                    # The last line of a process that was killed may be half of one.
+                    continue
+        process = f"{rank()}-{socket.gethostname()}-{os.getpid()}"
+        # Unbuffered: what is written outlives the process.
+        self._file = (folder / f"{process}.jsonl").open("ab", buffering=0)
+        self._full = False
+
+    def get(self, item: Any) -> Any | None:
+        """What was made of an item before, if it was."""
+        value = self._known.get(self._name(item))
+        if value is None or not self._sound(item):
+            return None
+        try:
+            return _restored(self._kind, value)
+        except (ValueError, TypeError, LookupError, AttributeError):
+            return None
+
+    def add(self, item: Any, result: Any) -> None:
+        """Keep what was made of an item; where that cannot be, the job goes on without."""
+        if self._full:
+            return
+        line = json.dumps([self._name(item), _plain(result)]).encode() + b"\n"
+        try:
+            if self._file.write(line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            _cannot_keep(str(error))
+            self._full = True
+
+    def close(self) -> None:
+        self._file.close()
+
+
+@contextmanager
+def unfinished(
+    kind: type,
+    about: Mapping[str, object],
+    name: Callable[[Any], str],
+    sound: Callable[[Any], bool] = lambda _: True,
+) -> Iterator[Unfinished | None]:
+    """Keep the results of a job until the block ends without an error; None for a lone process.
+
+    Args:
+        kind: of the results, a dataclass.
+        about: all that the results follow from besides the items; JSON.
+        name: of an item, with all that its result follows from.
+        sound: whether what else was made of an item is still there.
+    """
+    if ranks() == 1:
+        yield None
+        return
+    jobs = cache_folder(None) / "unfinished"
+    try:
+        folder = make_folder(jobs / digest_of({**about, "version": wavegen.__version__}))
+        results = Unfinished(folder, kind, name, sound)
+    except (OSError, OutputError) as error:
+        _cannot_keep(str(error))
+        yield None
+        return
+    if rank() == 0:
+        for job in jobs.iterdir():
+            if job != folder and time.time() - _changed(job) > _FORGOTTEN:
+                shutil.rmtree(job, ignore_errors=True)
+    try:
+        yield results
+    finally:
+        results.close()
+    if rank() == 0:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def file_state(path: Path) -> str:
+    """A name for a file as it is, another one once it has changed."""
+    try:
+        about = path.stat()
+    except OSError:
+        return os.fspath(path)
+    return f"{path.resolve()} {about.st_size} {about.st_mtime_ns} {about.st_ctime_ns}"
+
+
+def _cannot_keep(reason: str) -> None:
+    print(f"results are not kept until the job is done: {reason}", file=sys.stderr)
+
+
+def _changed(job: Path) -> float:
+    try:
+        return max(path.stat().st_mtime for path in (job, *job.iterdir()))
+    except OSError:  # its own processes are removing it
+        return time.time()
+
+
+def _plain(value: Any) -> Any:
+    """A result as JSON; `_restored` gives it back to the last bit."""
+    if dataclasses.is_dataclass(value):
+        return {each.name: _plain(getattr(value, each.name)) for each in dataclasses.fields(value)}
+    if isinstance(value, np.ndarray):
+        data = base64.b64encode(np.ascontiguousarray(value).tobytes()).decode()
+        return [value.dtype.str, value.shape, data]
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Mapping):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return os.fspath(value) if isinstance(value, Path) else value
+
+
+def _restored(kind: Any, value: Any) -> Any:
+    if value is None:
+        return None
+    if get_origin(kind) in (Union, types.UnionType):
+        (kind,) = (each for each in get_args(kind) if each is not types.NoneType)
+    if dataclasses.is_dataclass(kind):
+        fields = get_type_hints(kind)
+        return kind(**{name: _restored(fields[name], each) for name, each in value.items()})  # type: ignore[operator]
+    if kind is np.ndarray:
+        dtype, shape, data = value
+        return np.frombuffer(base64.b64decode(data), np.dtype(dtype)).reshape(shape).copy()
+    if kind is Path:
+        return Path(value)
+    arguments = get_args(kind)
+    if isinstance(value, dict) and arguments:
+        return {key: _restored(arguments[1], each) for key, each in value.items()}
+    if isinstance(value, list) and arguments:
+        return tuple(_restored(arguments[0], each) for each in value)
+    return value

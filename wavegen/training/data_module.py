@@ -1,0 +1,307 @@
+"""The DataModule: from a folder of recordings to batches of codes."""
+
+import atexit
+import multiprocessing
+import signal
+from functools import lru_cache
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pytorch_lightning import LightningDataModule
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from wavegen.codecs import mulaw
+from wavegen.data import labels as labelling
+from wavegen.data.batches import (
+    Corpus,
+    EpochBatches,
+    TrainingCrops,
+    UntilStopped,
+    ValidationWindows,
+)
+from wavegen.data.clips import ClipSet, find_clips
+from wavegen.data.shards import ShardStore, is_shards
+from wavegen.data.store import AudioStore, digest_of, figures_name, open_store
+from wavegen.errors import ConfigError, DataError
+from wavegen.models.wavenet import WaveNet
+
+
+class AudioDataModule(LightningDataModule):
+    """Recordings in a folder, their labels and their splits.
+
+    Args:
+        folder: searched recursively for WAV, FLAC, OGG and MP3; or shards that
+            `wavegen prepare` has written, in a folder or at an address like `s3://...`. What
+            was said when preparing them holds: labels, splits, rate and trimming.
+        sample_rate: Hz; the commonest among the clips, 16000 at most, if not given.
+        labels: columns of metadata to use as label attributes; all if not given.
+        label_pattern: regular expression whose named groups, searched in the file name,
+            are label attributes.
+        validation_fraction: share of the clips held out where the folder defines no split.
+        on_bad_file: `skip` leaves a file that cannot be used out and says so; `fail` stops.
+        trim: cut silence at both ends, in dB below a clip's peak; off if not given.
+        store: where decoded clips are kept; the user's cache folder if not given.
+        keep_gb: of shards in object storage, what is kept there at most. An epoch goes
+            through a fourth of it at a time.
+        crop: samples predicted in one row of a training batch, at most.
+        batch_size: rows of that length in a training batch, on each device; a batch of
+            shorter rows has more of them.
+        num_workers: processes that prepare batches; 0 prepares them in the main one.
+        label_dropout: chance that an attribute of a training clip is left unspecified, as often
+            by itself as together with all its others.
+        seed: of the order of the crops and of label dropout.
+    """
+
+    def __init__(
+        self,
+        folder: str,
+        sample_rate: int | None = None,
+        labels: list[str] | None = None,
+        label_pattern: str | None = None,
+        validation_fraction: float = 0.1,
+        on_bad_file: Literal["skip", "fail"] = "skip",
+        trim: float | None = None,
+        store: str | None = None,
+        keep_gb: float = 8.0,
+        crop: int = 4096,
+        batch_size: int = 8,
+        num_workers: int = 0,
+        label_dropout: float = 0.1,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        for name, value in {"crop": crop, "batch_size": batch_size}.items():
+            if value < 1:
+                raise ConfigError(f"--data.{name} is {value}: it must be 1 or more")
+        if num_workers < 0:
+            raise ConfigError(f"--data.num_workers is {num_workers}: it must be 0 or more")
+        if keep_gb <= 0:
+            raise ConfigError(f"--data.keep_gb is {keep_gb}: it must be above 0")
+        if not 0 <= label_dropout <= 1:
+            raise ConfigError(f"--data.label_dropout is {label_dropout}: it must be from 0 to 1")
+        if not 0 <= seed < 2**64:
+            raise ConfigError(f"--data.seed is {seed}: it must be from 0 to 2^64 - 1")
+        self.folder = folder
+        self.sample_rate = sample_rate
+        self.labels = labels
+        self.label_pattern = label_pattern
+        self.validation_fraction = validation_fraction
+        self.on_bad_file = on_bad_file
+        self.trim = trim
+        self.store_folder = store
+        self.keep_gb = keep_gb
+        self.crop = crop
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.label_dropout = label_dropout
+        self.seed = seed
+        # Set where training is to stop: a validation then ends with the batch at hand.
+        self.stopping = False
+        self.order0_bits = float("nan")
+        self.clamped = 0
+        self._clip_set: ClipSet | None = None
+        self._store: AudioStore | ShardStore | None = None
+        self._corpus: Corpus | None = None
+
+    @property
+    def clip_set(self) -> ClipSet:
+        """The clips of the folder, searched for once."""
+        if self._clip_set is None and is_shards(self.folder):
+            self.decode()
+        if self._clip_set is None:
+            self._clip_set = find_clips(
+                self.folder,
+                labels=self.labels,
+                label_pattern=self.label_pattern,
+                validation_fraction=self.validation_fraction,
+                on_bad_file=self.on_bad_file,
+            )
+        return self._clip_set
+
+    def decode(self) -> AudioStore | ShardStore:
+        """The decoded clips, stored at the first call; `clip_set` loses those that fail."""
+        if self._store is None and is_shards(self.folder):
+            self._store = self._shards()
+            self._clip_set = self._store.clip_set
+        if self._store is None:
+            rate = self.sample_rate
+            try:
+                self._store = open_store(
+                    self.clip_set.clips,
+                    self.clip_set.commonest_sample_rate() if rate is None else rate,
+                    trim=self.trim,
+                    folder=self.store_folder,
+                    on_bad_file=self.on_bad_file,
+                )
+            except DataError as error:
+                raise DataError(f"{self.folder}: {error}") from error
+            self._clip_set = self.clip_set.without(self._store.skipped)
+            if not self.clip_set.of("train"):
+                raise DataError(f"{self.folder}: no clips are left to train on")
+        return self._store
+
+    def _shards(self) -> ShardStore:
+        store = ShardStore(self.folder, self.store_folder, self.keep_gb * 1e9)
+        settled: dict[str, Any] = {"label_pattern": self.label_pattern, "trim": self.trim}
+        if self.labels != list(store.clip_set.attributes):
+            settled["labels"] = self.labels
+        if self.sample_rate not in (None, store.sample_rate):
+            settled["sample_rate"] = self.sample_rate
+        for name, value in settled.items():
+            if value is not None:
+                raise ConfigError(
+                    f"--data.{name} is {value}, but that was settled when these shards were "
+                    "written: leave it out, or write others with 'wavegen prepare'"
+                )
+        if not store.clip_set.of("train"):
+            raise DataError(f"{self.folder}: no clips are left to train on")
+        return store
+
+    def adopt(self, other: "AudioDataModule") -> None:
+        """Take over the clips that another module of the same folder has decoded."""
+        self._store, self._clip_set = other.decode(), other.clip_set
+
+    def match(self, network: WaveNet) -> None:
+        """See the clips as `network` does: its rate, its codes, its labels, its history.
+
+        Raises:
+            ConfigError: the network is for another sample rate.
+            LabelError: a clip has a label that the network does not know.
+        """
+        config = network.config
+        store = self.decode()
+        if config.sample_rate != store.sample_rate:
+            raise ConfigError(
+                f"the data is at {store.sample_rate} Hz and the network at {config.sample_rate} "
+                "Hz: set --data.sample_rate and --model.network.sample_rate alike, or neither"
+            )
+        clips = self.clip_set.clips
+        ids = [labelling.encode(clip.labels, config.labels) for clip in clips]
+        label_ids = np.array(ids, dtype=np.int64).reshape(len(clips), len(config.labels))
+        self._corpus = Corpus(store, label_ids, network.history, config.quantization_channels)
+
+        splits = np.array([clip.split for clip in clips])
+        self.training_clips = np.flatnonzero(splits == "train")
+        held_out = np.flatnonzero(splits == "validation")
+        self.validation_clips = held_out if len(held_out) else self.training_clips
+
+        def reckon() -> dict[str, float]:
+            counts = mulaw.CodeCounts(config.quantization_channels)
+            for clip in self.training_clips.tolist():
+                counts.add(store.waveform(clip))
+            return counts.figures()
+
+        name = figures_name(self.training_clips, config.quantization_channels)
+        figures = store.figures(name, reckon)
+        self.order0_bits, self.clamped = figures["order0_bits"], figures["clamped"]
+
+    def setup(self, stage: str | None = None) -> None:
+        """Decode the clips and match them with the network, if that has not been done."""
+        if self._corpus is None:
+            assert self.trainer is not None, "a Trainer calls this"
+            network: Any = self.trainer.lightning_module.network
+            self.match(network)
+
+    def remarks(self) -> list[str]:
+        """What a user should know of the data as it will be used; there after `match`."""
+        remarks = []
+        if not self.clip_set.of("validation"):
+            remarks.append(
+                "no clips are held out: validation repeats the training clips, and its "
+                "figures say nothing of new recordings"
+            )
+        if self.clamped:
+            remarks.append(f"{self.clamped} samples beyond full scale are clamped")
+        return remarks
+
+    def contents(self) -> dict[str, dict[str, Any]]:
+        """Of training and validation: how many clips and samples, and what tells them from others.
+
+        That is a digest of their names in the folder, their labels and their lengths.
+        """
+        lengths = self.decode().lengths.tolist()
+        found = {}
+        for split in ("train", "validation"):
+            listed = sorted(
+                [clip.name, sorted(clip.labels.items()), length]
+                for clip, length in zip(self.clip_set.clips, lengths, strict=True)
+                if clip.split == split
+            )
+            samples = sum(length for *_, length in listed)
+            found[split] = {"clips": len(listed), "samples": samples, "digest": digest_of(listed)}
+        return found
+
+    @property
+    def corpus(self) -> Corpus:
+        """The decoded clips; there after `setup`."""
+        assert self._corpus is not None, "setup comes first"
+        return self._corpus
+
+    def typical_seconds(self) -> float:
+        """Median length of the training clips."""
+        store = self.corpus.store
+        return float(np.median(store.lengths[self.training_clips])) / store.sample_rate
+
+    def train_dataloader(self) -> DataLoader:
+        """The batches of an epoch, see `TrainingCrops`."""
+        assert self.trainer is not None, "a Trainer calls this"
+        crops = TrainingCrops(
+            self.corpus,
+            self.training_clips,
+            self.crop,
+            self.batch_size,
+            self.label_dropout,
+            self.seed,
+            self.trainer.global_rank,
+            self.trainer.world_size,
+        )
+        progress = self.trainer.fit_loop.epoch_loop.batch_progress
+        return self._loader(crops, EpochBatches(len(crops), lambda: progress.total.ready))
+
+    def val_dataloader(self) -> DataLoader:
+        """Windows that together cover every sample of the validation clips once."""
+        assert self.trainer is not None, "a Trainer calls this"
+        windows = ValidationWindows(
+            self.corpus, self.validation_clips, self.trainer.global_rank, self.trainer.world_size
+        )
+        return self._loader(windows, UntilStopped(windows, lambda: self.stopping))
+
+    def _loader(self, dataset: Dataset, sampler: Sampler) -> DataLoader:
+        if self.num_workers:
+            _end_workers_at_exit()
+        return DataLoader(
+            dataset,
+            batch_size=None,
+            sampler=sampler,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            worker_init_fn=_ignore_signals,
+        )
+
+
+def _ignore_signals(_worker: int) -> None:
+    """A terminal and SLURM signal all processes; a worker goes on until its main one is done.
+
+    It notices by itself when that is gone.
+    """
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+
+
+@lru_cache(maxsize=1)
+def _end_workers_at_exit() -> None:
+    """Python ends workers by SIGTERM and waits for them, which would be for ever; so end them
+    before. Those of a training that came to its end are gone by then."""
+    atexit.register(_end_workers)
+
+
+def _end_workers() -> None:
+    # torch would report each as a failure.
+    if hasattr(signal, "SIGCHLD"):
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for worker in multiprocessing.active_children():
+        if worker.daemon:
+            worker.kill()

@@ -1,0 +1,329 @@
+"""The LightningModule: maximum likelihood of every sample, and what validation reports."""
+
+import math
+import time
+from copy import deepcopy
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import Timer, TQDMProgressBar
+from torch import Tensor
+from torch.func import functional_call
+
+from wavegen.data.batches import Batch
+from wavegen.errors import ConfigError
+from wavegen.models.config import WaveNetConfig
+from wavegen.models.wavenet import WaveNet
+from wavegen.scoring.likelihood import surprisal
+from wavegen.training.muon import Muon
+from wavegen.training.precision import cast, training_products
+from wavegen.training.restoring import check_checkpoint
+from wavegen.utils.distributed import largest
+
+# Training has diverged where the loss, averaged over about so many steps (single batches leap),
+# is so many bits worse than guessing. Enough above it to tell learning that is only slow.
+_DIVERGED_STEPS = 100
+_DIVERGED_BITS = 1.0
+# Processes that train together compare their clocks once in so many steps: it costs a message.
+_TOGETHER = 10
+# Batches between two looks of the progress bar at the loss: each waits for the device.
+_REFRESH = 20
+
+
+class LitWaveNet(LightningModule):
+    """Trains a WaveNet by maximum likelihood.
+
+    Args:
+        network: the architecture.
+        learning_rate: at its highest.
+        weight_decay: on matrices only. With little of it a wide network with linear gates diverges
+            after some thousand steps: each layer multiplies what it hears, and matrices grow.
+        warmup_steps: the learning rate rises linearly over this many steps, then falls as
+            a cosine to 0 at the end of training, be that a step, an epoch or a time.
+        optimizer: `muon` moves the matrices of the blocks, of the skip sum and of the hidden
+            layer by Muon and all else by AdamW; `adamw` moves everything by AdamW.
+        fused: train each layer by a few kernels of Triton where those run, on a GPU of NVIDIA. It
+            is off by default, since no GPU has timed it.
+    """
+
+    def __init__(
+        self,
+        network: WaveNetConfig,
+        learning_rate: float = 2e-3,
+        weight_decay: float = 0.1,
+        warmup_steps: int = 100,
+        optimizer: Literal["muon", "adamw"] = "muon",
+        fused: bool = False,
+    ) -> None:
+        super().__init__()
+        if not learning_rate > 0:
+            raise ConfigError(f"--model.learning_rate is {learning_rate}: it must be above 0")
+        if not weight_decay >= 0:
+            raise ConfigError(f"--model.weight_decay is {weight_decay}: it must be 0 or more")
+        self.network = WaveNet(network, fused)
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.warmup_steps = warmup_steps
+        self.optimizer = optimizer
+        self.validation_totals = torch.zeros(2, dtype=torch.float64)
+        self.validated_step = -1
+        self._began = self._validated = time.monotonic()
+        # What the clocks say: the share of the time that is over, and whether to validate.
+        self._time_share, self._due = 0.0, False
+        self._watch = _LossWatch(math.log2(network.quantization_channels) + _DIVERGED_BITS)
+        # Whatever a resumed run had to load has been loaded.
+        self.ready = False
+        # A signal ended validation before all batches were seen.
+        self.interrupted = False
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """`ValueError` where this training cannot go on from it."""
+        check_checkpoint(checkpoint, self)
+
+    def on_train_start(self) -> None:
+        """Note that loading is over."""
+        self.ready = True
+        self._look_at_clocks()
+
+    def on_fit_start(self) -> None:
+        """Begin the clocks: of what validation logs, and of when it is due."""
+        self._began = self._validated = time.monotonic()
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Logits (T, B, Q) of every target of a batch, time first, as the network computes them."""
+        inputs, targets = batch["inputs"], batch["targets"]
+        conditioning = self.network.conditioning(batch["labels"])
+        beginning = inputs.shape == targets.shape
+        return self.network.predict(inputs, conditioning, beginning).transpose(0, 1)
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Mean nats over every sample the batch predicts; padding and history bear none."""
+        device = batch["targets"].device.type
+        weights = {}
+        if torch.is_autocast_enabled(device):
+            # Embeddings are looked up, and their gradients are summed row by row: in float32.
+            products = {
+                name: weight for name, weight in self.named_parameters() if "embedding" not in name
+            }
+            in_half = cast(tuple(products.values()), torch.get_autocast_dtype(device))
+            weights = dict(zip(products, in_half, strict=True))
+        logits = functional_call(self, weights, (batch,), tie_weights=False)
+        # Flattening copies nothing.
+        return F.cross_entropy(logits.flatten(0, 1).float(), batch["targets"].t().flatten())
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """See `loss`."""
+        with training_products():
+            loss = self.loss(batch)
+        self.log("train_bits", loss.detach() / math.log(2))
+        self._watch.look(loss, batch["clips"])
+        return loss
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """Gradients, by products as those of the loss."""
+        with training_products():
+            super().backward(loss, *args, **kwargs)
+
+    def on_after_backward(self) -> None:
+        """Stop before a loss that is no number can reach the weights, and when all is lost.
+
+        Raises:
+            ConfigError: the loss is not finite, with the clips of the batch, or it stays worse
+                than guessing.
+        """
+        finite, low = self._watch.seen()
+        if not finite:
+            clips = self._watch.clips
+            data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+            names = ", ".join(sorted({data.corpus.store.names[clip] for clip in clips.tolist()}))
+            raise ConfigError(
+                f"training has diverged: the loss is not finite at step "
+                f"{self.trainer.global_step}; lower --model.learning_rate, or look at the clips "
+                f"of its batch: {names}"
+            )
+        if not low:
+            guessing = math.log2(self.network.config.quantization_channels)
+            raise ConfigError(
+                f"training has diverged: by step {self.trainer.global_step} the average loss is "
+                f"more than {_DIVERGED_BITS:.0f} bit above guessing, which is {guessing:.1f}; "
+                "lower --model.learning_rate, or raise --model.weight_decay"
+            )
+
+    def on_train_batch_end(self, *_: object) -> None:
+        """Validate, or end the training, where a clock said so."""
+        trainer: Any = self.trainer
+        if self._time_share >= 1:
+            trainer.should_stop = True
+        # Lightning asks each process's own clock; theirs differ by a step.
+        if trainer._val_check_time_interval is not None:
+            trainer._last_val_time = -math.inf if self._due else math.inf
+
+    def on_validation_epoch_start(self) -> None:
+        """Begin the sums over the validation split: bits and samples."""
+        self.validation_totals = torch.zeros(2, dtype=torch.float64, device=self.device)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Add a batch's bits and samples, in float32 whatever precision training has."""
+        network = self.network
+        if network.output.weight.dtype != torch.float32:
+            # As the model that is saved has them.
+            network = deepcopy(network).float()
+        with torch.autocast(self.device.type, enabled=False):
+            bits = surprisal(network, batch["inputs"], batch["targets"], batch["labels"])
+        samples = (batch["targets"] >= 0).sum()
+        self.validation_totals += torch.stack([bits.sum(), samples.double()])
+
+    def validation_figures(self) -> dict[str, float]:
+        """Bits per sample over all samples and ranks, and the two figures beside it.
+
+        Raises:
+            ConfigError: training has diverged.
+        """
+        totals = self.trainer.strategy.reduce(self.validation_totals.clone(), reduce_op="sum")
+        bits, samples = totals.tolist()
+        if not math.isfinite(bits):
+            raise ConfigError("training has diverged: lower --model.learning_rate")
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        return {
+            "val_bits": bits / samples,
+            "uniform_bits": math.log2(self.network.config.quantization_channels),
+            "order0_bits": data.order0_bits,
+        }
+
+    def on_validation_epoch_end(self) -> None:
+        """Log held-out bits per sample and the figures that say what they mean."""
+        if self.trainer.sanity_checking:
+            return
+        if self.interrupted:
+            # Callbacks that watch the figure must find one, and none that is better.
+            if "val_bits" not in self.trainer.callback_metrics:
+                self.log("val_bits", math.inf, logger=False)
+            return
+        self._validated, self._due = time.monotonic(), False
+        self.validated_step = self.trainer.global_step
+        for name, figure in self.validation_figures().items():
+            self.log(name, figure, prog_bar=name == "val_bits")
+        self.log("minutes", (time.monotonic() - self._began) / 60)
+
+    def configure_optimizers(self) -> Any:
+        """Muon and AdamW, or AdamW alone, with warm-up and cosine."""
+        groups: list[dict[str, Any]] = [
+            {"params": [], "orthogonal": True},
+            {"params": []},
+            {"params": [], "weight_decay": 0.0},
+        ]
+        for name, parameter in self.network.named_parameters():
+            # The embeddings are tables, and rows of the output are codes: no matrices to turn.
+            between = name.partition(".")[0] in ("blocks", "skip", "hidden")
+            muon = between and self.optimizer == "muon"
+            kind = 2 if parameter.ndim < 2 else 0 if muon else 1
+            groups[kind]["params"].append(parameter)
+        optimizer = Muon(
+            [group for group in groups if group["params"]],
+            lr=self.learning_rate,
+            weight_decay=self.weight_decay,
+            betas=(0.9, 0.99),
+            foreach=True,
+        )
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._learning_rate_factor)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {
+                "scheduler": schedule,
+                "interval": "step",
+                "name": "learning_rate",
+            },
+        }
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        """Set the learning rate of the next step, by the clocks too."""
+        if self.trainer.world_size == 1 or self.trainer.global_step % _TOGETHER == 0:
+            self._look_at_clocks()
+        super().lr_scheduler_step(scheduler, metric)
+
+    def _learning_rate_factor(self, step: int) -> float:
+        warmup = min(1.0, (step + 1) / max(1, self.warmup_steps))
+        return warmup * 0.5 * (1 + math.cos(math.pi * self._progress(step)))
+
+    def _progress(self, step: int) -> float:
+        """Share of the training that is done, by the limit that will be met first."""
+        if step == 0:
+            # Asked for before a resumed run has its place in the data back.
+            return 0.0
+        # Without a limit on steps this is infinite, and the share 0.
+        progress = step / self.trainer.estimated_stepping_batches
+        return min(max(progress, self._time_share), 1.0)
+
+    def _look_at_clocks(self) -> None:
+        """Clocks differ; what is done by them, and learning rates, must be the same everywhere."""
+        trainer: Any = self.trainer
+        timers = [each for each in trainer.callbacks if isinstance(each, Timer)]
+        left = [(each.time_elapsed(), each.time_remaining()) for each in timers]
+        shares = [elapsed / max(elapsed + rest, 1e-9) for elapsed, rest in left if rest is not None]
+        every = trainer._val_check_time_interval
+        due = every is not None and time.monotonic() - self._validated >= every
+        if shares or every is not None:
+            self._time_share, validate = largest([max(shares, default=0.0), due])
+            self._due = bool(validate)
+
+
+class Clock(Timer):
+    """The limit on the time of training; `LitWaveNet` looks at it, for all processes at once."""
+
+    @property
+    def state_key(self) -> str:
+        """The name in checkpoints, whose time goes on."""
+        return Timer.__qualname__
+
+    def on_train_batch_end(self, *_: Any, **__: Any) -> None:
+        """Send no message of its own, as a Timer does at every step."""
+
+    def on_train_epoch_end(self, *_: Any, **__: Any) -> None:
+        """Likewise: epochs may be short."""
+
+
+class LossBar(TQDMProgressBar):
+    """The progress bar, with the bits of a training step now and then."""
+
+    def __init__(self) -> None:
+        super().__init__(refresh_rate=_REFRESH)
+
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        """What stands beside the bar; asked for when it is drawn."""
+        metrics = super().get_metrics(trainer, pl_module)
+        # Logged for the bar, it would be fetched from the device at every step.
+        bits = trainer.callback_metrics.get("train_bits")
+        return metrics if bits is None else {**metrics, "train_bits": bits.item()}
+
+
+class _LossWatch:
+    """Whether the loss is sound, found out while the device is busy with the backward pass.
+
+    Args:
+        most: bits that its average over the last steps may come to.
+    """
+
+    def __init__(self, most: float) -> None:
+        self._most = most * math.log(2)
+        self._mean = torch.zeros(())
+
+    def look(self, loss: Tensor, clips: Tensor) -> None:
+        loss, self.clips = loss.detach(), clips
+        # One batch beyond all measure must not count as hundreds.
+        bounded = loss.clamp(max=2 * self._most)
+        self._mean = self._mean.to(loss).lerp(bounded, 1 / _DIVERGED_STEPS)
+        verdict = torch.stack([torch.isfinite(loss), self._mean <= self._most])
+        self._verdict = verdict.to("cpu", non_blocking=True)
+        self._event = None
+        if loss.is_cuda:
+            self._event = torch.cuda.Event()
+            self._event.record()
+
+    def seen(self) -> tuple[bool, bool]:
+        """Whether the loss was finite, and whether its average is low enough."""
+        if self._event is not None:
+            self._event.synchronize()
+        finite, low = self._verdict.tolist()
+        return finite, low

@@ -1,0 +1,247 @@
+"""A run folder: checkpoints that are whole, the model, and what validation leaves behind."""
+
+import io
+import math
+import os
+import shutil
+import zipfile
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+from pytorch_lightning.trainer.states import TrainerFn
+
+from wavegen.audio import writing
+from wavegen.audio.plots import spectrogram_png
+from wavegen.data import labels as labelling
+from wavegen.data.clips import ClipSet
+from wavegen.data.labels import Attributes, Labels
+from wavegen.engines.choice import choose
+from wavegen.errors import ModelError
+from wavegen.generation.generate import Stream, sample_count, stream_chunks
+from wavegen.models.serialization import BEST, best_figures, save_model, save_training
+from wavegen.models.wavenet import WaveNet
+from wavegen.training.lightning_module import LitWaveNet
+from wavegen.utils.files import appearing_whole, make_folder, write_bytes, write_json, write_text
+
+CONFIG = "config.yaml"
+MODEL = "model"
+SAMPLES = "samples"
+LAST_CHECKPOINT = Path("checkpoints") / "last.ckpt"
+BEST_CHECKPOINT = Path("checkpoints") / "best.ckpt"
+
+# Samples made at a validation: enough to hear the classes, little time spent on them.
+_MOST_SAMPLES = 12
+_LONGEST_SECONDS = 2.0
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Writes checkpoints beside their target, flushes and renames them; loads only tensors.
+
+    Args:
+        folders: where checkpoints may be removed.
+    """
+
+    def __init__(self, *folders: str | Path) -> None:
+        self._folders = [Path(folder).resolve() for folder in folders]
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
+    ) -> None:
+        """Write `checkpoint` to `path`, whole or not at all."""
+        make_folder(Path(path).parent)
+        # By way of memory, for torch tells a full disk from a bug only by its message.
+        buffer = io.BytesIO()
+        torch.save(checkpoint, buffer)
+        write_bytes(path, buffer.getbuffer())
+
+    def load_checkpoint(
+        self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True
+    ) -> dict[str, Any]:
+        """Read a checkpoint, onto the CPU first, without running any code that it may hold."""
+        try:
+            with Path(path).open("rb") as file:
+                if not _as_large_as_it_says(file):
+                    raise ModelError(f"{path}: compressed, which no checkpoint of a training is")
+                checkpoint = torch.load(file, map_location, weights_only=True)
+        except OSError as error:
+            raise ModelError(f"{path}: cannot be read ({error.strerror or error})") from error
+        except ModelError:
+            raise
+        except Exception as error:
+            # What a damaged file makes of torch's reader can be any error.
+            raise ModelError(f"{path}: damaged, or not a checkpoint of tensors only") from error
+        if not isinstance(checkpoint, dict):
+            raise ModelError(f"{path}: not a checkpoint of a training")
+        return checkpoint
+
+    def remove_checkpoint(self, path: Any) -> None:
+        """Remove a file of `folders`, and nothing else whatever a checkpoint may say.
+
+        Raises:
+            ModelError: it is no file, or elsewhere.
+        """
+        file = Path(path).resolve()
+        if not any(file.is_relative_to(folder) for folder in self._folders):
+            raise ModelError(
+                f"{path}: not removed, for it is in no folder of this run's checkpoints"
+            )
+        if file.exists() and not file.is_file():
+            raise ModelError(f"{path}: not removed, for it is no checkpoint but a folder")
+        file.unlink(missing_ok=True)
+
+
+class RunFolder(Callback):
+    """At every validation: a checkpoint, samples as WAV, PNG and in TensorBoard, the best model.
+
+    It must stand before the callback that averages weights: that one swaps the averaged
+    weights in before validation and out again after it, and for good when training ends.
+
+    Args:
+        folder: the run folder.
+        config: every setting, for its config.yaml.
+        keeps: whether there are checkpoints before the end of training.
+    """
+
+    def __init__(self, folder: Path, config: str, keeps: bool = True) -> None:
+        self.folder = folder
+        self.config = config
+        self.keeps = keeps
+        # Of a validation that was the best, until its checkpoint is there.
+        self._best: dict[str, float] = {}
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the config, now that a checkpoint fits it: one that does not leaves the old one."""
+        if trainer.is_global_zero:
+            write_text(self.folder / CONFIG, self.config)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the model if it is the best so far, then generate from it."""
+        assert isinstance(pl_module, LitWaveNet)
+        if trainer.sanity_checking or pl_module.interrupted:
+            return
+        figures = pl_module.validation_figures()
+        if not trainer.is_global_zero:
+            return
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        bits, step = figures["val_bits"], trainer.global_step
+        verdict = ""
+        if bits < best_figures(self.folder).get("val_bits", math.inf):
+            save_trained(pl_module.network, data.clip_set, self.folder)
+            self._best = {"step": step, **figures}
+            verdict = f", the best so far: {self.folder / MODEL}"
+        print(
+            f"\nstep {step}: {bits:.3f} bits per held-out sample (uniform "
+            f"{figures['uniform_bits']:.1f}, order-0 {figures['order0_bits']:.2f}){verdict}"
+        )
+        self._write_samples(trainer, pl_module, min(data.typical_seconds(), _LONGEST_SECONDS))
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save where training is, now that the averaged weights are out again."""
+        if trainer.sanity_checking:
+            return
+        if trainer.state.fn == TrainerFn.FITTING:
+            if _saves_by_epoch(trainer):
+                return
+            self._save(trainer)
+        self._keep_best(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The same, where the end of an epoch is when to save."""
+        if _saves_by_epoch(trainer):
+            self._save(trainer)
+            self._keep_best(trainer)
+
+    def _save(self, trainer: Trainer) -> None:
+        if self.keeps:
+            trainer.save_checkpoint(self.folder / LAST_CHECKPOINT)
+
+    def _keep_best(self, trainer: Trainer) -> None:
+        """Name the checkpoint just written the best one, and then say so: killed before that,
+        a run that is resumed comes to the same validation again."""
+        if not (trainer.is_global_zero and self._best):
+            return
+        if self.keeps:
+            last = self.folder / LAST_CHECKPOINT
+            with last.open("rb") as file, appearing_whole(self.folder / BEST_CHECKPOINT) as copy:
+                shutil.copyfileobj(file, copy)
+        write_json(self.folder / BEST, self._best)
+        self._best = {}
+
+    def _write_samples(self, trainer: Trainer, module: LitWaveNet, seconds: float) -> None:
+        config = module.network.config
+        kinds = one_of_each_class(config.labels)
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        samples = sample_count(seconds, config.sample_rate)
+        engine = choose(module.network, streams=len(kinds))
+        chunks = []
+        for chunk in stream_chunks(engine, list(map(Stream, kinds)), samples, trainer.global_step):
+            if data.stopping:
+                return
+            chunks.append(chunk)
+        waveforms = np.concatenate(chunks, axis=1)
+        folder = make_folder(self.folder / SAMPLES / f"step_{trainer.global_step:07d}")
+        for kind, waveform in zip(kinds, waveforms, strict=True):
+            name = labelling.describe(kind, config.labels)
+            stem = labelling.file_stem(kind, config.labels)
+            title = f"{name}, step {trainer.global_step}"
+            picture = spectrogram_png(waveform, config.sample_rate, title)
+            writing.write(folder / f"{stem}.wav", waveform, config.sample_rate)
+            write_bytes(folder / f"{stem}.png", picture)
+            for logger in trainer.loggers:
+                if isinstance(logger, TensorBoardLogger):
+                    _show(logger.experiment, stem, waveform, picture, trainer.global_step, config)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save where training stopped, while the weights are still those being trained."""
+        trainer.save_checkpoint(self.folder / LAST_CHECKPOINT)
+
+
+def _as_large_as_it_says(file: BinaryIO) -> bool:
+    """Whether what torch will read takes no more memory than the file has bytes."""
+    # By these bytes torch tells its own files from those of its first versions.
+    if file.read(4) != b"PK\x03\x04":
+        file.seek(0)
+        return True
+    with zipfile.ZipFile(file) as parts:
+        entries = parts.infolist()
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
+    return stored and sum(entry.file_size for entry in entries) <= size
+
+
+def _saves_by_epoch(trainer: Trainer) -> bool:
+    """Whether an epoch's end is the moment to save: Lightning resumes from there, too."""
+    if trainer.check_val_every_n_epoch != 1:
+        return False
+    return trainer.val_check_interval == 1.0 or not trainer.enable_validation
+
+
+def save_trained(network: WaveNet, clips: ClipSet, run: Path) -> None:
+    """Write the model of a run, and beside it what it was trained on."""
+    save_model(network, run / MODEL)
+    save_training(clips.class_counts("train"), clips.reading, run / MODEL)
+
+
+def one_of_each_class(attributes: Attributes) -> list[Labels]:
+    """Labels for as few samples as show every class of every attribute, within reason."""
+    count = max((len(classes) for classes in attributes.values()), default=1)
+    return [
+        {name: classes[number % len(classes)] for name, classes in attributes.items()}
+        for number in range(min(count, _MOST_SAMPLES))
+    ]
+
+
+def _show(
+    writer: Any, name: str, waveform: np.ndarray, picture: bytes, step: int, config: Any
+) -> None:
+    from matplotlib.image import imread
+
+    writer.add_audio(name, waveform[None], step, sample_rate=config.sample_rate)
+    pixels = imread(io.BytesIO(picture), format="png")
+    writer.add_image(name, pixels[..., :3], step, dataformats="HWC")
