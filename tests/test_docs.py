@@ -1,8 +1,9 @@
 """README and manual: links lead somewhere, and every command and snippet in them runs.
 
 A block fenced as `bash` or `python` is run here, page by page and in order, in a folder that holds
-what the pages speak of, with limits that make it quick (LIMITS). What cannot run here (several
-machines, an installation) is fenced as `console`, output as `text`.
+what the pages speak of, with limits that make it quick (LIMITS). A `yaml` block is a file, which
+its first line names. What cannot run here (several machines, an installation) is fenced as
+`console`, output as `text`.
 """
 
 import contextlib
@@ -23,7 +24,7 @@ from wavegen.commands.main import _COMMANDS, main
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
-LANGUAGES = {"bash", "python", "console", "text"}
+LANGUAGES = {"bash", "python", "yaml", "console", "text"}
 
 NETWORK = [
     "--model.network.layers=4",
@@ -43,6 +44,8 @@ LIMITS = {
     "generate": ["--seconds=0.02"],
     "evaluate": ["--count=8", "--seconds=0.02"],
 }
+# Data and runs that are there before a page begins.
+RUNS = {"FOLDER": "runs/dogs", "digits": "runs/digits", "instruments": "runs/instruments"}
 # What a run resumes with is what it had; it has reached its limit of steps.
 RESUMED = ["--trainer.max_steps=3"]
 # Exit statuses other than 0 that are no failure: detect found something.
@@ -94,8 +97,10 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WAVEGEN_CACHE", str(home.parent / "cache"))
         patch.chdir(home)
-        for data, run in {"FOLDER": "runs/dogs", "digits": "runs/digits"}.items():
-            assert main(["train", data, "--run", run, *LIMITS["train"]]) == 0
+        run_command("python scripts/instruments.py instruments")
+        for data, run in RUNS.items():
+            run_command(f"wavegen train {data} --run {run}")
+        run_command("wavegen generate runs/instruments --each label --out out")
     return home
 
 
@@ -135,6 +140,8 @@ def test_every_command_and_snippet_runs(page: Path, home: Path) -> None:
         if language == "bash":
             for line in text.replace("\\\n", "").splitlines():
                 run_command(line)
+        elif language == "yaml":
+            Path(re.match(r"# (\S+)\n", text)[1]).write_text(text)
         elif language == "python":
             exec(compile(text, name(page), "exec"), names)
 
