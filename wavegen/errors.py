@@ -1,8 +1,27 @@
 """Every error a user can meet. Each message is one line that names the remedy."""
 
+import os
+
 
 class WavegenError(Exception):
-    """Base of all errors that are the caller's to mend; the command line exits with 2."""
+    """Base of all errors that are the caller's to mend; the command line exits with 2.
+
+    Args:
+        message: one line.
+        path: the file or folder that the error is about, if it is about one.
+        reason: the message without the path, for places that name the file already.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        path: str | os.PathLike[str] | None = None,
+        reason: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.path = path
+        self.reason = message if reason is None else reason
 
 
 class AudioFileError(WavegenError):

@@ -97,7 +97,7 @@ def test_precision_bits(tone_folder: Path, tmp_path: Path) -> None:
     done = run("precision_bits.py", tmp_path / "model", tone_folder, "--json", tmp_path / "b.json")
     assert done.returncode == 0, done.stderr
     bits = json.loads((tmp_path / "b.json").read_text())["bits"]
-    assert bits["float32"] != bits["bfloat16"] != bits["int8"]
+    assert len({bits[name] for name in ("float32", "bfloat16", "int8")}) == 3
     assert bits["int8"] == pytest.approx(bits["float32"], abs=0.5)
     refused = run("precision_bits.py", tmp_path / "no", tone_folder)
     assert refused.returncode == 2
@@ -145,7 +145,8 @@ def test_the_benchmark_of_preparing_measures_both_ways(tmp_path: Path) -> None:
     for row in rows:
         assert row["hours"] == pytest.approx(7 / 360)
         assert row["times_real_time"] > 1
-        assert row["peak_megabytes"] > 10
+        # In megabytes: a process with torch takes hundreds, and one of this little data no more.
+        assert 100 < row["peak_megabytes"] < 4000
 
 
 @pytest.mark.slow

@@ -114,7 +114,7 @@ def read(path: _Path, sample_rate: int | None = None) -> np.ndarray:
 
 
 def _bad(path: _Path, reason: str) -> AudioFileError:
-    return AudioFileError(f"{display(path)}: {reason}")
+    return AudioFileError(f"{display(path)}: {reason}", path=path, reason=reason)
 
 
 def _cut_short(path: _Path, what: str) -> AudioFileError:

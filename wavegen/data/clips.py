@@ -160,7 +160,7 @@ def _probed(root: Path, files: Mapping[str, Description], left_out: LeftOut) -> 
             info = probe(path)
             status = path.stat()
         except AudioFileError as error:
-            left_out.add(name, str(error).removeprefix(f"{display(path)}: "), AudioFileError)
+            left_out.add(name, error.reason, AudioFileError)
             continue
         clips.append(
             Clip(

@@ -21,7 +21,6 @@ from wavegen.data.folders import OnBadFile
 from wavegen.errors import AudioFileError, ConfigError, DataError
 from wavegen.utils.files import appearing_whole, read_json, write_json
 from wavegen.utils.json_shape import fits, whole
-from wavegen.utils.text import display
 
 T = TypeVar("T")
 
@@ -163,7 +162,7 @@ def skip(clip: Clip, error: AudioFileError, on_bad_file: OnBadFile) -> tuple[str
     """The name of a clip that cannot be decoded, and why; raises that instead if asked to."""
     if on_bad_file == "fail":
         raise error
-    return clip.name, str(error).removeprefix(f"{display(clip.path)}: ")
+    return clip.name, error.reason
 
 
 def _decode(

@@ -35,7 +35,8 @@ class LeftOut:
     def add(self, name: str, reason: str, kind: type[WavegenError] = DataError) -> None:
         """Leave out `name`, a path below the root, or raise `kind`."""
         if self._fail:
-            raise kind(f"{display(self._root / name)}: {reason}")
+            path = self._root / name
+            raise kind(f"{display(path)}: {reason}", path=path, reason=reason)
         self.skipped.append(Skipped(writable(name), reason))
 
 

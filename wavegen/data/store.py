@@ -187,7 +187,7 @@ def open_store(
     if store.skipped and on_bad_file == "fail":
         first = store.skipped[0]
         path = next(clip.path for clip in clips if clip.name == first.name)
-        raise AudioFileError(f"{display(path)}: {first.reason}")
+        raise AudioFileError(f"{display(path)}: {first.reason}", path=path, reason=first.reason)
     return store
 
 

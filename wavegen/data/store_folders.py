@@ -207,7 +207,7 @@ def only_one(folder: Path, busy: str | None = None) -> Iterator[None]:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
             except BlockingIOError as error:
-                raise ConfigError(busy) from error
+                raise ConfigError(busy or "") from error
             except OSError:
                 pass  # a file system without locks
             # Else it was renamed or removed while this process waited.

@@ -269,7 +269,7 @@ class _Scoring:
                     watcher.add(wave, bits)
                 self.progress(len(bits))
         except AudioFileError as error:
-            return Score(opened.source, error=_reason(opened.source, error))
+            return Score(opened.source, error=error.reason)
         return self._score(opened, totals, histogram, watcher)
 
     def _watcher(self, opened: _Opened) -> Watcher | None:
@@ -310,9 +310,5 @@ def _open(source: Source, sample_rate: int) -> tuple[_Opened, int]:
             if size > _LONG:
                 return _Opened(source, info.sample_rate, most, chain(first, blocks)), size
     except AudioFileError as error:
-        return _Opened(source, error=_reason(source, error)), 0
+        return _Opened(source, error=error.reason), 0
     return _Opened(source, info.sample_rate, most, first), size
-
-
-def _reason(source: Source, error: AudioFileError) -> str:
-    return str(error).removeprefix(f"{display(source.path)}: ")
