@@ -26,9 +26,9 @@ from wavegen.evaluation import label_classifier
 from wavegen.models.serialization import fingerprint, load_model, training_reading
 from wavegen.models.wavenet import WaveNet
 from wavegen.scoring.anomaly import SCORES, Detector, bits_by_others, features, order0_bits
-from wavegen.scoring.detect import class_gain, class_kinds
+from wavegen.scoring.detect import class_gain, explanations
 from wavegen.scoring.likelihood import scorer
-from wavegen.scoring.score import find_sources
+from wavegen.scoring.sources import find_sources
 from wavegen.utils.files import write_json
 
 FALSE_ALARMS = 0.01
@@ -105,7 +105,7 @@ def scored(network: WaveNet, waves: Sequence[np.ndarray]) -> tuple[np.ndarray, n
     """Features without a background (N, len(SCORES)), and histograms of codes (N, Q)."""
     codes = network.config.quantization_channels
     encoded = [mulaw.encode(wave, codes) for wave in waves]
-    kinds = class_kinds(network.config.labels, {})
+    kinds = explanations(network.config.labels, {})
     ready, rate = scorer(network, kinds), network.config.sample_rate
     rows = []
     for recording in encoded:

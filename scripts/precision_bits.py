@@ -15,7 +15,7 @@ from wavegen.engines.precision import PRECISIONS, rounded
 from wavegen.errors import ConfigError
 from wavegen.models.serialization import fingerprint, load_model, training_reading
 from wavegen.scoring.likelihood import recording_bits
-from wavegen.scoring.score import find_as_trained
+from wavegen.scoring.sources import find_as_trained
 from wavegen.utils.files import write_json
 
 

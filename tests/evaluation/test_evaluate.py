@@ -1,4 +1,4 @@
-"""Distances and intervals, and the report on a model: what it measures, and that it can fail."""
+"""The report on a model: what it measures, and that it can fail."""
 
 import base64
 import io
@@ -9,130 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-import torch
 from conftest import write_tones
 
 from wavegen.commands.main import main
-from wavegen.evaluation import counterparts, distances, evaluate, label_classifier
-from wavegen.evaluation.distances import (
-    Figure,
-    bootstrap,
-    divergence,
-    frechet,
-    half_samples,
-    kernel,
-    nearest,
-    share_of,
-)
+from wavegen.evaluation import counterparts, evaluate
+from wavegen.evaluation.intervals import Figure
 from wavegen.models.config import WaveNetConfig
 from wavegen.models.serialization import save_model
 from wavegen.models.wavenet import WaveNet
 from wavegen.scoring.classify import classify
-
-RNG = np.random.default_rng(0)
-
-
-def test_frechet_is_that_of_the_normal_distributions() -> None:
-    one = RNG.normal(size=(4000, 3)) * [1, 2, 3]
-    other = RNG.normal(size=(4000, 3)) * [2, 2, 1] + [1, 0, -2]
-    # Means 5 apart in square, deviations 1, 0 and 2 apart.
-    assert frechet(one, other) == pytest.approx(5 + 1 + 0 + 4, rel=0.1)
-    assert frechet(one, one) == pytest.approx(0, abs=1e-9)
-
-
-def test_the_kernel_distance_is_unbiased() -> None:
-    """About 0 between sets of one kind, on average, however small they are; else above."""
-    alike = [kernel(RNG.normal(size=(8, 5)), RNG.normal(size=(9, 5))) for _ in range(400)]
-    apart = [kernel(RNG.normal(size=(8, 5)), RNG.normal(size=(9, 5)) + 1) for _ in range(400)]
-    error = np.std(alike) / 20
-    assert abs(np.mean(alike)) < 4 * error
-    assert np.mean(apart) > 20 * error
-
-
-def test_nearest_is_that_of_a_loop() -> None:
-    rows, among = RNG.normal(size=(6, 4)), RNG.normal(size=(9, 4))
-    expected = [min(np.linalg.norm(row - each) for each in among) for row in rows]
-    np.testing.assert_allclose(nearest(rows, among), expected)
-    assert nearest(among[:3], among).max() < 1e-6
-
-
-def test_divergence_goes_from_0_to_1() -> None:
-    one = np.array([5, 3, 0, 0])
-    assert divergence(one, 7 * one) == pytest.approx(0)
-    assert divergence(one, one[::-1]) == pytest.approx(1)
-    assert 0 < divergence(one, np.ones(4)) < 1
-
-
-def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
-    held = []
-    for draw in range(120):
-        values = np.random.default_rng(draw).normal(3.0, 1.0, size=80)
-        figure = bootstrap(lambda n, v=values: float(v[n].mean()), 80)
-        assert figure.low < figure.value < figure.high
-        held.append(figure.low < 3.0 < figure.high)
-    assert 0.87 <= np.mean(held) <= 1
-
-
-@pytest.mark.parametrize("truth", [0.01, 0.5, 0.99])
-@pytest.mark.parametrize("count", [8, 40])
-def test_intervals_of_shares_hold_the_truth_where_all_clips_agree_too(truth, count) -> None:
-    rng = np.random.default_rng(0)
-    figures = [share_of(rng.random(count) < truth) for _ in range(400)]
-    assert all(0 <= each.low <= each.value <= each.high <= 1 for each in figures)
-    assert np.mean([each.low <= truth <= each.high for each in figures]) > 0.93
-    assert share_of([False] * count).high > 3 / (count + 3)
-    assert share_of([True] * count).low < count / (count + 3)
-
-
-def test_half_samples_spread_as_the_whole_does() -> None:
-    estimates = []
-    for draw in range(60):
-        values = np.random.default_rng(draw).normal(size=100)
-        figure = half_samples(lambda n, v=values: float(v[n].mean()), 100)
-        estimates.append((figure.high - figure.low) / 2 / 1.96)
-    # The mean of 100 has a deviation of 0.1.
-    assert np.mean(estimates) == pytest.approx(0.1, rel=0.1)
-
-
-def test_spectra_have_a_form_of_their_own() -> None:
-    tone = np.sin(0.3 * np.arange(4000)).astype(np.float32)
-    for wave in (tone, tone[:50], np.zeros(3000, np.float32)):
-        spectrum = distances.log_mel(wave, 8000)
-        assert np.isfinite(spectrum).all()
-        assert distances.statistics(spectrum).shape == (80,)
-        assert distances.shape(spectrum).shape == (640,)
-    louder = distances.log_mel(10 * tone, 8000) - distances.log_mel(tone, 8000)
-    assert louder.max() == pytest.approx(np.log(100), rel=0.01)
-
-
-def tones(classes: int, count: int, seed: int) -> tuple[list[np.ndarray], np.ndarray]:
-    rng = np.random.default_rng(seed)
-    targets = np.arange(count) % classes
-    lengths = rng.integers(1500, 3000, count)
-    waves = [
-        0.3 * np.sin(2 * np.pi * 300 * (1 + target) / 8000 * np.arange(length))
-        + 0.02 * rng.standard_normal(length)
-        for target, length in zip(targets, lengths, strict=True)
-    ]
-    return [wave.astype(np.float32) for wave in waves], targets
-
-
-def test_the_judge_learns_classes_and_fails_on_wrong_ones() -> None:
-    classifier = label_classifier.train(*tones(3, 60, 0), 8000, epochs=6)
-    waves, targets = tones(3, 30, 1)
-    assert (label_classifier.predict(classifier, waves) == targets).mean() > 0.9
-    assert (label_classifier.predict(classifier, waves) == (targets + 1) % 3).mean() < 0.1
-    assert label_classifier.predict(classifier, []).shape == (0,)
-
-
-def test_the_judge_learns_from_any_number_of_clips_however_short() -> None:
-    waves, targets = tones(3, 33, 0)
-    short = [wave[:10] for wave in waves]
-    for count in (2, 32, 33):
-        classifier = label_classifier.train(short[:count], targets[:count], 8000, epochs=1)
-        # A batch of one clip alone would make the statistics of normalisation infinite.
-        assert all(torch.isfinite(each).all() for each in classifier.state_dict().values())
-        assert set(label_classifier.predict(classifier, short)) <= {0, 1, 2}
 
 
 @pytest.fixture(scope="module")

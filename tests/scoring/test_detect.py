@@ -16,7 +16,7 @@ from wavegen.errors import ConfigError, ModelError
 from wavegen.models.serialization import save_model
 from wavegen.scoring import score
 from wavegen.scoring.anomaly import SCORES, Detector, bits_by_others, features, order0_bits
-from wavegen.scoring.detect import calibrate, class_gain, class_kinds, detect, load_detector
+from wavegen.scoring.detect import calibrate, class_gain, detect, explanations, load_detector
 
 RATE = 1000
 LABELS = {"label": ("a", "b")}
@@ -174,14 +174,14 @@ def test_scores_that_no_detector_file_may_hold_make_no_detector() -> None:
 
 def test_a_gain_is_what_the_best_class_of_each_attribute_saves() -> None:
     attributes = {"digit": ("0", "1"), "speaker": ("a", "b", "c")}
-    kinds = class_kinds(attributes, {})
+    kinds = explanations(attributes, {})
     assert kinds == [{}, *({"digit": d} for d in "01"), *({"speaker": s} for s in "abc")]
     bits = np.array([100.0, 90, 95, 120, 101, 130])
     assert class_gain(bits, kinds) == 10 - 1
-    kinds = class_kinds(attributes, {"digit": "1"})
+    kinds = explanations(attributes, {"digit": "1"})
     assert kinds == [{"digit": "1"}, *({"digit": "1", "speaker": s} for s in "abc")]
     assert class_gain(bits[:4], kinds) == 10
-    assert class_kinds(attributes, {}, classes=False) == [{}]
+    assert explanations(attributes, {}, classes=False) == [{}]
     assert class_gain(bits[:1], [{}]) == 0
 
 
@@ -269,7 +269,7 @@ def test_a_calibration_from_elsewhere_gets_one_clear_line(model, normal) -> None
         detector = load_detector(model)
         detector.check(0.5)
         order0_bits(np.array(detector.histogram))
-        class_kinds(LABELS, detector.labels, detector.classes)
+        explanations(LABELS, detector.labels, detector.classes)
         detector.judge(recording(rng), 5.0, 0.1, 0.5)
 
     refused = survives(judge, ModelError, file, good, 150)

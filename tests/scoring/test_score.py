@@ -30,7 +30,8 @@ from wavegen.scoring import likelihood
 from wavegen.scoring import score as scoring
 from wavegen.scoring.classify import class_kinds, classify, posterior
 from wavegen.scoring.likelihood import TorchScorer, in_blocks, label_ids, recording_bits, scorer
-from wavegen.scoring.score import find_sources, score
+from wavegen.scoring.score import score
+from wavegen.scoring.sources import find_sources
 
 KINDS = [{"digit": "1"}, {}, {"digit": "0", "speaker": "bob"}]
 

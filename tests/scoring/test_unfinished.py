@@ -13,7 +13,8 @@ from wavegen.scoring import unfinished as module
 from wavegen.scoring.anomaly import Verdict
 from wavegen.scoring.classify import Classes
 from wavegen.scoring.detect import Finding
-from wavegen.scoring.score import Score, Source
+from wavegen.scoring.score import Score
+from wavegen.scoring.sources import Source
 from wavegen.scoring.unfinished import _plain, file_state, unfinished
 
 RNG = np.random.default_rng(0)

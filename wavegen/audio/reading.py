@@ -7,7 +7,7 @@ and lengths that cannot be, samples that are not numbers. Here each of these bec
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,31 +67,73 @@ def blocks(path: _Path, sample_rate: int | None = None) -> Iterator[np.ndarray]:
             or infinity, or is shorter than one sample at `sample_rate`.
         ConfigError: `sample_rate` is outside 100 to 768,000 Hz.
     """
-    if sample_rate is not None and not LOWEST_RATE <= sample_rate <= HIGHEST_RATE:
+    if sample_rate is not None:
+        _check_rate(sample_rate)
+    with _opened(path) as opened:
+        rate = opened.file.samplerate
+        yield from _at_rate(path, _mono(path, opened), rate, sample_rate or rate)
+
+
+def waveform_blocks(
+    waveform: np.ndarray, from_rate: int, sample_rate: int, name: _Path = "waveform"
+) -> Iterator[np.ndarray]:
+    """What `blocks` gives of a file that holds `waveform`, float (time,), at `from_rate` Hz.
+
+    Raises:
+        AudioFileError: no samples, NaN or infinity, or shorter than one sample at `sample_rate`.
+        ConfigError: another shape or type, or a rate outside 100 to 768,000 Hz.
+    """
+    if waveform.ndim != 1 or waveform.dtype.kind != "f":
+        raise ConfigError(
+            f"{display(name)}: is {waveform.dtype} {waveform.shape}: it must be float (time,)"
+        )
+    _check_rate(from_rate)
+    _check_rate(sample_rate)
+    if not len(waveform):
+        raise _bad(name, "holds no samples; leave it out")
+    yield from _at_rate(name, _finite(name, waveform), from_rate, sample_rate)
+
+
+def _check_rate(sample_rate: int) -> None:
+    if not LOWEST_RATE <= sample_rate <= HIGHEST_RATE:
         raise ConfigError(
             f"sample_rate is {sample_rate} Hz: it must be {LOWEST_RATE} to {HIGHEST_RATE}"
         )
-    with _opened(path) as opened:
-        if sample_rate is None or sample_rate == opened.file.samplerate:
-            yield from _mono(path, opened)
-            return
-        stream = soxr.ResampleStream(
-            opened.file.samplerate, sample_rate, num_channels=1, dtype="float32", quality="HQ"
-        )
-        produced = 0
-        # In pieces of which no more comes than a block holds.
-        step = max(1, min(_BLOCK_VALUES, _BLOCK_VALUES * opened.file.samplerate // sample_rate))
-        for block in _mono(path, opened):
-            for start in range(0, len(block), step):
-                resampled = _resampled(path, stream, block[start : start + step])
-                produced += len(resampled)
-                if len(resampled):
-                    yield resampled
-        rest = _resampled(path, stream, np.zeros(0, np.float32), last=True)
-        if produced + len(rest) == 0:
-            raise _bad(path, f"is shorter than one sample at {sample_rate} Hz; leave it out")
-        if len(rest):
-            yield rest
+
+
+def _finite(name: _Path, waveform: np.ndarray) -> Iterator[np.ndarray]:
+    """Blocks of a waveform, float32, none of them with NaN or infinity."""
+    for start in range(0, len(waveform), _BLOCK_VALUES):
+        block = np.asarray(waveform[start : start + _BLOCK_VALUES], dtype=np.float32)
+        if not np.isfinite(block).all():
+            raise _bad(name, "holds NaN or infinity; repair it or leave it out")
+        yield block
+
+
+def _at_rate(
+    path: _Path, mono: Iterable[np.ndarray], from_rate: int, sample_rate: int
+) -> Iterator[np.ndarray]:
+    """Blocks (time,) resampled as one stream."""
+    if sample_rate == from_rate:
+        yield from mono
+        return
+    stream = soxr.ResampleStream(
+        from_rate, sample_rate, num_channels=1, dtype="float32", quality="HQ"
+    )
+    produced = 0
+    # In pieces of which no more comes than a block holds.
+    step = max(1, min(_BLOCK_VALUES, _BLOCK_VALUES * from_rate // sample_rate))
+    for block in mono:
+        for start in range(0, len(block), step):
+            resampled = _resampled(path, stream, block[start : start + step])
+            produced += len(resampled)
+            if len(resampled):
+                yield resampled
+    rest = _resampled(path, stream, np.zeros(0, np.float32), last=True)
+    if produced + len(rest) == 0:
+        raise _bad(path, f"is shorter than one sample at {sample_rate} Hz; leave it out")
+    if len(rest):
+        yield rest
 
 
 def _resampled(

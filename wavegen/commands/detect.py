@@ -18,7 +18,8 @@ from wavegen.errors import ConfigError
 from wavegen.generation.generate import pick_device
 from wavegen.models.serialization import find_model, load_config
 from wavegen.scoring.detect import DETECTOR, Finding, calibrate, detect
-from wavegen.scoring.score import Score, Source, seconds_of
+from wavegen.scoring.score import Score
+from wavegen.scoring.sources import Source, seconds_of
 from wavegen.scoring.unfinished import file_state
 from wavegen.utils.distributed import by_ranks
 from wavegen.utils.text import display

@@ -14,7 +14,7 @@ from wavegen.evaluation.evaluate import evaluate
 from wavegen.evaluation.report import summary, write_report
 from wavegen.generation.generate import check_seed, pick_device
 from wavegen.models.serialization import find_model, load_with_fingerprint
-from wavegen.scoring.score import find_as_trained
+from wavegen.scoring.sources import find_as_trained
 from wavegen.scoring.unfinished import unfinished
 from wavegen.utils.distributed import rank
 from wavegen.utils.files import make_folder

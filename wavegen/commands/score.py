@@ -21,7 +21,8 @@ from wavegen.errors import ConfigError
 from wavegen.generation.generate import pick_device
 from wavegen.models.serialization import class_counts, fingerprint, load_model, training_reading
 from wavegen.scoring.classify import Classes, classify
-from wavegen.scoring.score import Score, Source, find_sources, score, seconds_of
+from wavegen.scoring.score import Score, score
+from wavegen.scoring.sources import Source, find_sources, seconds_of
 from wavegen.scoring.unfinished import Unfinished, file_state, unfinished
 from wavegen.utils.distributed import by_ranks, rank
 from wavegen.utils.files import appearing_whole, make_folder, write_bytes

@@ -4,20 +4,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from wavegen.audio.mel import log_mel
 from wavegen.codecs import mulaw
 from wavegen.evaluation.distances import (
-    Figure,
-    bootstrap,
     divergence,
     frechet,
-    half_samples,
     kernel,
-    log_mel,
     nearest,
     shape,
-    share_of,
     statistics,
 )
+from wavegen.evaluation.intervals import Figure, bootstrap, half_samples, mean, share_of
 
 # Decibels below full scale from which a clip counts as silent.
 _SILENT = -60.0
@@ -84,11 +81,6 @@ def _measured(
         "nearest_training_clip": bootstrap(lambda n: float(np.median(distances[n])), size),
     }
     return figures, distances
-
-
-def mean(values: Sequence[float]) -> Figure:
-    array = np.array(values)
-    return bootstrap(lambda n: float(array[n].mean()), len(array))
 
 
 def histogram(wave: np.ndarray, channels: int) -> np.ndarray:

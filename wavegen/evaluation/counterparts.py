@@ -14,7 +14,8 @@ from wavegen.errors import DataError
 from wavegen.generation.generate import Stream, rounds, stream_chunks
 from wavegen.models.wavenet import WaveNet
 from wavegen.scoring.classify import classify
-from wavegen.scoring.score import Score, Source, score
+from wavegen.scoring.score import Score, score
+from wavegen.scoring.sources import Source
 
 
 @dataclass(frozen=True)

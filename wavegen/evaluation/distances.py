@@ -1,43 +1,16 @@
-"""How far sets of recordings are apart, over log-mel statistics, and how sure that is.
+"""How far sets of recordings are apart, over log-mel statistics.
 
 These are distances between spectra, named for what they are: no network trained on other
-audio hears for them, so they are not what is elsewhere called a Frechet audio distance.
+audio listens for them, so they are not what is elsewhere called a Frechet audio distance.
 
 Sources: Dowson & Landau 1982 (Frechet distance of normal distributions); Gretton et al. 2012
-and Binkowski et al. 2018 (unbiased kernel distance, cubic kernel); Efron 1979 (bootstrap);
-Clopper & Pearson 1934 (exact interval of a share).
+and Binkowski et al. 2018 (unbiased kernel distance, cubic kernel).
 """
-
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-_MELS = 40
 # Points in time that a spectrum is brought to where clips are compared one by one.
 _POINTS = 16
-_DRAWS = 300
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A figure and the interval that it lies in with 95 % confidence."""
-
-    value: float
-    low: float
-    high: float
-
-
-def log_mel(waveform: np.ndarray, sample_rate: int) -> np.ndarray:
-    """Log energies (frames, mels) of a waveform (time,), a frame every 10 ms."""
-    import librosa
-
-    frame, hop = round(0.032 * sample_rate), round(0.01 * sample_rate)
-    padded = np.pad(waveform, (0, max(0, frame - len(waveform))))
-    energy = librosa.feature.melspectrogram(
-        y=padded, sr=sample_rate, n_fft=frame, hop_length=hop, n_mels=_MELS
-    )
-    return np.log(energy.T + 1e-6)
 
 
 def statistics(spectrum: np.ndarray) -> np.ndarray:
@@ -92,37 +65,3 @@ def divergence(one: np.ndarray, other: np.ndarray) -> float:
     with np.errstate(divide="ignore", invalid="ignore"):
         terms = [np.where(share > 0, share * np.log2(share / middle), 0) for share in shares]
     return float(sum(term.sum() for term in terms) / 2)
-
-
-def bootstrap(figure: Callable[[np.ndarray], float], count: int) -> Figure:
-    """A figure of `count` clips, given the numbers of those to take, with its interval.
-
-    Clips are drawn again with replacement; the interval leaves out 2.5 % on either side.
-    """
-    chance = np.random.default_rng(0)
-    drawn = [figure(chance.integers(count, size=count)) for _ in range(_DRAWS)]
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return Figure(figure(np.arange(count)), float(low), float(high))
-
-
-def share_of(hits: Sequence[bool] | np.ndarray) -> Figure:
-    """How often it is so of independent clips, with its interval.
-
-    The interval is the exact one: where all clips agree, draws of them would all be alike.
-    """
-    from scipy.stats import binomtest  # slow to import, and needed only here
-
-    found = binomtest(int(np.sum(hits)), len(hits))
-    low, high = found.proportion_ci(confidence_level=0.95, method="exact")
-    return Figure(float(np.mean(hits)), float(low), float(high))
-
-
-def half_samples(figure: Callable[[np.ndarray], float], count: int) -> Figure:
-    """The same for a distance between sets, which clips that come twice would distort.
-
-    Halves are drawn without replacement: their spread is that of the whole.
-    """
-    chance = np.random.default_rng(0)
-    drawn = [figure(chance.permutation(count)[: count // 2]) for _ in range(_DRAWS // 3)]
-    value, reach = figure(np.arange(count)), 1.96 * float(np.std(drawn))
-    return Figure(value, value - reach, value + reach)

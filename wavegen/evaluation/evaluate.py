@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from wavegen.audio import writing
+from wavegen.audio.mel import log_mel
 from wavegen.codecs import mulaw
 from wavegen.data import decoding
 from wavegen.data.clips import Clip, ClipSet
@@ -23,9 +24,9 @@ from wavegen.engines.base import Engine
 from wavegen.engines.choice import choose
 from wavegen.errors import DataError
 from wavegen.evaluation import counterparts, label_classifier
-from wavegen.evaluation.comparison import compared, decibels, histogram, mean
+from wavegen.evaluation.comparison import compared, decibels, histogram
 from wavegen.evaluation.counterparts import ClipFigures, Work
-from wavegen.evaluation.distances import Figure, bootstrap, log_mel, share_of
+from wavegen.evaluation.intervals import Figure, bootstrap, mean, share_of
 from wavegen.generation.generate import Stream
 from wavegen.models.wavenet import WaveNet
 from wavegen.scoring.classify import MOST_COMBINATIONS, class_kinds

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 
-import librosa
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-_MELS = 40
+from wavegen.audio.mel import MELS, LogMel
+
 _BATCH = 32
 
 
@@ -22,29 +22,15 @@ class Classifier(nn.Module):
 
     def __init__(self, sample_rate: int, classes: int) -> None:
         super().__init__()
-        self.frame, self.hop = round(0.032 * sample_rate), round(0.01 * sample_rate)
-        self.mels: Tensor
-        self.window: Tensor
-        mels = librosa.filters.mel(sr=sample_rate, n_fft=self.frame, n_mels=_MELS)
-        self.register_buffer("mels", torch.from_numpy(mels))
-        self.register_buffer("window", torch.hann_window(self.frame))
+        self.log_mel = LogMel(sample_rate)
         self.layers = nn.Sequential(
-            *_layer(_MELS, 64), *_layer(64, 64), *_layer(64, 64), nn.Dropout(0.3)
+            *_layer(MELS, 64), *_layer(64, 64), *_layer(64, 64), nn.Dropout(0.3)
         )
         self.output = nn.Linear(2 * 64, classes)
 
     def forward(self, waves: Tensor) -> Tensor:
         """Logits (B, classes) of waveforms float32 (B, time), padded with zeros."""
-        spectrum = torch.stft(
-            waves,
-            self.frame,
-            self.hop,
-            window=self.window,
-            return_complex=True,
-            pad_mode="constant",
-        )
-        energy = self.mels @ (spectrum.real**2 + spectrum.imag**2)
-        hidden = self.layers((energy + 1e-6).log())
+        hidden = self.layers(self.log_mel(waves))
         return self.output(torch.cat([hidden.mean(-1), hidden.amax(-1)], dim=-1))
 
 

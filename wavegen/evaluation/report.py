@@ -12,8 +12,8 @@ import numpy as np
 from wavegen.audio import writing
 from wavegen.audio.plots import spectrogram_png
 from wavegen.data.labels import Attributes
-from wavegen.evaluation.distances import Figure
 from wavegen.evaluation.evaluate import Evaluation
+from wavegen.evaluation.intervals import Figure
 from wavegen.utils.files import make_folder, write_json, write_text
 from wavegen.utils.text import display
 

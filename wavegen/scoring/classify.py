@@ -12,7 +12,8 @@ from wavegen.data.labels import Attributes, Labels, one_class_each
 from wavegen.errors import ConfigError
 from wavegen.models.serialization import load_model
 from wavegen.models.wavenet import WaveNet
-from wavegen.scoring.score import Score, Source, score
+from wavegen.scoring.score import Score, score
+from wavegen.scoring.sources import Source
 
 # Combinations of classes that are scored, unless asked otherwise.
 MOST_COMBINATIONS = 100

@@ -24,7 +24,8 @@ from wavegen.models.serialization import (
 from wavegen.models.wavenet import WaveNet
 from wavegen.scoring.anomaly import SCORES, Detector, Verdict, bits_by_others, order0_bits
 from wavegen.scoring.profile import Profile
-from wavegen.scoring.score import Score, Source, score
+from wavegen.scoring.score import Score, score
+from wavegen.scoring.sources import Source
 from wavegen.utils.files import make_folder, read_text, write_text
 
 DETECTOR = "detector.json"
@@ -85,7 +86,7 @@ def calibrate(
         other, background_sha256 = _background(background, network)
     normal: list[Score] = []
     rows, others = [], []
-    kinds = class_kinds(config.labels, labels or {}, classes)
+    kinds = explanations(config.labels, labels or {}, classes)
     take = partial(Profile, config.sample_rate)
     for each, bits in _scored(network, other, paths, kinds, take, progress):
         on_score(each)
@@ -151,7 +152,7 @@ def detect(
         if background_sha256 != detector.background_sha256:
             raise ModelError(f"{detector.background}: not the model that it was at calibration")
     order0 = order0_bits(np.array(detector.histogram))
-    kinds = class_kinds(network.config.labels, detector.labels, detector.classes)
+    kinds = explanations(network.config.labels, detector.labels, detector.classes)
     take = partial(detector.profile, false_alarms=false_alarms)
     pairs = _scored(network, other, paths, kinds, take, progress)
 
@@ -195,13 +196,13 @@ def load_detector(model: str | Path) -> Detector:
     return detector
 
 
-def class_kinds(attributes: Attributes, labels: Labels, classes: bool = True) -> list[Labels]:
+def explanations(attributes: Attributes, labels: Labels, classes: bool = True) -> list[Labels]:
     """What is known of recordings, and that with every class of every other attribute."""
     return [labels, *(one_class_each(attributes, labels) if classes else [])]
 
 
 def class_gain(bits: np.ndarray, kinds: Sequence[Labels]) -> float:
-    """Bits that the best class of every attribute saves, summed: of (K,) under `class_kinds`."""
+    """Bits that the best class of every attribute saves, summed: of (K,) under `explanations`."""
     known, *others = kinds
     saved: dict[str, float] = {}
     for each, labels in zip(bits[1:], others, strict=True):

@@ -16,14 +16,12 @@ import numpy as np
 from wavegen.audio import reading
 from wavegen.codecs import mulaw
 from wavegen.codecs.windows import regrouped
-from wavegen.data.clips import ClipSet, find_clips
-from wavegen.data.folders import audio_files
 from wavegen.data.labels import Labels
-from wavegen.errors import AudioFileError, ConfigError, DataError, LabelError
+from wavegen.errors import AudioFileError
 from wavegen.models.serialization import load_model
 from wavegen.models.wavenet import WaveNet
 from wavegen.scoring.likelihood import BLOCK, Scorer, in_blocks, scorer, total_bits
-from wavegen.utils.text import display
+from wavegen.scoring.sources import Source, find_sources
 
 # Samples of a recording from which it is read block after block.
 _LONG = 1 << 18
@@ -37,15 +35,6 @@ class Watcher(Protocol):
     def add(self, waveform: np.ndarray, surprisal: np.ndarray) -> object:
         """The next samples: float32 (time,), and float64 (time,) of their bits."""
         ...
-
-
-@dataclass(frozen=True)
-class Source:
-    """A file to be scored, and the labels that its folder gives it; `error` if it is unusable."""
-
-    path: Path
-    labels: Labels = field(default_factory=dict)
-    error: str = ""
 
 
 @dataclass(frozen=True)
@@ -78,77 +67,8 @@ class Score:
 
     def without_samples(self) -> "Score":
         """The same without what is as long as the file, so that many can be held at once."""
-        return replace(self, surprisal=None, waveform=None, watcher=None)
-
-
-def find_as_trained(folder: str | Path, reading: Mapping[str, Any]) -> ClipSet:
-    """The clips of a folder with the labels and splits that training gave them.
-
-    Args:
-        folder: of recordings.
-        reading: `checkpoint.training_reading`.
-    """
-    try:
-        return find_clips(folder, **reading)
-    except LabelError:
-        # Another folder than that of training, without all its attributes.
-        return find_clips(folder, **{**reading, "labels": None})
-
-
-def find_sources(
-    paths: str | Path | Sequence[str | Path | Source],
-    *,
-    labelled: bool = False,
-    split: str | None = None,
-    reading: Mapping[str, Any] | None = None,
-) -> list[Source]:
-    """The files meant by some paths: themselves, or all audio below a folder.
-
-    Args:
-        paths: files and folders; what was found before is passed on as it is.
-        labelled: find out the labels, as training does; folders only.
-        split: only the clips of "train", "validation" or "test", as training splits them;
-            folders only.
-        reading: options of `clips.find_clips`; for the labels and splits that training saw
-            take those of `checkpoint.training_reading`.
-
-    Raises:
-        DataError: a path that does not exist, or a folder without audio.
-        ConfigError: labels or a split asked of a file.
-    """
-    sources: list[Source] = []
-    for each in [paths] if isinstance(paths, str | Path) else paths:
-        if isinstance(each, Source):
-            sources.append(each)
-            continue
-        path = Path(each)
-        if path.is_dir() and (labelled or split):
-            found = find_as_trained(path, reading or {})
-            clips = found.clips if split is None else found.of(split)
-            if not clips:
-                raise DataError(f"{display(path)}: no clip is in the {split} split")
-            sources += [Source(clip.path, clip.labels) for clip in clips]
-            sources += [Source(path / bad.name, error=bad.reason) for bad in found.skipped]
-        elif path.is_dir():
-            files, closed = audio_files(path)
-            sources += map(Source, files)
-            sources += [Source(path / bad.name, error=bad.reason) for bad in closed]
-        elif not path.exists():
-            raise DataError(f"{display(path)}: no such file or folder")
-        elif labelled or split:
-            raise ConfigError(f"{display(path)}: labels and splits are known of folders only")
-        else:
-            sources.append(Source(path))
-    return sources
-
-
-def seconds_of(source: Source) -> float:
-    """How long a file is by its header; 0 if it cannot be read."""
-    try:
-        info = reading.probe(source.path)
-    except AudioFileError:
-        return 0.0
-    return info.frames / info.sample_rate
+        source = replace(self.source, waveform=None)
+        return replace(self, source=source, surprisal=None, waveform=None, watcher=None)
 
 
 def score(
@@ -160,11 +80,11 @@ def score(
     watch: Callable[[int], Watcher] | None = None,
     progress: Callable[[int], object] = int,
 ) -> Iterator[Score]:
-    """Score files under each of K labels, in their order; a bad file is no reason to stop.
+    """Score recordings under each of K labels, in their order; a bad one is no reason to stop.
 
     Args:
         model: a network in evaluation mode, or the path of a run folder or model directory.
-        paths: files and folders, or what `find_sources` found.
+        paths: files and folders, or what `find_sources` found; a `Source` may hold a waveform.
         labels: attribute -> class, or K such dictionaries; what is left out is unspecified.
         keep: also give the surprisal of every sample under the first labels, and the waveform.
         watch: instead of keeping them, makes what each file's are shown to, given the samples
@@ -300,15 +220,20 @@ def _open(source: Source, sample_rate: int) -> tuple[_Opened, int]:
     first: list[np.ndarray] = []
     size = 0
     try:
-        info = reading.probe(source.path)
+        if source.waveform is None:
+            info = reading.probe(source.path)
+            rate, frames = info.sample_rate, info.frames
+            blocks = reading.blocks(source.path, sample_rate)
+        else:
+            rate, frames = source.sample_rate or sample_rate, len(source.waveform)
+            blocks = reading.waveform_blocks(source.waveform, rate, sample_rate, source.path)
         # Resampling rounds.
-        most = math.ceil(info.frames * sample_rate / info.sample_rate) + 1
-        blocks = reading.blocks(source.path, sample_rate)
+        most = math.ceil(frames * sample_rate / rate) + 1
         for block in blocks:
             first.append(block)
             size += len(block)
             if size > _LONG:
-                return _Opened(source, info.sample_rate, most, chain(first, blocks)), size
+                return _Opened(source, rate, most, chain(first, blocks)), size
     except AudioFileError as error:
         return _Opened(source, error=error.reason), 0
-    return _Opened(source, info.sample_rate, most, first), size
+    return _Opened(source, rate, most, first), size
