@@ -76,6 +76,19 @@ def test_every_wav_comes_again_bit_for_bit_from_its_json(model: Path, tmp_path: 
     assert (recipe.seed, recipe.sampling, recipe.samples) == (9, sampling, 800)
 
 
+def test_repeating_leaves_the_threads_of_torch_as_they_were(model: Path, tmp_path: Path) -> None:
+    (path,) = generate_files(model, STREAMS[:1], 0.01, tmp_path / "out", progress=False)
+    recipe, before = path.with_suffix(".json"), torch.get_num_threads()
+    other = json.loads(recipe.read_text()) | {"threads": before + 1}
+    recipe.write_text(json.dumps(other))
+    repeat_file(recipe, tmp_path / "again", progress=False)
+    assert torch.get_num_threads() == before
+    recipe.write_text(json.dumps(other | {"streams": [{"labels": {"no": "0"}, "index": 0}]}))
+    with pytest.raises(ModelError, match="unknown label attribute"):
+        repeat_file(recipe, tmp_path / "again", progress=False)
+    assert torch.get_num_threads() == before
+
+
 def test_what_has_changed_since_is_noticed(make_network, model: Path, tmp_path: Path) -> None:
     soundfile.write(tmp_path / "prompt.wav", np.zeros(100), 8000)
     (path,) = generate_files(
@@ -98,7 +111,7 @@ def test_a_recipe_from_elsewhere_is_repeated_or_gets_one_clear_line(model, tmp_p
     )
     recipe = path.with_suffix(".json")
     good = json.loads(recipe.read_text())
-    threads, outcomes = torch.get_num_threads(), Counter[bool]()
+    outcomes = Counter[bool]()
 
     def repeat(text: str) -> None:
         recipe.write_text(text)
@@ -113,35 +126,32 @@ def test_a_recipe_from_elsewhere_is_repeated_or_gets_one_clear_line(model, tmp_p
             pytest.fail(f"{error!r} of {text[:500]}")
         shutil.rmtree(tmp_path / "again", ignore_errors=True)
 
-    try:
-        for text in mutated(good, 200):
-            repeat(text)
-        assert outcomes[False] > 100
-        assert outcomes[True] > 5
-        outcomes.clear()
-        bad = {
-            "threads": [0, -1, 10**6],
-            "sample_rate": [0, 16000],
-            "samples": [0, 10**12],
-            "position": [-1, 1],
-            "device": ["meta", "cpu:99999999999", "hpu"],
-            "model": ["/dev/zero", "a\0b", str(tmp_path / "pipe")],
-            "prompt": ["/dev/zero", "a\0b", str(tmp_path / "pipe"), str(tmp_path)],
-            "streams": [
-                [],
-                good["streams"] * 513,
-                *([{"labels": each, "index": 0}] for each in (None, [], {"digit": 9})),
-                *([{"labels": {}, "index": each}] for each in (-1, 2**64, None, 0.5)),
-            ],
-            "sampling": [{"temperature": 10**400}, {"top_k": 2**80}, {"guidance": 1e300}],
-        }
-        os.mkfifo(tmp_path / "pipe")
-        cases = [{**good, name: value} for name, values in bad.items() for value in values]
-        for case in cases:
-            repeat(json.dumps(case))
-        assert outcomes == {False: len(cases)}
-    finally:
-        torch.set_num_threads(threads)
+    for text in mutated(good, 200):
+        repeat(text)
+    assert outcomes[False] > 100
+    assert outcomes[True] > 5
+    outcomes.clear()
+    bad = {
+        "threads": [0, -1, 10**6],
+        "sample_rate": [0, 16000],
+        "samples": [0, 10**12],
+        "position": [-1, 1],
+        "device": ["meta", "cpu:99999999999", "hpu"],
+        "model": ["/dev/zero", "a\0b", str(tmp_path / "pipe")],
+        "prompt": ["/dev/zero", "a\0b", str(tmp_path / "pipe"), str(tmp_path)],
+        "streams": [
+            [],
+            good["streams"] * 513,
+            *([{"labels": each, "index": 0}] for each in (None, [], {"digit": 9})),
+            *([{"labels": {}, "index": each}] for each in (-1, 2**64, None, 0.5)),
+        ],
+        "sampling": [{"temperature": 10**400}, {"top_k": 2**80}, {"guidance": 1e300}],
+    }
+    os.mkfifo(tmp_path / "pipe")
+    cases = [{**good, name: value} for name, values in bad.items() for value in values]
+    for case in cases:
+        repeat(json.dumps(case))
+    assert outcomes == {False: len(cases)}
 
 
 def test_a_device_that_is_not_here_is_named(model: Path, tmp_path: Path) -> None:
@@ -174,7 +184,10 @@ def test_a_prompt_at_another_rate_is_resampled_and_said(model, tmp_path: Path, c
     soundfile.write(tmp_path / "prompt.wav", np.stack([tone, tone], 1), 44100)
     heard = wav_files.read_prompt(tmp_path / "prompt.wav", 8000, 10_000)
     assert len(heard) == pytest.approx(800, abs=2)
-    assert "resampled from 44100 to 8000 Hz" in capsys.readouterr().out
+    captured = capsys.readouterr()
+    assert "resampled from 44100 to 8000 Hz" in captured.err
+    # Standard output lists the files that were written, and nothing else.
+    assert not captured.out
 
 
 def test_of_a_prompt_only_the_end_is_kept(tmp_path: Path, capsys) -> None:
@@ -194,7 +207,7 @@ def test_of_a_prompt_only_the_end_is_kept(tmp_path: Path, capsys) -> None:
     assert peak < wave.nbytes / 2
     soundfile.write(tmp_path / "loud.wav", np.full(3 * 2**18, 1.5), 8000, subtype="FLOAT")
     wav_files.read_prompt(tmp_path / "loud.wav", 8000, 10)
-    assert "786432 samples beyond full scale" in capsys.readouterr().out
+    assert "786432 samples beyond full scale" in capsys.readouterr().err
 
 
 def test_nothing_half_written_is_left(model: Path, tmp_path: Path, monkeypatch) -> None:

@@ -1,5 +1,6 @@
 """Generated WAV files, each with its recipe: all it takes to make the same file again."""
 
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +18,7 @@ from wavegen.audio import reading, writing
 from wavegen.codecs import mulaw
 from wavegen.data import labels as labelling
 from wavegen.distributions.sampling import Sampling
+from wavegen.engines.base import Engine
 from wavegen.engines.choice import choose
 from wavegen.errors import AudioFileError, ConfigError, LabelError, ModelError
 from wavegen.generation.generate import (
@@ -29,6 +31,7 @@ from wavegen.generation.generate import (
 )
 from wavegen.generation.recipe import MOST_STREAMS, Recipe, read_recipe
 from wavegen.models.serialization import find_model, load_with_fingerprint
+from wavegen.models.wavenet import WaveNet
 from wavegen.utils.distributed import share
 from wavegen.utils.files import file_sha256, make_folder, write_json
 from wavegen.utils.text import display
@@ -76,20 +79,15 @@ def generate_files(
     config = network.config
     samples = sample_count(seconds, config.sample_rate)
     check_seed(seed)
-    for stream in streams:
-        labelling.encode(stream.labels, config.labels)
+    _check_names(streams, config.labels, seed)
     heard = None
     if prompt is not None:
         heard = read_prompt(prompt, config.sample_rate, config.receptive_field)
-    stems = [file_stem(stream, config.labels, seed) for stream in streams]
-    if len(set(stems)) < len(stems):
-        raise ConfigError("two of the streams would be written to one file")
-    streams = share(streams)
+    ours = share(streams)
     # A device that is named is kept to.
-    chosen = choose(network, engine, precision, None if device else len(streams))
+    chosen = choose(network, engine, precision, None if device else len(ours))
     out = make_folder(out)
-    sampling = sampling or Sampling()
-    made_from = Recipe(
+    recipe = Recipe(
         model=str(Path(folder).resolve()),
         model_sha256=model_sha256,
         streams=(),
@@ -97,7 +95,7 @@ def generate_files(
         samples=samples,
         sample_rate=config.sample_rate,
         seed=seed,
-        sampling=sampling,
+        sampling=sampling or Sampling(),
         prompt=None if prompt is None else str(Path(prompt).resolve()),
         prompt_sha256=None if prompt is None else file_sha256(prompt, AudioFileError),
         device=str(chosen.network.output.weight.device),
@@ -110,26 +108,51 @@ def generate_files(
         },
     )
     written = []
-    with _progress(len(streams) * samples, config.sample_rate, progress) as count:
-        for part in rounds(streams, chosen.network, MOST_STREAMS):
+    with _progress(len(ours) * samples, config.sample_rate, progress) as count:
+        for part in rounds(ours, chosen.network, MOST_STREAMS):
             paths = [out / f"{file_stem(stream, config.labels, seed)}.wav" for stream in part]
-            for path in paths:
-                # Should this stop half-way, no old recipe lies beside a new recording.
-                path.with_suffix(".json").unlink(missing_ok=True)
-            with ExitStack() as stack:
-                writers = [
-                    stack.enter_context(writing.WavWriter(path, config.sample_rate))
-                    for path in paths
-                ]
-                for chunk in stream_chunks(chosen, part, samples, seed, sampling, heard):
-                    for writer, waveform in zip(writers, chunk, strict=True):
-                        writer.append(waveform)
-                    count(chunk.size)
-            for position, path in enumerate(paths):
-                recipe = replace(made_from, streams=tuple(part), position=position)
-                write_json(path.with_suffix(".json"), asdict(recipe))
+            _write_round(chosen, replace(recipe, streams=tuple(part)), paths, heard, count)
             written += paths
     return written
+
+
+def _check_names(streams: Sequence[Stream], attributes: labelling.Attributes, seed: int) -> None:
+    """Refuse labels that the network does not know, and two streams of one file name."""
+    for stream in streams:
+        labelling.encode(stream.labels, attributes)
+    stems = {file_stem(stream, attributes, seed) for stream in streams}
+    if len(stems) < len(streams):
+        raise ConfigError("two of the streams would be written to one file")
+
+
+def _write_round(
+    engine: Engine,
+    recipe: Recipe,
+    paths: Sequence[Path],
+    prompt: np.ndarray | None,
+    count: Callable[[int], object],
+) -> None:
+    """Generate the streams of a recipe side by side, each into a file, with its recipe."""
+    for path in paths:
+        # Should this stop half-way, no old recipe lies beside a new recording.
+        path.with_suffix(".json").unlink(missing_ok=True)
+    with ExitStack() as stack:
+        writers = [
+            stack.enter_context(writing.WavWriter(path, recipe.sample_rate)) for path in paths
+        ]
+        for chunk in _chunks(engine, recipe, prompt):
+            for writer, waveform in zip(writers, chunk, strict=True):
+                writer.append(waveform)
+            count(chunk.size)
+    for position, path in enumerate(paths):
+        write_json(path.with_suffix(".json"), asdict(replace(recipe, position=position)))
+
+
+def _chunks(engine: Engine, recipe: Recipe, prompt: np.ndarray | None) -> Iterator[np.ndarray]:
+    """What `stream_chunks` gives of a recipe."""
+    return stream_chunks(
+        engine, recipe.streams, recipe.samples, recipe.seed, recipe.sampling, prompt
+    )
 
 
 def repeat_file(
@@ -155,6 +178,35 @@ def repeat_file(
     recipe = read_recipe(recipe_path)
     if model is not None:
         recipe = replace(recipe, model=str(find_model(model).resolve()))
+    network = _network_of(recipe, recipe_path)
+    config, heard = network.config, None
+    if recipe.prompt is not None:
+        if file_sha256(recipe.prompt, ModelError) != recipe.prompt_sha256:
+            raise ModelError(f"{recipe.prompt}: not the file it was when {recipe_path} was written")
+        heard = read_prompt(recipe.prompt, config.sample_rate, config.receptive_field)
+    # The number of threads decides in what order sums are rounded.
+    with _torch_threads(recipe.threads):
+        try:
+            for stream in recipe.streams:
+                labelling.encode(stream.labels, config.labels)
+            engine = choose(network, recipe.engine, recipe.precision)
+        except (ConfigError, LabelError) as error:
+            raise ModelError(f"{recipe_path}: {error}") from error
+        target = make_folder(out) / Path(recipe_path).with_suffix(".wav").name
+        total = len(recipe.streams) * recipe.samples
+        with (
+            _progress(total, recipe.sample_rate, progress) as count,
+            writing.WavWriter(target, recipe.sample_rate) as writer,
+        ):
+            for chunk in _chunks(engine, recipe, heard):
+                writer.append(chunk[recipe.position])
+                count(chunk.size)
+    write_json(target.with_suffix(".json"), asdict(recipe))
+    return target
+
+
+def _network_of(recipe: Recipe, recipe_path: str | Path) -> WaveNet:
+    """The network that a recipe names, on its device; `ModelError` if it is another one now."""
     try:
         device = pick_device(recipe.device)
     except ConfigError as error:
@@ -165,37 +217,23 @@ def repeat_file(
     network, model_sha256 = load_with_fingerprint(recipe.model, device)
     if model_sha256 != recipe.model_sha256:
         raise ModelError(f"{recipe.model}: not the model it was when {recipe_path} was written")
-    config, heard = network.config, None
-    if recipe.sample_rate != config.sample_rate:
+    if recipe.sample_rate != network.config.sample_rate:
         raise ModelError(
             f"{recipe_path}: is for {recipe.sample_rate} Hz, but its model for "
-            f"{config.sample_rate}; it was changed after it was written"
+            f"{network.config.sample_rate}; it was changed after it was written"
         )
-    if recipe.prompt is not None:
-        if file_sha256(recipe.prompt, ModelError) != recipe.prompt_sha256:
-            raise ModelError(f"{recipe.prompt}: not the file it was when {recipe_path} was written")
-        heard = read_prompt(recipe.prompt, config.sample_rate, config.receptive_field)
-    # The number of threads decides in what order sums are rounded.
-    torch.set_num_threads(recipe.threads)
+    return network
+
+
+@contextmanager
+def _torch_threads(count: int) -> Iterator[None]:
+    """So many threads of torch while the block runs, and then as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
     try:
-        for stream in recipe.streams:
-            labelling.encode(stream.labels, config.labels)
-        engine = choose(network, recipe.engine, recipe.precision)
-    except (ConfigError, LabelError) as error:
-        raise ModelError(f"{recipe_path}: {error}") from error
-    target = make_folder(out) / Path(recipe_path).with_suffix(".wav").name
-    total = len(recipe.streams) * recipe.samples
-    with (
-        _progress(total, recipe.sample_rate, progress) as count,
-        writing.WavWriter(target, recipe.sample_rate) as writer,
-    ):
-        for chunk in stream_chunks(
-            engine, recipe.streams, recipe.samples, recipe.seed, recipe.sampling, heard
-        ):
-            writer.append(chunk[recipe.position])
-            count(chunk.size)
-    write_json(target.with_suffix(".json"), asdict(recipe))
-    return target
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def read_prompt(path: str | Path, sample_rate: int, most: int) -> np.ndarray:
@@ -214,7 +252,7 @@ def read_prompt(path: str | Path, sample_rate: int, most: int) -> np.ndarray:
     """
     info = reading.probe(path)
     if info.sample_rate != sample_rate:
-        print(f"{display(path)}: resampled from {info.sample_rate} to {sample_rate} Hz")
+        _remark(f"{display(path)}: resampled from {info.sample_rate} to {sample_rate} Hz")
     kept: deque[np.ndarray] = deque()
     length = clamped = 0
     for block in reading.blocks(path, sample_rate):
@@ -224,8 +262,13 @@ def read_prompt(path: str | Path, sample_rate: int, most: int) -> np.ndarray:
         while length - len(kept[0]) >= most:
             length -= len(kept.popleft())
     if clamped:
-        print(f"{display(path)}: {clamped} samples beyond full scale were clamped")
+        _remark(f"{display(path)}: {clamped} samples beyond full scale were clamped")
     return np.concatenate(kept)[-most:]
+
+
+def _remark(text: str) -> None:
+    """On standard error: standard output lists the files that were written."""
+    print(text, file=sys.stderr)
 
 
 def file_stem(stream: Stream, attributes: labelling.Attributes, seed: int) -> str:
