@@ -24,6 +24,8 @@ from wavegen.commands.main import _COMMANDS, main
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
+# Pages whose commands are not for a test, but whose links are.
+OTHERS = [ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
 LANGUAGES = {"bash", "python", "yaml", "console", "text"}
 
 NETWORK = [
@@ -152,7 +154,7 @@ def test_every_command_is_explained() -> None:
     assert set(commands) == {"train", *_COMMANDS}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name)
+@pytest.mark.parametrize("page", [*PAGES, *OTHERS], ids=name)
 def test_blocks_say_whether_they_run(page: Path) -> None:
     assert {language for language, _ in blocks(page)} <= LANGUAGES
     assert page.read_text().count("\n```") % 2 == 0
@@ -168,7 +170,7 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name)
+@pytest.mark.parametrize("page", [*PAGES, *OTHERS], ids=name)
 def test_links_lead_somewhere(page: Path) -> None:
     text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
     for link in re.findall(r"\]\(([^)\s]+)\)", text):
@@ -186,6 +188,31 @@ def test_figures_name_files_that_are_there() -> None:
     for page in PAGES:
         for path in re.findall(r"\b((?:benchmarks|scripts|configs)/[\w.]+\w)", page.read_text()):
             assert (ROOT / path).exists(), f"{name(page)}: {path}"
+
+
+def walks(page: Path) -> list[list[str]]:
+    """Files of each table below the heading "The walk"."""
+    walk = page.read_text().split("## The walk", 1)[1].split("\n## ")[0]
+    return [re.findall(r"^\| `(.*?)`", part, re.MULTILINE) for part in walk.split("### ")[1:]]
+
+
+def test_the_walk_meets_files_that_are_there() -> None:
+    """At most seven on each, and none twice."""
+    found = walks(ROOT / "docs" / "inside.md")
+    assert len(found) == 4
+    for files in found:
+        assert 1 < len(files) == len(set(files)) <= 7
+        for file in files:
+            assert (ROOT / "wavegen" / file).is_file(), file
+
+
+def test_code_that_is_named_is_there() -> None:
+    """Files of the package that pages name, and the folders that the pages on the code name."""
+    of_code = {ROOT / "CONTRIBUTING.md", ROOT / "docs" / "inside.md"}
+    for page in [*PAGES, *OTHERS]:
+        pattern = r"`([\w./]+(?:\.py|/))`" if page in of_code else r"`([\w./]+\.py)`"
+        for path in re.findall(pattern, page.read_text()):
+            assert (ROOT / path).exists() or (ROOT / "wavegen" / path).exists(), path
 
 
 def test_pictures_are_small() -> None:
