@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import re
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import soundfile
 from conftest import write_tones
 
+from wavegen.audio import reading
 from wavegen.commands.main import main
 from wavegen.evaluation import counterparts, evaluate
 from wavegen.evaluation.intervals import Figure
@@ -61,9 +63,24 @@ def test_the_report_has_every_figure(folder: Path, tmp_path: Path, capsys) -> No
     # Untrained, it takes all for one class.
     assert report["classification_by_likelihood"]["label"]["value"] == pytest.approx(0.5)
     assert abs(report["drift"]["level_decibels"]["value"]) < 3
+    matrices = report["confusion"]["label"]
+    assert {by: np.sum(each["counts"]) for by, each in matrices.items()} == {
+        "generated": 12, "real": 12, "by_likelihood": 12,
+    }  # fmt: skip
+    for by, share in (
+        ("real", judged["real"]),
+        ("generated", judged["generated"]),
+        ("by_likelihood", report["classification_by_likelihood"]["label"]),
+    ):
+        assert matrices[by]["classes"] == ["high", "low"]
+        assert np.trace(matrices[by]["counts"]) / 12 == pytest.approx(share["value"])
+    assert report["verdict"] in printed
+    assert report["verdict"].startswith("The model does not predict held-out clips better than")
     page = (out / "report.html").read_text()
     assert page.count("<audio") == page.count("<img") == 4
     assert "http" not in page
+    assert report["verdict"] in page
+    assert page.count("taken for") == 3
     sounds = re.findall(r'data:audio/wav;base64,([^"]+)"', page)
     waves = []
     for sound in sounds:
@@ -98,6 +115,16 @@ def test_with_many_classes_fewer_clips_are_classified_and_that_is_said(
     assert line in capsys.readouterr().err
     assert report("--classified", "0")["classification_by_likelihood"] == {}
     assert len(taken) == 9
+
+
+def test_every_clip_is_decoded_once(folder: Path, monkeypatch, tmp_path: Path) -> None:
+    opened = Counter()
+    read = reading.blocks
+    monkeypatch.setattr(reading, "blocks", lambda path, *a: opened.update([path]) or read(path, *a))
+    command = ["evaluate", str(folder / "model"), str(folder / "data"), "--seconds", "0.1"]
+    assert main([*command, "--out", str(tmp_path), "--data.store", str(tmp_path / "store")]) == 0
+    assert len(opened) == 36
+    assert set(opened.values()) == {1}
 
 
 def test_copies_of_training_clips_show(folder: Path, monkeypatch, tmp_path: Path) -> None:

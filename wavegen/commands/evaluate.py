@@ -55,6 +55,8 @@ def evaluate_command(options: argparse.Namespace) -> None:
             classified=options.classified,
             engine=options.engine,
             precision=options.precision,
+            # A device that is named is kept to.
+            stay=options.device is not None,
             kept=kept,
             say=_say,
         )

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -10,7 +11,6 @@ from wavegen.data.clips import Clip
 from wavegen.data.labels import Labels
 from wavegen.distributions.sampling import Sampling
 from wavegen.engines.base import Engine
-from wavegen.errors import DataError
 from wavegen.generation.generate import Stream, rounds, stream_chunks
 from wavegen.models.wavenet import WaveNet
 from wavegen.scoring.classify import classify
@@ -37,13 +37,19 @@ class ClipFigures:
 
 @dataclass(frozen=True)
 class Work:
-    """Measures clips of one evaluation; see `evaluation.evaluate`."""
+    """Measures clips of one evaluation; see `evaluation.evaluate`.
+
+    Args:
+        whole: the clips as they were decoded, float32 (time,).
+        real: what is compared of each.
+        classified: numbers of the clips that are classified by likelihood.
+    """
 
     network: WaveNet
     engine: Engine
-    clips: Sequence[Clip]
     labels: Sequence[Labels]
     streams: Sequence[Stream]
+    whole: Sequence[np.ndarray]
     real: Sequence[np.ndarray]
     seed: int
     sampling: Sampling | None
@@ -73,7 +79,7 @@ class Work:
     def _classes(self, numbers: Sequence[int]) -> dict[int, Labels]:
         if not numbers:
             return {}
-        sources = [Source(self.clips[number].path) for number in numbers]
+        sources = [self._source(number) for number in numbers]
         found = classify(self.network, sources, combinations=self.combinations)
         return {number: each.predicted for number, each in zip(numbers, found, strict=True)}
 
@@ -84,12 +90,14 @@ class Work:
             together[tuple(sorted(self.labels[number].items()))].append(number)
         result: dict[int, Score] = {}
         for kind, members in together.items():
-            sources = [Source(self.clips[number].path) for number in members]
-            for number, each in zip(members, score(self.network, sources, dict(kind)), strict=True):
-                if each.error:
-                    raise DataError(f"{self.clips[number].path}: {each.error}")
-                result[number] = each
+            sources = [self._source(number) for number in members]
+            scores = score(self.network, sources, dict(kind))
+            result |= zip(members, scores, strict=True)
         return result
+
+    def _source(self, number: int) -> Source:
+        """A clip as it was decoded: its file is not read again."""
+        return Source(Path(f"clip {number}"), waveform=self.whole[number])
 
 
 def generated(

@@ -6,36 +6,32 @@ with its labels and its length; whatever is measured of these is measured of the
 too, which is the column to compare with.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from wavegen.audio import writing
-from wavegen.audio.mel import log_mel
-from wavegen.codecs import mulaw
 from wavegen.data import decoding
 from wavegen.data.clips import Clip, ClipSet
-from wavegen.data.labels import Labels
+from wavegen.data.labels import Attributes, Labels
 from wavegen.data.store import AudioStore
 from wavegen.distributions.sampling import Sampling
-from wavegen.engines.base import Engine
 from wavegen.engines.choice import choose
 from wavegen.errors import DataError
-from wavegen.evaluation import counterparts, label_classifier
-from wavegen.evaluation.comparison import compared, decibels, histogram
+from wavegen.evaluation.comparison import compared
 from wavegen.evaluation.counterparts import ClipFigures, Work
-from wavegen.evaluation.intervals import Figure, bootstrap, mean, share_of
+from wavegen.evaluation.drift import drift
+from wavegen.evaluation.prediction import bits_per_sample, classes_by_likelihood
+from wavegen.evaluation.recognition import Recognition, recognition
+from wavegen.evaluation.verdict import verdict
 from wavegen.generation.generate import Stream
 from wavegen.models.wavenet import WaveNet
 from wavegen.scoring.classify import MOST_COMBINATIONS, class_kinds
-from wavegen.utils.distributed import Kept, by_ranks
+from wavegen.utils.distributed import Kept, by_ranks, ranks
 
 # Clips of training that others are compared with.
 _MOST_TRAINING = 4000
-# Streams that are generated to see whether they drift, and how long against others.
-_LONG_STREAMS, _LONGER, _LONGEST_SECONDS = 16, 10, 30.0
 _LEAST = 8
 # Seconds of clips times labels that they are scored under in order to classify them, unless asked
 # otherwise: more takes hours on a CPU.
@@ -71,6 +67,7 @@ def evaluate(
     classified: int | None = None,
     engine: str = "auto",
     precision: str = "float32",
+    stay: bool = False,
     kept: Kept | None = None,
     say: Callable[[str], object] = str,
 ) -> Evaluation | None:
@@ -88,6 +85,7 @@ def evaluate(
         combinations, engine, precision: as in `classify` and `choose`.
         classified: clips that are classified by likelihood at most; by default as many as come
             to `_MOST_CLASSIFIED` seconds times labels.
+        stay: generate where the network lies, though few streams may be faster on the CPU.
         kept: of several ranks, keeps the `ClipFigures` of each pair of a number and a clip.
         say: told what is being done.
 
@@ -100,9 +98,56 @@ def evaluate(
         ConfigError, LabelError: as their messages say.
     """
     config, rate = network.config, network.config.sample_rate
+    chance = np.random.default_rng(seed)
+    split, held_out, training = _chosen(clip_set, most, chance)
+    clips = [clip_set.clips[number] for number in held_out]
+    labels = [_known(clip, network) for clip in clips]
+    limit = max(1, round(seconds * rate))
+    whole = [store.waveform(number) for number in held_out]
+    real = [np.array(wave[:limit]) for wave in whole]
+    made = choose(network, engine, precision, None if stay else -(-len(clips) // ranks()))
+    # Numbered through all classes: streams of one number have the same noise.
+    streams = [Stream(kind, number) for number, kind in enumerate(labels)]
+    kinds = len(class_kinds(config.labels, {}, combinations)[0])
+    asked = _asked(clips, kinds, classified, chance, say)
+    work = Work(network, made, labels, streams, whole, real, seed, sampling, combinations, asked)
+    say(f"scoring {len(clips)} clips of the {split} split, generating their counterparts")
+    each = _measured(work, clips, kept)
+    if each is None:
+        return None
+    right, by_likelihood = classes_by_likelihood(each, labels, asked, config.labels)
+    generated = [one.generated for one in each]
+    drifts = drift(made, streams, real, seed, sampling)
+
+    say(f"comparing with {len(training)} clips of training")
+    trained = [np.array(store.waveform(number)[:limit]) for number in training]
+    columns = {"generated": generated, "real": real}
+    known = [_known(clip_set.clips[number], network) for number in training]
+    recognised = {}
+    for attribute in config.labels:
+        say(f"training a label classifier of {attribute}")
+        recognised[attribute] = recognition(attribute, columns, labels, trained, known, rate)
+    figures = {
+        "split": split,
+        "clips": len(clips),
+        "seconds": sum(map(len, real)) / rate,
+        "likelihood": bits_per_sample(each, whole, rate, config.quantization_channels),
+        "classification_by_likelihood": right,
+        "clips_classified": len(asked),
+        "samples": compared(columns, trained, rate, config.quantization_channels),
+        "recognised_by_a_judge": {name: one.shares for name, one in recognised.items()},
+        "confusion": _confusion(config.labels, by_likelihood, recognised),
+        "drift": drifts,
+    }
+    return Evaluation({"verdict": verdict(figures), **figures}, real, generated, labels)
+
+
+def _chosen(
+    clip_set: ClipSet, most: int, chance: np.random.Generator
+) -> tuple[str, list[int], list[int]]:
+    """The split that is held out, and numbers of clips of it and of training."""
     numbers = {split: _numbers(clip_set, split) for split in ("train", "validation", "test")}
     split = "test" if numbers["test"] else "validation"
-    chance = np.random.default_rng(seed)
     held_out = _some(numbers[split], most, chance)
     training = _some(numbers["train"], _MOST_TRAINING, chance)
     if len(held_out) < _LEAST or len(training) < _LEAST:
@@ -110,15 +155,17 @@ def evaluate(
             f"{clip_set.folder}: {len(held_out)} clips are held out and {len(training)} are for "
             f"training; figures need {_LEAST} of each"
         )
-    clips = [clip_set.clips[number] for number in held_out]
-    labels = [_known(clip, network) for clip in clips]
-    limit = max(1, round(seconds * rate))
-    real = [np.array(store.waveform(number)[:limit]) for number in held_out]
+    return split, held_out, training
 
-    made = choose(network, engine, precision)
-    # Numbered through all classes: streams of one number have the same noise.
-    streams = [Stream(kind, number) for number, kind in enumerate(labels)]
-    kinds = len(class_kinds(config.labels, {}, combinations)[0])
+
+def _asked(
+    clips: Sequence[Clip],
+    kinds: int,
+    classified: int | None,
+    chance: np.random.Generator,
+    say: Callable[[str], object],
+) -> frozenset[int]:
+    """Numbers of the clips that are classified by likelihood, under so many labels each."""
     if classified is None:
         classified = _classified(clips, kinds)
     asked = frozenset(_some(range(len(clips)), classified if kinds else 0, chance))
@@ -127,10 +174,13 @@ def evaluate(
             f"classifying {len(asked)} of {len(clips)} clips by likelihood, under {kinds} labels "
             "each; --classified says how many"
         )
-    work = Work(network, made, clips, labels, streams, real, seed, sampling, combinations, asked)
-    say(f"scoring {len(clips)} clips of the {split} split, generating their counterparts")
+    return asked
+
+
+def _measured(work: Work, clips: Sequence[Clip], kept: Kept | None) -> list[ClipFigures] | None:
+    """What all ranks together find out of the clips, in their order; None but on the first."""
     # Those of one length are generated side by side.
-    order = sorted(range(len(clips)), key=lambda number: len(real[number]))
+    order = sorted(range(len(clips)), key=lambda number: len(work.real[number]))
     found = by_ranks(
         [(number, clips[number]) for number in order],
         work.of,
@@ -140,42 +190,25 @@ def evaluate(
     if found is None:
         return None
     figures = dict(zip(order, found, strict=True))
-    each = [figures[number] for number in range(len(clips))]
-    whole = [store.waveform(number) for number in held_out]
-    likelihood = _likelihood(each, whole, rate, config.quantization_channels)
-    classification = {
-        attribute: share_of([each[n].taken_for[attribute] == labels[n][attribute] for n in known])
-        for attribute in config.labels
-        if (known := [n for n in sorted(asked) if attribute in labels[n]])
-    }
-    waves = [one.generated for one in each]
-    drift = _drift(made, streams, real, seed, sampling)
+    return [figures[number] for number in range(len(clips))]
 
-    say(f"comparing with {len(training)} clips of training")
-    trained = [np.array(store.waveform(number)[:limit]) for number in training]
-    columns = {"generated": waves, "real": real}
-    samples = compared(columns, trained, rate, config.quantization_channels)
-    heard = [_known(clip_set.clips[number], network) for number in training]
-    recognised = {}
-    for attribute in config.labels:
-        say(f"training a judge of {attribute}")
-        recognised[attribute] = _recognised(attribute, columns, labels, trained, heard, rate)
-    return Evaluation(
-        {
-            "split": split,
-            "clips": len(clips),
-            "seconds": sum(map(len, real)) / rate,
-            "likelihood": likelihood,
-            "classification_by_likelihood": classification,
-            "clips_classified": len(asked),
-            "samples": samples,
-            "recognised_by_a_judge": recognised,
-            "drift": drift,
-        },
-        real,
-        waves,
-        labels,
-    )
+
+def _confusion(
+    attributes: Attributes,
+    by_likelihood: Mapping[str, list[list[int]]],
+    recognised: Mapping[str, Recognition],
+) -> dict[str, dict[str, Any]]:
+    """By attribute and by who says the classes: their names, and a matrix of counts."""
+    result: dict[str, dict[str, Any]] = {}
+    for name, classes in attributes.items():
+        result[name] = {
+            column: {"classes": list(recognised[name].classes), "counts": matrix}
+            for column, matrix in recognised[name].matrices.items()
+        }
+        if name in by_likelihood:
+            counts = by_likelihood[name]
+            result[name]["by_likelihood"] = {"classes": list(classes), "counts": counts}
+    return result
 
 
 def _numbers(clip_set: ClipSet, split: str) -> list[int]:
@@ -199,76 +232,3 @@ def _known(clip: Clip, network: WaveNet) -> dict[str, str]:
     """The labels of a clip that the network has learned."""
     attributes = network.config.labels
     return {name: each for name, each in clip.labels.items() if each in attributes.get(name, ())}
-
-
-def _likelihood(
-    each: Sequence[ClipFigures], waves: Sequence[np.ndarray], rate: int, channels: int
-) -> dict[str, Any]:
-    bits = np.array([one.bits for one in each])
-    samples = np.array([one.samples for one in each])
-    counts = np.stack([histogram(wave, channels) for wave in waves])
-    figures: dict[str, Any] = {
-        "bits_per_sample": bootstrap(lambda n: bits[n].sum() / samples[n].sum(), len(bits)),
-        "uniform": float(np.log2(channels)),
-        "order0": bootstrap(lambda n: mulaw.entropy(counts[n].sum(axis=0)), len(bits)),
-    }
-    if writing.has_rate("FLAC", rate):
-        # A file's headers and all, as people know it.
-        flac = np.array([8 * len(writing.encoded(wave, rate, "FLAC")) for wave in waves])
-        lengths = np.array([len(wave) for wave in waves])
-        figures["flac_16_bit"] = bootstrap(lambda n: flac[n].sum() / lengths[n].sum(), len(bits))
-    return figures
-
-
-def _drift(
-    engine: Engine,
-    streams: Sequence[Stream],
-    real: Sequence[np.ndarray],
-    seed: int,
-    sampling: Sampling | None,
-) -> dict[str, Any]:
-    """How the last quarter of long recordings differs from the first."""
-    rate = engine.network.config.sample_rate
-    seconds = min(_LONGEST_SECONDS, _LONGER * float(np.median([len(w) for w in real])) / rate)
-    # Spread over the clips, which stand in the order of their names.
-    chosen = streams[:: -(-len(streams) // _LONG_STREAMS)]
-    long = list(
-        counterparts.generated(
-            engine, chosen, [round(seconds * rate)] * len(chosen), seed, sampling
-        )
-    )
-    quarter = len(long[0]) // 4
-    ends = [(wave[:quarter], wave[-quarter:]) for wave in long]
-    level = [decibels(last) - decibels(first) for first, last in ends]
-    spectra = [[log_mel(part, rate).mean(axis=0) for part in each] for each in ends]
-    # Natural logarithms of power: 4.34 decibels each.
-    spectrum = [4.343 * float(np.abs(last - first).mean()) for first, last in spectra]
-    return {
-        "seconds": seconds,
-        "level_decibels": mean(level),
-        "spectrum_decibels": mean(spectrum),
-    }
-
-
-def _recognised(
-    attribute: str,
-    columns: dict[str, list[np.ndarray]],
-    labels: Sequence[Labels],
-    trained: Sequence[np.ndarray],
-    known: Sequence[Labels],
-    rate: int,
-) -> dict[str, Figure]:
-    """How often a classifier of the training clips predicts the class that was asked for."""
-    classes = sorted({kind[attribute] for kind in known if attribute in kind})
-    asked = [n for n, kind in enumerate(labels) if kind.get(attribute) in classes]
-    heard = [n for n, kind in enumerate(known) if attribute in kind]
-    if len(classes) < 2 or not asked:
-        return {}
-    number = {name: place for place, name in enumerate(classes)}
-    targets = np.array([number[known[n][attribute]] for n in heard])
-    classifier = label_classifier.train([trained[n] for n in heard], targets, rate)
-    right = np.array([number[labels[n][attribute]] for n in asked])
-    return {
-        name: share_of(label_classifier.predict(classifier, [waves[n] for n in asked]) == right)
-        for name, waves in columns.items()
-    }

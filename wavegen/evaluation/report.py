@@ -1,7 +1,7 @@
 """The report of an evaluation: one page that needs nothing else, and one JSON."""
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from html import escape as escape_markup
 from pathlib import Path
@@ -28,6 +28,12 @@ small { color: #666 }
 figure { display: inline-block; margin: .5rem; width: 30rem }
 img, audio { width: 100% }
 """
+# Whose classes a confusion matrix counts.
+_SAID_BY = {
+    "generated": "generated clips, by a label classifier",
+    "real": "real clips, by a label classifier",
+    "by_likelihood": "real clips, by the likelihood of this model",
+}
 # What each figure is, for people; those not named are shown by their names.
 _WORDS = {
     "bits_per_sample": "bits per sample, this model",
@@ -83,7 +89,8 @@ def _page(evaluation: Evaluation, about: dict[str, Any], attributes: Attributes)
     figures = evaluation.figures
     title = f"{escape(str(about['model']))} on {escape(str(about['data']))}"
     yield f"<!doctype html><meta charset=utf-8><title>{title}</title><style>{_STYLE}</style>"
-    yield f"<h1>{title}</h1><p>{figures['clips']} clips of the {figures['split']} split, "
+    yield f"<h1>{title}</h1><p><strong>{escape(figures['verdict'])}</strong></p>"
+    yield f"<p>{figures['clips']} clips of the {figures['split']} split, "
     yield f"{figures['seconds']:.0f} s. In brackets: where 95 % of draws over clips lie (of "
     yield "half samples for distances between sets; of shares the exact interval).</p>"
     yield "<h2>How well it predicts</h2>"
@@ -93,11 +100,13 @@ def _page(evaluation: Evaluation, about: dict[str, Any], attributes: Attributes)
         yield from _table(figures["classification_by_likelihood"].items())
     yield "<h2>What it generates, beside real clips that were held out</h2>"
     recognised = {
-        f"share that a judge of {attribute}, trained on real clips, takes for what it should be": c
+        f"share whose {attribute} a label classifier, trained on real clips, recognises": c
         for attribute, c in figures["recognised_by_a_judge"].items()
         if c
     }
     yield from _table({**recognised, **figures["samples"]}.items(), columns=("generated", "real"))
+    for attribute, matrices in figures["confusion"].items():
+        yield from _confusions(attribute, matrices)
     yield "<h2>Long samples</h2>"
     yield from _table(figures["drift"].items())
     for attribute, classes in attributes.items():
@@ -124,6 +133,25 @@ def _table(rows: Any, columns: tuple[str, ...] = ()) -> Iterator[str]:
         for cell in [value.get(column) for column in columns] if columns else [value]:
             yield f"<td>{_cell(cell)}"
     yield "</table>"
+
+
+def _confusions(attribute: str, matrices: Mapping[str, Any]) -> Iterator[str]:
+    """A table for each who says the classes: true class by row, what it was taken for by column."""
+    for by, matrix in matrices.items():
+        classes, counts = matrix["classes"], matrix["counts"]
+        yield f"<h3>{escape(attribute)} of {_SAID_BY[by]}</h3>"
+        if len(classes) > _MOST_CLASSES:
+            yield f"<p>{len(classes)} classes: the matrix is in report.json.</p>"
+            continue
+        yield "<table><tr><th>should be \\ taken for"
+        yield from (f"<th>{escape(name)}" for name in classes)
+        for name, row in zip(classes, counts, strict=True):
+            yield f"<tr><td>{escape(name)}"
+            for count in row:
+                # Dark where all clips of the class are.
+                share = count / max(1, sum(row))
+                yield f'<td style="background:rgba(31,119,180,{share:.2f})">{count or ""}'
+        yield "</table>"
 
 
 def _cell(value: Any) -> str:
@@ -158,7 +186,10 @@ def _player(wave: np.ndarray, sample_rate: int, title: str) -> Iterator[str]:
 
 def summary(figures: dict[str, Any]) -> str:
     """The figures that say most, for a terminal."""
-    lines = [f"{figures['clips']} clips of the {figures['split']} split"]
+    lines = [
+        figures["verdict"],
+        f"{figures['clips']} clips of the {figures['split']} split",
+    ]
 
     def say(words: str, value: Any) -> None:
         if isinstance(value, Figure):
@@ -173,7 +204,7 @@ def summary(figures: dict[str, Any]) -> str:
         say(f"{attribute} right by likelihood", value)
     for attribute, columns in figures["recognised_by_a_judge"].items():
         for column, value in columns.items():
-            say(f"{attribute} of {column} clips recognised by a judge", value)
+            say(f"{attribute} of {column} clips recognised by a label classifier", value)
     for name, columns in figures["samples"].items():
         for column, value in columns.items():
             say(f"{name}, {column}", value)
