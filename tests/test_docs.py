@@ -7,6 +7,7 @@ its first line names. What cannot run here (several machines, an installation) i
 """
 
 import contextlib
+import importlib
 import os
 import re
 import shlex
@@ -213,6 +214,16 @@ def test_code_that_is_named_is_there() -> None:
         pattern = r"`([\w./]+(?:\.py|/))`" if page in of_code else r"`([\w./]+\.py)`"
         for path in re.findall(pattern, page.read_text()):
             assert (ROOT / path).exists() or (ROOT / "wavegen" / path).exists(), path
+
+
+def test_names_of_the_package_can_be_imported() -> None:
+    names = {
+        each for page in PAGES for each in re.findall(r"`(wavegen\.[\w.]+)`", page.read_text())
+    }
+    assert names
+    for each in names:
+        module, _, attribute = each.rpartition(".")
+        assert hasattr(importlib.import_module(module), attribute), each
 
 
 def test_pictures_are_small() -> None:
