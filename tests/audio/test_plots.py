@@ -35,6 +35,16 @@ def test_a_picture_does_not_depend_on_how_samples_come(long, monkeypatch) -> Non
         assert np.array_equal(drawn(wave, bits, cut), expected)
 
 
+def test_spans_are_shaded_where_they_are() -> None:
+    wave, bits = noise(8000)
+    picture = SurprisalPicture(8000, len(wave))
+    picture.add(wave, bits)
+    plain, marked = (imread(io.BytesIO(picture.png("a", spans))) for spans in ([], [(0.45, 0.55)]))
+    changed = np.flatnonzero((plain != marked).any(axis=(0, 2)))
+    assert 0 < len(changed) < 0.12 * plain.shape[1]
+    assert 0.3 < changed.mean() / plain.shape[1] < 0.7
+
+
 def test_a_picture_in_columns_shows_what_that_of_all_samples_shows(monkeypatch) -> None:
     wave, bits = noise(200_000)
     # A tone, a click, and a silence in which the bits fall.

@@ -1,6 +1,7 @@
 """Anomaly detection: promised false alarms, scores that see what they should, the command."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,18 @@ from small import network as small_network
 from wavegen.codecs import mulaw
 from wavegen.codecs.windows import SUMMED
 from wavegen.commands.main import main
-from wavegen.errors import ConfigError, ModelError
-from wavegen.models.serialization import save_model
+from wavegen.errors import AudioFileError, ConfigError, ModelError
+from wavegen.models.serialization import load_model, save_model
 from wavegen.scoring import score
 from wavegen.scoring.anomaly import SCORES, Detector, bits_by_others, features, order0_bits
-from wavegen.scoring.detect import calibrate, class_gain, detect, explanations, load_detector
+from wavegen.scoring.detect import (
+    AnomalyDetector,
+    calibrate,
+    class_gain,
+    detect,
+    explanations,
+    load_detector,
+)
 
 RATE = 1000
 LABELS = {"label": ("a", "b")}
@@ -78,6 +86,28 @@ def test_what_is_unusual_is_found_and_where() -> None:
     flat = 4 + 0.01 * rng.standard_normal(800)
     assert calibrated.judge(flat, 5.0, 0.1, 0.01).p <= 0.01
     assert calibrated.judge(recording(rng), 9.0, 0.1, 0.01).raised_by == "ratio"
+
+
+def test_the_distance_ranks_recordings_that_p_values_do_not_tell_apart() -> None:
+    rng = np.random.default_rng(2)
+    calibrated = detector(rng)
+    verdicts = [calibrated.judge(recording(rng, level), 5.0, 0.1, 0.01) for level in (12, 20, 40)]
+    assert {verdict.p for verdict in verdicts} == {1 / 201}
+    distances = [verdict.distance for verdict in verdicts]
+    assert distances == sorted(set(distances))
+    # Of normal recordings it is about the root of the number of scores that vary.
+    normal = [calibrated.judge(recording(rng), 5.0, 0.1, 0.01) for _ in range(50)]
+    assert max(verdict.distance for verdict in normal) < distances[0]
+    assert 1 < np.median([verdict.distance for verdict in normal]) < 3
+
+
+def test_only_what_is_not_normal_is_raised_by_a_score() -> None:
+    rng = np.random.default_rng(3)
+    calibrated = detector(rng)
+    verdicts = [calibrated.judge(recording(rng), 5.0, 0.1, 0.2) for _ in range(100)]
+    assert any(verdict.p <= 0.2 for verdict in verdicts)
+    for verdict in verdicts:
+        assert (verdict.raised_by in SCORES) == (verdict.p <= 0.2)
 
 
 def test_what_cannot_be_promised_is_refused() -> None:
@@ -201,7 +231,64 @@ def test_a_recording_read_in_blocks_is_judged_as_one_read_whole(model, normal, m
     assert any(each.spans for each in whole)
     monkeypatch.setattr(score, "_LONG", 100)
     monkeypatch.setattr(score, "BLOCK", SUMMED)
-    assert [each.verdict for each in detect(model, normal, false_alarms=0.2)] == whole
+    blocks = [each.verdict for each in detect(model, normal, false_alarms=0.2)]
+    # Sums of other parts are rounded otherwise.
+    assert [each.distance for each in blocks] == pytest.approx([each.distance for each in whole])
+    assert [replace(each, distance=0.0) for each in blocks] == [
+        replace(each, distance=0.0) for each in whole
+    ]
+
+
+def test_a_waveform_is_judged_as_its_file(model, normal) -> None:
+    calibrate(model, normal)
+    judge = AnomalyDetector(load_model(model), load_detector(model), 0.2)
+    files = sorted(normal.iterdir())[:10]
+    for path, expected in zip(files, detect(model, files, false_alarms=0.2), strict=True):
+        waveform, _ = soundfile.read(path, dtype="float32")
+        found = judge.judge(waveform)
+        assert found.verdict == expected.verdict
+        assert found.normal == expected.normal
+    twice = judge.judge(np.repeat(waveform, 2), 16000)
+    assert twice.score.samples == pytest.approx(len(waveform), abs=1)
+    assert twice.score.file_rate == 16000
+    with pytest.raises(AudioFileError, match="waveform: holds NaN"):
+        judge.judge(np.array([0.0, np.nan]))
+    with pytest.raises(AudioFileError, match="waveform: holds no samples"):
+        judge.judge(np.zeros(0))
+    with pytest.raises(ConfigError, match=r"must be float \(time,\)"):
+        judge.judge(np.zeros((2, 800)))
+
+
+@pytest.mark.parametrize("cut", [1, 333, 400, 5000])
+def test_live_sound_is_judged_part_by_part_however_it_comes(model, normal, cut) -> None:
+    calibrate(model, normal)
+    judge = AnomalyDetector(load_model(model), load_detector(model), 0.2)
+    sound = (0.02 * np.random.default_rng(5).standard_normal(1500)).astype(np.float32)
+    sound[900:950] = 0.9
+    chunks = (sound[first : first + cut] for first in range(0, len(sound), cut))
+    found = list(judge.stream(chunks, 0.05))
+    # 400 samples a part; the last 300 are not judged.
+    assert [begin for begin, _ in found] == pytest.approx([0, 0.05, 0.1])
+    assert not found[2][1].normal
+    for number, (_, each) in enumerate(found):
+        alone = judge.judge(sound[400 * number : 400 * (number + 1)])
+        assert each.verdict == alone.verdict
+    with pytest.raises(ConfigError, match="seconds is 0"):
+        next(judge.stream([sound], 0))
+
+
+def test_a_part_of_live_sound_is_judged_as_soon_as_it_has_come(model, normal) -> None:
+    calibrate(model, normal)
+    judge = AnomalyDetector(load_model(model), load_detector(model), 0.2)
+    come = []
+
+    def chunks():
+        for number in range(10):
+            come.append(number)
+            yield np.zeros(100, np.float32)
+
+    next(judge.stream(chunks(), 0.05))
+    assert come == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("background", [False, True])

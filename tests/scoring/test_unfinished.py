@@ -29,7 +29,7 @@ SCORE = Score(
 RESULTS = {
     Score: [SCORE, Score(Source(Path("b"), error="bad"), error="bad")],
     Classes: [Classes(SCORE, {"label": {"x": 0.1, "y": 0.9}}, {"label": "y"})],
-    Finding: [Finding(SCORE, Verdict(0.1, "mean", ((0.5, 1 / 3), (2.0, 3.0))), False)],
+    Finding: [Finding(SCORE, Verdict(0.1, 7.5, "mean", ((0.5, 1 / 3), (2.0, 3.0))), False)],
     ClipFigures: [ClipFigures(1 / 3, 7, {}, RNG.standard_normal(9).astype(np.float32))],
 }
 

@@ -1,6 +1,7 @@
 """Pictures of audio, as PNG files and as arrays."""
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -58,11 +59,11 @@ class SurprisalPicture:
                 self._columns.append(_columns(wave[part], bits[part], self._sample_rate))
             self._waiting = [(wave[whole:], bits[whole:])]
 
-    def png(self, title: str) -> bytes:
-        """A PNG of what was taken; the title stands above."""
+    def png(self, title: str, spans: Sequence[tuple[float, float]] = ()) -> bytes:
+        """A PNG of what was taken; the title stands above, and spans (seconds) are shaded."""
         wave, bits = self._taken()
         if not self._long:
-            return _png(_whole(wave, self._sample_rate, bits), self._sample_rate, title)
+            return _png(_whole(wave, self._sample_rate, bits), self._sample_rate, title, spans)
         columns = self._columns
         if len(wave):
             columns = [*columns, _columns(wave, bits, self._sample_rate)]
@@ -76,7 +77,7 @@ class SurprisalPicture:
             surprisal=np.concatenate([each.surprisal for each in columns]),
             mean=np.concatenate([each.mean for each in columns]),
         )
-        return _png(drawn, self._sample_rate, title)
+        return _png(drawn, self._sample_rate, title, spans)
 
     def _taken(self) -> tuple[np.ndarray, np.ndarray]:
         waves, bits = zip(*self._waiting, strict=True)
@@ -161,7 +162,9 @@ def _window(sample_rate: int) -> int:
     return max(1, round(0.01 * sample_rate))
 
 
-def _png(drawn: _Drawn, sample_rate: int, title: str) -> bytes:
+def _png(
+    drawn: _Drawn, sample_rate: int, title: str, spans: Sequence[tuple[float, float]] = ()
+) -> bytes:
     import librosa
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -182,6 +185,9 @@ def _png(drawn: _Drawn, sample_rate: int, title: str) -> bytes:
         middle[0].plot(drawn.times, drawn.surprisal, linewidth=0.3, alpha=0.4)
         middle[0].plot(drawn.times, drawn.mean, linewidth=1)
         middle[0].set(ylabel="bits", ylim=(0, None))
+    for panel in (top, *middle):
+        for begin, end in spans:
+            panel.axvspan(begin, end, color="tab:red", alpha=0.25, linewidth=0)
     picture = bottom.imshow(
         decibels,
         origin="lower",

@@ -24,6 +24,7 @@ recording falls below a threshold about as often as the threshold says.
 """
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -46,13 +47,16 @@ class Verdict:
     """On one recording.
 
     Args:
-        p: share of normal recordings that lie as far out.
-        raised_by: the one of SCORES that is farthest from normal.
+        p: share of normal recordings that lie as far out; it ties where all lie nearer.
+        distance: Mahalanobis distance from normal recordings, about as many standard deviations;
+            it ranks recordings further where p-values tie.
+        raised_by: the one of SCORES that is farthest from normal; None of a normal recording.
         spans: seconds from and to, of windows beyond those of nearly all normal recordings.
     """
 
     p: float
-    raised_by: str
+    distance: float
+    raised_by: str | None
     spans: tuple[tuple[float, float], ...]
 
 
@@ -146,7 +150,7 @@ class Detector:
     ) -> Verdict:
         """Judge a recording by its bits, as in `features`; spans at this rate of false alarms."""
         profile = self.profile(len(surprisal), false_alarms).add(None, surprisal)
-        return self.verdict(profile, background, gain)
+        return self.verdict(profile, background, gain, false_alarms)
 
     def profile(self, most: int, false_alarms: float) -> Profile:
         """What takes a recording of `most` samples at most as it is scored, for `verdict`."""
@@ -154,18 +158,23 @@ class Detector:
         low = np.quantile(self.normal[:, SCORES.index("rest")], false_alarms / 2)
         return Profile(self.sample_rate, most, float(high), float(low))
 
-    def verdict(self, profile: Profile, background: float, gain: float) -> Verdict:
+    def verdict(
+        self, profile: Profile, background: float, gain: float, false_alarms: float
+    ) -> Verdict:
         """Judge a recording; background and gain as in `features`."""
         scores = profile.features(background, gain)
-        deviation = np.abs(_away(scores, self.normal))
+        squared = self.distance(scores[None])
+        p = float(self.p_values(squared)[0])
+        farthest = SCORES[int(np.abs(_away(scores, self.normal)).argmax())]
         return Verdict(
-            float(self.p_values(self.distance(scores[None]))[0]),
-            SCORES[int(deviation.argmax())],
+            p,
+            math.sqrt(max(0.0, float(squared[0]))),
+            farthest if p <= false_alarms else None,
             profile.spans(),
         )
 
     def distance(self, scores: np.ndarray) -> np.ndarray:
-        """How far rows of `features`, (B, len(SCORES)), lie from normal: float64 (B,)."""
+        """Squared distance of rows of `features`, (B, len(SCORES)), from normal: float64 (B,)."""
         return _distance(scores, self.normal)
 
     def p_values(self, distances: np.ndarray) -> np.ndarray:

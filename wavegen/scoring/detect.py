@@ -3,28 +3,29 @@
 The calibration lies beside the model, as `detector.json`.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from wavegen.codecs.windows import regrouped
 from wavegen.data.labels import Attributes, Labels, encode, one_class_each
-from wavegen.errors import ConfigError, DataError, LabelError, ModelError
+from wavegen.errors import AudioFileError, ConfigError, DataError, LabelError, ModelError
 from wavegen.models.serialization import (
     find_model,
     fingerprint,
     load_config,
-    load_model,
     load_with_fingerprint,
     plain,
 )
 from wavegen.models.wavenet import WaveNet
 from wavegen.scoring.anomaly import SCORES, Detector, Verdict, bits_by_others, order0_bits
 from wavegen.scoring.profile import Profile
-from wavegen.scoring.score import Score, score
+from wavegen.scoring.score import Score, Watcher, score
 from wavegen.scoring.sources import Source
 from wavegen.utils.files import make_folder, read_text, write_text
 
@@ -83,7 +84,7 @@ def calibrate(
     config = network.config
     other, background_sha256 = None, None
     if background is not None:
-        other, background_sha256 = _background(background, network)
+        other, background_sha256 = _load_background(background, network)
     normal: list[Score] = []
     rows, others = [], []
     kinds = explanations(config.labels, labels or {}, classes)
@@ -123,6 +124,7 @@ def detect(
     *,
     false_alarms: float = 0.01,
     device: str | torch.device = "cpu",
+    watch: Callable[[int], Watcher] | None = None,
     progress: Callable[[int], object] = int,
 ) -> Iterator[Finding]:
     """Judge files, in their order, by a model that was calibrated.
@@ -132,6 +134,8 @@ def detect(
         paths: files and folders, or what `scoring.find_sources` found.
         false_alarms: share of normal recordings that may be taken for others.
         device: to score on.
+        watch: makes what is shown the samples of each file besides, as in `score`; the `Score`
+            of the finding has it.
         progress: told the samples as they are scored.
 
     Returns:
@@ -142,33 +146,128 @@ def detect(
         DataError, ModelError: as their messages say; the model was not calibrated, or has
             changed since.
     """
-    network = load_model(model, device)
-    # After the network: one that training has saved since is found out.
-    detector = load_detector(model)
-    detector.check(false_alarms)
-    other = None
-    if detector.background is not None:
-        other, background_sha256 = _background(detector.background, network)
-        if background_sha256 != detector.background_sha256:
-            raise ModelError(f"{detector.background}: not the model that it was at calibration")
-    order0 = order0_bits(np.array(detector.histogram))
-    kinds = explanations(network.config.labels, detector.labels, detector.classes)
-    take = partial(detector.profile, false_alarms=false_alarms)
-    pairs = _scored(network, other, paths, kinds, take, progress)
+    network, model_sha256 = load_with_fingerprint(model, device)
+    judge = AnomalyDetector(network, load_detector(model, model_sha256), false_alarms)
+    return judge.files(paths, watch=watch, progress=progress)
 
-    def finding(each: Score, bits: float | None) -> Finding:
+
+class AnomalyDetector:
+    """A network and what it takes for normal, ready to judge files, waveforms and live sound.
+
+    Args:
+        network: in evaluation mode.
+        calibration: of that network, from `load_detector`.
+        false_alarms: share of normal recordings that may be taken for others.
+
+    Raises:
+        ConfigError: a rate that cannot be promised.
+        ModelError: the background model of the calibration has changed.
+    """
+
+    def __init__(self, network: WaveNet, calibration: Detector, false_alarms: float = 0.01) -> None:
+        calibration.check(false_alarms)
+        self.network, self.calibration, self.false_alarms = network, calibration, false_alarms
+        self._background: WaveNet | None = None
+        if calibration.background is not None:
+            self._background, sha256 = _load_background(calibration.background, network)
+            if sha256 != calibration.background_sha256:
+                raise ModelError(
+                    f"{calibration.background}: not the model that it was at calibration"
+                )
+        self._order0 = order0_bits(np.array(calibration.histogram))
+        self._kinds = explanations(network.config.labels, calibration.labels, calibration.classes)
+
+    def files(
+        self,
+        paths: str | Path | Sequence[str | Path | Source],
+        *,
+        watch: Callable[[int], Watcher] | None = None,
+        progress: Callable[[int], object] = int,
+    ) -> Iterator[Finding]:
+        """Judge files, in their order; see `detect`."""
+        take = partial(_Watched, self.calibration, self.false_alarms, watch)
+        pairs = _scored(self.network, self._background, paths, self._kinds, take, progress)
+        return (self._finding(each, bits) for each, bits in pairs)
+
+    def judge(self, waveform: np.ndarray, sample_rate: int | None = None) -> Finding:
+        """Judge a recording in memory.
+
+        Args:
+            waveform: float (time,).
+            sample_rate: of the waveform, in Hz; the network's if not given.
+
+        Raises:
+            AudioFileError: no samples, or NaN or infinity.
+            ConfigError: another shape or type, or a rate outside 100 to 768,000 Hz.
+        """
+        source = Source(Path("waveform"), waveform=waveform, sample_rate=sample_rate or 0)
+        (finding,) = self.files([source])
+        if finding.score.error:
+            reason = finding.score.error
+            raise AudioFileError(f"waveform: {reason}", reason=reason)
+        return finding
+
+    def stream(
+        self, chunks: Iterable[np.ndarray], seconds: float, sample_rate: int | None = None
+    ) -> Iterator[tuple[float, Finding]]:
+        """Judge live sound, every so many seconds as a recording of its own.
+
+        What is found does not depend on how the sound comes in chunks. What is left at the end,
+        shorter than `seconds`, is not judged.
+
+        Args:
+            chunks: waveforms float (time,), one after another.
+            seconds: about as long as the recordings that the model was calibrated on.
+            sample_rate: of the chunks, in Hz; the network's if not given.
+
+        Yields:
+            Seconds from the beginning of the sound at which a part begins, and what is found of
+            it, as soon as it has come.
+        """
+        rate = sample_rate or self.network.config.sample_rate
+        if not 0 < seconds < math.inf:
+            raise ConfigError(f"seconds is {seconds}: it must be above 0")
+        size = max(1, round(seconds * rate))
+        for number, part in enumerate(regrouped(chunks, size)):
+            if len(part) == size:
+                yield number * size / rate, self.judge(part, rate)
+
+    def _finding(self, each: Score, background_bits: float | None) -> Finding:
         if each.watcher is None:
             return Finding(each)
-        background = _per_sample(each, bits, order0)
-        gain = class_gain(each.bits, kinds) / each.samples
-        verdict = detector.verdict(each.watcher, background, gain)
-        return Finding(each, verdict, verdict.p > false_alarms)
+        watched: _Watched = each.watcher
+        background = _per_sample(each, background_bits, self._order0)
+        gain = class_gain(each.bits, self._kinds) / each.samples
+        verdict = self.calibration.verdict(watched.profile, background, gain, self.false_alarms)
+        score = replace(each, watcher=watched.other)
+        return Finding(score, verdict, verdict.p > self.false_alarms)
 
-    return (finding(each, bits) for each, bits in pairs)
+
+class _Watched:
+    """Shows a recording to a profile, and to who else wants to see it."""
+
+    def __init__(
+        self,
+        calibration: Detector,
+        false_alarms: float,
+        watch: Callable[[int], Watcher] | None,
+        most: int,
+    ) -> None:
+        self.profile = calibration.profile(most, false_alarms)
+        self.other = None if watch is None else watch(most)
+
+    def add(self, waveform: np.ndarray, surprisal: np.ndarray) -> None:
+        self.profile.add(waveform, surprisal)
+        if self.other is not None:
+            self.other.add(waveform, surprisal)
 
 
-def load_detector(model: str | Path) -> Detector:
+def load_detector(model: str | Path, model_sha256: str | None = None) -> Detector:
     """The calibration that lies beside a model.
+
+    Args:
+        model: path of a run folder or model directory.
+        model_sha256: `fingerprint` of the model that was loaded from there, if it was.
 
     Raises:
         ModelError: there is none, it is damaged, or made for another model.
@@ -183,7 +282,7 @@ def load_detector(model: str | Path) -> Detector:
         detector = Detector.from_json(text)
     except ModelError as error:
         raise ModelError(f"{file}: {error}") from error
-    if detector.model_sha256 != fingerprint(model):
+    if detector.model_sha256 != (model_sha256 or fingerprint(model)):
         raise ModelError(f"{file}: made for another model; calibrate again")
     config = load_config(model)
     found = (detector.sample_rate, len(detector.histogram))
@@ -211,7 +310,7 @@ def class_gain(bits: np.ndarray, kinds: Sequence[Labels]) -> float:
     return float(sum(saved.values()))
 
 
-def _background(path: str | Path, network: WaveNet) -> tuple[WaveNet, str]:
+def _load_background(path: str | Path, network: WaveNet) -> tuple[WaveNet, str]:
     other, sha256 = load_with_fingerprint(path, network.output.weight.device)
     if other.config.sample_rate != network.config.sample_rate:
         raise ConfigError(
@@ -226,7 +325,7 @@ def _scored(
     other: WaveNet | None,
     paths: str | Path | Sequence[str | Path | Source],
     kinds: Sequence[Labels],
-    take: Callable[[int], Profile],
+    take: Callable[[int], Watcher],
     progress: Callable[[int], object],
 ) -> Iterator[tuple[Score, float | None]]:
     """Scores with a profile each, and total bits under a background network."""

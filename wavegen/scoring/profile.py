@@ -7,7 +7,16 @@ from collections.abc import Callable
 
 import numpy as np
 
-SCORES = ("mean", "window", "rest", "peak", "ratio", "gain")
+# The scores of a recording, and what each of them means.
+MEANINGS = {
+    "mean": "bits per sample of the whole recording",
+    "window": "bits per sample of its most surprising 20 ms",
+    "rest": "bits per sample of its least surprising 10 ms",
+    "peak": "bits per sample of its most surprising samples, one in two hundred",
+    "ratio": "bits per sample, less those under the background model",
+    "gain": "bits per sample that knowing the class saves",
+}
+SCORES = tuple(MEANINGS)
 # Seconds.
 WINDOW, REST = 0.02, 0.01
 PEAK_SHARE = 1 / 200
