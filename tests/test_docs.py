@@ -136,7 +136,14 @@ def run_command(line: str) -> None:
     assert status in STATUSES.get(command, {0}), line
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name)
+# The journeys train and evaluate on real lengths of recordings.
+RUNNING = [
+    pytest.param(page, marks=[pytest.mark.slow] if page.parent.name == "journeys" else [])
+    for page in PAGES
+]
+
+
+@pytest.mark.parametrize("page", RUNNING, ids=name)
 def test_every_command_and_snippet_runs(page: Path, home: Path) -> None:
     names: dict[str, object] = {}
     for language, text in blocks(page):
