@@ -64,6 +64,16 @@ def test_a_model_that_training_replaces_meanwhile_keeps_its_fingerprint(
     assert sha256 == serialization.fingerprint(model)
 
 
+def test_weights_are_hashed_once_where_nothing_replaces_them(model: Path, monkeypatch) -> None:
+    hashed = []
+    digest = serialization.file_sha256
+    monkeypatch.setattr(
+        serialization, "file_sha256", lambda path, *a: hashed.append(path.name) or digest(path, *a)
+    )
+    serialization.load_with_fingerprint(model)
+    assert hashed == ["config.json", "model.safetensors"]
+
+
 def test_a_changed_model_has_another_fingerprint(make_network, model: Path) -> None:
     before = serialization.fingerprint(model)
     assert serialization.fingerprint(model.parent) == before

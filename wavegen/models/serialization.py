@@ -156,10 +156,19 @@ def load_with_fingerprint(
         ModelError: as `load_model`.
     """
     while True:
-        known = fingerprint(path)
-        network = load_model(path, device)
-        if fingerprint(path) == known:
+        before = _states(path)
+        network, known = load_model(path, device), fingerprint(path)
+        if _states(path) == before:
             return network, known
+
+
+def _states(path: str | Path) -> list[tuple[int, ...]]:
+    """Of config and weights, what differs once another file has taken their place."""
+    folder = find_model(path)
+    return [
+        (about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns)
+        for about in (os.stat(folder / name) for name in (CONFIG, WEIGHTS))  # noqa: PTH116
+    ]
 
 
 def save_training(
