@@ -14,7 +14,7 @@ import soundfile
 import torch
 from small import LABELS, TINY
 
-from wavegen.commands.main import _COMMANDS, main
+from wavegen.commands.main import main
 from wavegen.models.serialization import save_model
 
 
@@ -293,7 +293,7 @@ def no_memory_of_triton() -> object:
     ],
 )
 def test_no_memory_is_one_line(capsys, monkeypatch, command) -> None:
-    monkeypatch.setitem(_COMMANDS, "info", lambda _: command())
+    monkeypatch.setattr("wavegen.commands.info.run", lambda _: command())
     line = mistake(capsys, "info", "x")
     assert "out of memory" in line
     assert "fewer or shorter recordings" in line
@@ -314,7 +314,7 @@ def test_a_bug_is_not_made_one_line(capsys, monkeypatch, bug: Exception) -> None
     def fail(_: object) -> None:
         raise bug
 
-    monkeypatch.setitem(_COMMANDS, "info", fail)
+    monkeypatch.setattr("wavegen.commands.info.run", fail)
     with pytest.raises(type(bug)):
         main(["info", "x"])
 

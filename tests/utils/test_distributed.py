@@ -178,16 +178,16 @@ import os, sys, time
 from datetime import timedelta
 import torch.distributed as dist
 from wavegen.commands import main
-from wavegen.commands import score
+from wavegen.scoring.sample_files import SampleFiles
 from wavegen.utils.distributed import rank
 
 what, log, *arguments = sys.argv[1:]
-begin, write, count = dist.init_process_group, score._write_samples, 0
+begin, write, count = dist.init_process_group, SampleFiles.write, 0
 
 def impatient(*words, **options):
     return begin(*words, **{"timeout": timedelta(seconds=2), **options})
 
-def noted(options, target, each, sample_rate):
+def noted(files, target, each):
     global count
     count += 1
     if rank() == 1 and what == "die" and count == 3:
@@ -196,9 +196,9 @@ def noted(options, target, each, sample_rate):
         time.sleep(5)
     with open(log, "a") as file:
         file.write(target + "\\n")
-    return write(options, target, each, sample_rate)
+    return write(files, target, each)
 
-dist.init_process_group, score._write_samples = impatient, noted
+dist.init_process_group, SampleFiles.write = impatient, noted
 sys.exit(main.main(arguments))
 """
 

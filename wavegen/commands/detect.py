@@ -1,31 +1,46 @@
-"""`wavegen detect`: what it prints."""
+"""`wavegen detect`: recordings that do not belong."""
 
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from wavegen.commands.score import (
-    progress,
-    readable,
-    remark,
-    sources_of,
-    unfinished_sources,
-    writer,
-)
-from wavegen.data import labels as labelling
+from wavegen.commands.options import add_scoring
 from wavegen.errors import ConfigError
-from wavegen.generation.generate import pick_device
-from wavegen.models.serialization import find_model, load_config
-from wavegen.scoring.detect import DETECTOR, Finding, calibrate, detect
-from wavegen.scoring.score import Score
-from wavegen.scoring.sources import Source, seconds_of
-from wavegen.scoring.unfinished import file_state
-from wavegen.utils.distributed import by_ranks
-from wavegen.utils.text import display
+
+DESCRIPTION = (
+    "Judge recordings by their likelihood: normal, or not. The exit status is 1 if any is not. "
+    "Calibrate first, on normal recordings that were held out in training."
+)
 
 
-def detect_command(options: argparse.Namespace) -> int:
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of this command."""
+    add_scoring(parser)
+    parser.add_argument(
+        "--calibrate", action="store_true", help="learn from PATHs what is normal, beside MODEL"
+    )
+    parser.add_argument(
+        "--background",
+        metavar="MODEL",
+        help="with --calibrate: compare with this model, not with the histogram of codes",
+    )
+    parser.add_argument(
+        "--without-classes",
+        action="store_true",
+        help="with --calibrate: do not ask which class explains a recording best, which takes as "
+        "many times longer as there are classes",
+    )
+    parser.add_argument(
+        "--false-alarms",
+        type=float,
+        default=0.01,
+        metavar="RATE",
+        help="share of normal recordings that may be reported as not normal",
+    )
+
+
+def run(options: argparse.Namespace) -> int:
     """Calibrate, or judge files: 1 if any of them is not normal, else 0."""
     if options.calibrate:
         _calibrate(options)
@@ -36,6 +51,15 @@ def detect_command(options: argparse.Namespace) -> int:
 
 
 def _calibrate(options: argparse.Namespace) -> None:
+    from wavegen.commands.inputs import sources_of
+    from wavegen.commands.output import progress, remark
+    from wavegen.data import labels as labelling
+    from wavegen.generation.generate import pick_device
+    from wavegen.models.serialization import find_model, load_config
+    from wavegen.scoring.detect import DETECTOR, calibrate
+    from wavegen.scoring.score import Score
+    from wavegen.utils.text import display
+
     config = load_config(options.model)
 
     def on_score(each: Score) -> None:
@@ -62,6 +86,15 @@ def _calibrate(options: argparse.Namespace) -> None:
 
 
 def _judge(options: argparse.Namespace) -> int:
+    from wavegen.commands.inputs import sources_of, unfinished_sources
+    from wavegen.commands.output import progress, readable, writer
+    from wavegen.generation.generate import pick_device
+    from wavegen.models.serialization import find_model, load_config
+    from wavegen.scoring.detect import DETECTOR, Finding, detect
+    from wavegen.scoring.sources import Source, seconds_of
+    from wavegen.scoring.unfinished import file_state
+    from wavegen.utils.distributed import by_ranks
+
     rate = load_config(options.model).sample_rate
     judged = found = 0
     calibration = find_model(options.model) / DETECTOR

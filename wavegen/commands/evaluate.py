@@ -2,27 +2,63 @@
 
 import argparse
 import sys
-from dataclasses import asdict
 
-import wavegen
-from wavegen.commands.score import read_as_training
-from wavegen.data.store import open_store
-from wavegen.distributions.sampling import Sampling
+from wavegen.commands.options import add_combinations, add_pattern, add_sampling, add_store
 from wavegen.errors import ConfigError
-from wavegen.evaluation.counterparts import ClipFigures
-from wavegen.evaluation.evaluate import evaluate
-from wavegen.evaluation.report import summary, write_report
-from wavegen.generation.generate import check_seed, pick_device
-from wavegen.models.serialization import find_model, load_with_fingerprint
-from wavegen.scoring.sources import find_as_trained
-from wavegen.scoring.unfinished import unfinished
-from wavegen.utils.distributed import rank
-from wavegen.utils.files import make_folder
-from wavegen.utils.text import display
+
+DESCRIPTION = (
+    "Measure a model on held-out recordings, and the recordings it generates beside them: "
+    "report.json and report.html, a page that needs nothing else."
+)
 
 
-def evaluate_command(options: argparse.Namespace) -> None:
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of this command."""
+    parser.add_argument("model", metavar="MODEL", help="run folder or model folder")
+    parser.add_argument(
+        "data", metavar="DATA", help="folder of recordings, split as training split it"
+    )
+    parser.add_argument("--out", default="report", metavar="FOLDER", help="folder for the report")
+    parser.add_argument(
+        "--count", type=int, default=500, help="held-out clips that are measured at most"
+    )
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=5.0,
+        help="length of each clip that is generated and compared at most",
+    )
+    add_combinations(parser)
+    parser.add_argument(
+        "--classified",
+        type=int,
+        metavar="N",
+        help="held-out clips that are classified by likelihood at most; it takes as many times "
+        "longer as there are classes (default: as many as come to 20,000 seconds times labels)",
+    )
+    add_pattern(parser)
+    add_store(parser)
+    add_sampling(parser)
+
+
+def run(options: argparse.Namespace) -> None:
     """Measure, print the figures, and write the report."""
+    from dataclasses import asdict
+
+    import wavegen
+    from wavegen.commands.inputs import read_as_training
+    from wavegen.data.store import open_store
+    from wavegen.distributions.sampling import Sampling
+    from wavegen.evaluation.counterparts import ClipFigures
+    from wavegen.evaluation.evaluate import evaluate
+    from wavegen.evaluation.report import summary, write_report
+    from wavegen.generation.generate import check_seed, pick_device
+    from wavegen.models.serialization import find_model, load_with_fingerprint
+    from wavegen.scoring.sources import find_as_trained
+    from wavegen.scoring.unfinished import unfinished
+    from wavegen.utils.files import make_folder
+    from wavegen.utils.text import display
+
     if options.count < 1:
         raise ConfigError(f"--count is {options.count}: it must be 1 or more")
     if not 0 < options.seconds < float("inf"):
@@ -79,5 +115,7 @@ def evaluate_command(options: argparse.Namespace) -> None:
 
 
 def _say(text: str) -> None:
+    from wavegen.utils.distributed import rank
+
     if rank() == 0:
         print(f"{text} ...", file=sys.stderr, flush=True)

@@ -1,0 +1,91 @@
+"""`wavegen classify`: classes of recordings by their likelihood."""
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from wavegen.commands.options import add_combinations, add_scoring
+from wavegen.utils.text import display
+
+DESCRIPTION = "The posterior over the classes of each attribute, by Bayes' rule."
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of this command."""
+    add_scoring(parser)
+    parser.add_argument(
+        "--prior",
+        choices=("uniform", "training"),
+        default="uniform",
+        help="of the classes: all alike, or as often as in training",
+    )
+    add_combinations(parser)
+    parser.add_argument(
+        "--check", action="store_true", help="compare with the labels that the folder gives"
+    )
+
+
+def run(options: argparse.Namespace) -> None:
+    """Print the posterior of every file's classes, and with --check how often it is right."""
+    from wavegen.commands.inputs import sources_of, unfinished_sources
+    from wavegen.commands.output import progress, readable, writer
+    from wavegen.data import labels as labelling
+    from wavegen.generation.generate import pick_device
+    from wavegen.models.serialization import class_counts, load_model
+    from wavegen.scoring.classify import Classes, classify
+    from wavegen.scoring.sources import Source, seconds_of
+    from wavegen.utils.distributed import by_ranks
+
+    network = load_model(options.model, pick_device(options.device))
+    sources = sources_of(options, labelled=options.check)
+    given = labelling.parse(options.label, network.config.labels)
+    counts = class_counts(options.model) if options.prior == "training" else None
+    with progress() as count, unfinished_sources(Classes, options) as kept:
+
+        def work(some: Sequence[Source]) -> Iterator[Classes]:
+            return classify(
+                network,
+                some,
+                given,
+                counts=counts,
+                combinations=options.combinations,
+                progress=count,
+            )
+
+        found = by_ranks(sources, work, seconds_of, kept)
+        if found is None:
+            return
+        classes = {n: c for n, c in network.config.labels.items() if n not in given}
+        matrices = {name: Counter[tuple[str, str]]() for name in classes}
+        results = ("posterior", "predicted") if options.format == "jsonl" else tuple(classes)
+        write = writer(options.format, ("path", "samples", "seconds", *results, "error"))
+        pairs = ((each.score, each) for each in found)
+        for row, _, each in readable(pairs, write, network.config.sample_rate):
+            for name, true in each.score.source.labels.items():
+                if name in classes and true in classes[name]:
+                    matrices[name][true, each.predicted[name]] += 1
+            if options.format == "jsonl":
+                write({**row, "posterior": each.posterior, "predicted": each.predicted})
+            else:
+                best = {n: f"{c} {each.posterior[n][c]:.4f}" for n, c in each.predicted.items()}
+                write(row | best)
+    if options.check:
+        out = sys.stdout if options.format == "table" else sys.stderr
+        for name, matrix in matrices.items():
+            print(_confusion(name, classes[name], matrix), file=out)
+
+
+def _confusion(name: str, classes: Sequence[str], matrix: Counter[tuple[str, str]]) -> str:
+    total = matrix.total()
+    if not total:
+        return f"{display(name)}: no file has this label"
+    right = sum(count for (true, predicted), count in matrix.items() if true == predicted)
+    shown = [display(each) for each in classes]
+    width = max(4, *map(len, shown)) + 1
+    lines = [f"{display(name)}: {right} of {total} right, {right / total:.1%}; true class by row"]
+    lines.append(" " * width + "".join(f"{each:>{width}}" for each in shown))
+    for true, head in zip(classes, shown, strict=True):
+        cells = "".join(f"{matrix[true, predicted]:>{width}}" for predicted in classes)
+        lines.append(f"{head:>{width}}{cells}")
+    return "\n".join(lines)

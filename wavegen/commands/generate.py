@@ -1,0 +1,88 @@
+"""`wavegen generate`: WAV files from a trained model."""
+
+import argparse
+
+from wavegen.commands.options import add_label, add_sampling
+from wavegen.errors import ConfigError
+from wavegen.utils.text import display
+
+DESCRIPTION = (
+    "Generate WAV files, named LABEL_SEED_INDEX.wav, each with a JSON beside it that holds all it "
+    "takes to generate the same file again."
+)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of this command."""
+    parser.add_argument("model", nargs="?", metavar="MODEL", help="run folder or model folder")
+    add_label(parser, "class to generate; once for each attribute; left out means unspecified")
+    parser.add_argument(
+        "--each", metavar="ATTRIBUTE", help="--count files for every class of this attribute"
+    )
+    parser.add_argument("--count", type=int, default=1, help="number of files of each kind")
+    parser.add_argument("--seconds", type=float, default=2.0, help="length of each file")
+    parser.add_argument(
+        "--prompt", metavar="FILE", help="recording to continue; it is not repeated in the output"
+    )
+    parser.add_argument("--out", default="out", metavar="FOLDER", help="folder for the files")
+    add_sampling(parser)
+    parser.add_argument(
+        "--like",
+        metavar="FILE.json",
+        help="regenerate the WAV described by FILE.json; name MODEL only if it has moved",
+    )
+
+
+def run(options: argparse.Namespace) -> None:
+    """Generate files, or one again from its recipe, and print their paths."""
+    from wavegen.data import labels
+    from wavegen.distributions.sampling import Sampling
+    from wavegen.generation import generate
+    from wavegen.generation.wav_files import generate_files, repeat_file
+    from wavegen.models.serialization import load_config
+
+    if options.like is not None:
+        _refuse_settings(options)
+        print(display(repeat_file(options.like, options.out, options.model)))
+        return
+    if options.model is None:
+        raise ConfigError("name a MODEL: a run folder or model folder")
+    if options.count < 1:
+        raise ConfigError(f"--count is {options.count}: it must be 1 or more")
+    attributes = load_config(options.model).labels
+    asked = labels.parse(options.label, attributes)
+    if options.each is None:
+        kinds = [asked]
+    elif options.each in asked:
+        raise ConfigError(f"--each {options.each} asks for every class: leave its --label out")
+    elif options.each in attributes:
+        kinds = [{**asked, options.each: name} for name in attributes[options.each]]
+    else:
+        known = ", ".join(attributes) or "none, this model has no labels"
+        raise ConfigError(f"--each {options.each}: the attributes are {known}")
+    paths = generate_files(
+        options.model,
+        [generate.Stream(kind, index) for kind in kinds for index in range(options.count)],
+        options.seconds,
+        options.out,
+        seed=options.seed,
+        sampling=Sampling(
+            options.temperature, options.top_k, options.top_p, guidance=options.guidance
+        ),
+        prompt=options.prompt,
+        device=options.device,
+        engine=options.engine,
+        precision=options.precision,
+    )
+    print(*map(display, paths), sep="\n")
+
+
+def _refuse_settings(options: argparse.Namespace) -> None:
+    """`ConfigError` for an option beside --like that would change the file."""
+    parser = argparse.ArgumentParser()
+    add_options(parser)
+    defaults = vars(parser.parse_args([]))
+    for name in defaults.keys() - {"model", "out", "like"}:
+        if getattr(options, name) != defaults[name]:
+            option = name.replace("_", "-")
+            raise ConfigError(f"--like makes a file as it was made: leave --{option} out")

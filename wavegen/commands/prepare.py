@@ -1,0 +1,80 @@
+"""`wavegen prepare`: decode recordings ahead of training."""
+
+import argparse
+
+from wavegen.commands.options import add_labels, add_pattern, add_store, names_of
+
+DESCRIPTION = (
+    "Decode and resample recordings by all cores, for training to read. Without --shards they are "
+    "kept where 'wavegen train' with the same settings finds them."
+)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of this command."""
+    parser.add_argument("folder", metavar="FOLDER", help="recordings, as for training")
+    parser.add_argument(
+        "--shards",
+        metavar="OUT",
+        help="write shards for 'wavegen train OUT' there: a folder, or s3://BUCKET/NAME",
+    )
+    parser.add_argument(
+        "--data.sample_rate",
+        dest="sample_rate",
+        type=int,
+        metavar="HZ",
+        help="to resample to (default: that of most recordings)",
+    )
+    add_labels(parser)
+    add_pattern(parser)
+    parser.add_argument(
+        "--data.validation_fraction",
+        dest="validation_fraction",
+        type=float,
+        default=0.1,
+        metavar="SHARE",
+        help="share of the recordings to hold out where the data has no split",
+    )
+    parser.add_argument(
+        "--data.trim", dest="trim", type=float, metavar="DB", help="cut silence at both ends"
+    )
+    parser.add_argument(
+        "--data.on_bad_file",
+        dest="on_bad_file",
+        default="skip",
+        metavar="DO",
+        help="what to do with files that cannot be read: skip or fail",
+    )
+    add_store(parser)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Decode, and print what was found and where it is."""
+    import time
+
+    from wavegen.data.clips import find_clips, summary
+    from wavegen.data.decoding import seconds
+    from wavegen.data.shard_writer import write_shards
+    from wavegen.data.store import open_store
+
+    started = time.perf_counter()
+    clips = find_clips(
+        options.folder,
+        labels=names_of(options.labels),
+        label_pattern=options.label_pattern,
+        validation_fraction=options.validation_fraction,
+        on_bad_file=options.on_bad_file,
+    )
+    rate = options.sample_rate
+    if rate is None:
+        rate = clips.commonest_sample_rate()
+    settings = {"trim": options.trim, "on_bad_file": options.on_bad_file}
+    if options.shards is None:
+        store = open_store(clips.clips, rate, folder=options.store, **settings)
+        clips, place = clips.without(store.skipped), store.folder
+    else:
+        clips = write_shards(clips, rate, options.shards, cache=options.store, **settings)
+        place = options.shards
+    took = time.perf_counter() - started
+    print(summary(clips, rate))
+    print(f"prepared: {place}, in {took:.0f} s ({seconds(clips.clips) / took:,.0f} x real time)")

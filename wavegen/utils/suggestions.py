@@ -1,0 +1,24 @@
+"""Which option a misspelled or guessed one was meant to be."""
+
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+
+
+def closest(name: str, known: Iterable[str], synonyms: Mapping[str, str]) -> str | None:
+    """The known option that is meant by `name`, or None.
+
+    Args:
+        name: as given, such as `--lenght` or `--max_time`.
+        known: options, such as `--seconds` or `--data.sample_rate`.
+        synonyms: guessed word, such as `length` -> one of the known options.
+    """
+    # By the last part too: `--sample-rate` is `--data.sample_rate`.
+    words = {_plain(option).rpartition(".")[2]: option for option in known}
+    words |= {_plain(option): option for option in known}
+    words |= {_plain(word): option for word, option in synonyms.items()}
+    found = get_close_matches(_plain(name), words, n=1, cutoff=0.75)
+    return words[found[0]] if found else None
+
+
+def _plain(name: str) -> str:
+    return name.lstrip("-").replace("_", "-").lower()
