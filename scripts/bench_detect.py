@@ -12,8 +12,7 @@ on the training clips, and the held-out ones are moved so that it errs.
 """
 
 import argparse
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
 
 import adversary
 import numpy as np
@@ -21,9 +20,11 @@ from machine import json_file, machine, run
 from scipy.stats import binom, rankdata
 
 from wavegen.codecs import mulaw
+from wavegen.data.decoding import decoded
+from wavegen.data.settings import DEFAULT_SETTINGS, DataSettings, training_settings
 from wavegen.errors import ConfigError
 from wavegen.evaluation import label_classifier
-from wavegen.models.serialization import fingerprint, load_model, training_reading
+from wavegen.models.serialization import fingerprint, load_model
 from wavegen.models.wavenet import WaveNet
 from wavegen.scoring.anomaly import SCORES, Detector, bits_by_others, features, order0_bits
 from wavegen.scoring.detect import class_gain, explanations
@@ -93,12 +94,13 @@ def read(
     folder: str,
     rate: int,
     split: str | None = None,
-    reading: Mapping[str, Any] | None = None,
+    settings: DataSettings = DEFAULT_SETTINGS,
 ) -> tuple[list[np.ndarray], list[dict[str, str]]]:
     """Waveforms and labels of a folder's clips."""
-    sources = find_sources([folder], labelled=split is not None, split=split, reading=reading)
+    sources = find_sources([folder], labelled=split is not None, split=split, settings=settings)
     good = [source for source in sources if not source.error]
-    return [reading.read(each.path, rate) for each in good], [dict(each.labels) for each in good]
+    waves = [np.concatenate(list(decoded(each.path, rate, each.trim))) for each in good]
+    return waves, [dict(each.labels) for each in good]
 
 
 def scored(network: WaveNet, waves: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -119,12 +121,12 @@ def scored(network: WaveNet, waves: Sequence[np.ndarray]) -> tuple[np.ndarray, n
 
 
 def _adversarial(
-    folder: str, rate: int, attribute: str, classes: Sequence[str], reading: Mapping[str, Any]
+    folder: str, rate: int, attribute: str, classes: Sequence[str], settings: DataSettings
 ) -> Iterator[tuple[str, list[np.ndarray], float]]:
     """Held-out clips moved at several strengths, and how often the classifier is still right."""
 
     def clips(split: str) -> tuple[list[np.ndarray], np.ndarray]:
-        waves, labels = read(folder, rate, split, reading)
+        waves, labels = read(folder, rate, split, settings)
         return waves, np.array([list(classes).index(each[attribute]) for each in labels])
 
     classifier = label_classifier.train(*clips("train"), rate)
@@ -147,8 +149,8 @@ def main() -> int:
     options = parser.parse_args()
     network = load_model(options.model)
     rate = network.config.sample_rate
-    reading = training_reading(options.model)
-    waves, _ = read(options.folder, rate, "validation", reading)
+    settings = training_settings(options.model)
+    waves, _ = read(options.folder, rate, "validation", settings)
     if FALSE_ALARMS * (len(waves) // 2 + 1) < 1:
         raise ConfigError(f"{options.folder}: too few recordings are held out")
     variants = {"normal": waves}
@@ -161,7 +163,7 @@ def main() -> int:
     accuracies: dict[str, float] = {}
     if network.config.labels:
         attribute, classes = next(iter(network.config.labels.items()))
-        attacked = _adversarial(options.folder, rate, attribute, classes, reading)
+        attacked = _adversarial(options.folder, rate, attribute, classes, settings)
         for name, fooled, right in attacked:
             variants[name], accuracies[name] = fooled, right
     kinds = {name: scored(network, each) for name, each in variants.items()}

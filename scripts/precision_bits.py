@@ -8,12 +8,14 @@ FOLDER is what MODEL was trained on: what it holds out is found again by the sam
 import argparse
 from pathlib import Path
 
+import numpy as np
 from machine import json_file, machine, run
 
-from wavegen.audio import reading
+from wavegen.data.decoding import decoded
+from wavegen.data.settings import training_settings
 from wavegen.engines.precision import PRECISIONS, rounded
 from wavegen.errors import ConfigError
-from wavegen.models.serialization import fingerprint, load_model, training_reading
+from wavegen.models.serialization import fingerprint, load_model
 from wavegen.scoring.likelihood import recording_bits
 from wavegen.scoring.sources import find_as_trained
 from wavegen.utils.files import write_json
@@ -28,13 +30,14 @@ def main() -> int:
     options = parser.parse_args()
     network = load_model(options.model)
     config = network.config
-    clips = find_as_trained(options.folder, training_reading(options.model)).of("validation")
+    settings = training_settings(options.model)
+    clips = find_as_trained(options.folder, settings).of("validation")
     if not clips:
         raise ConfigError(f"{options.folder}: nothing is held out")
     networks = {precision: rounded(network, precision) for precision in PRECISIONS}
     totals, samples = dict.fromkeys(PRECISIONS, 0.0), 0
     for clip in clips:
-        waveform = reading.read(clip.path, config.sample_rate)
+        waveform = np.concatenate(list(decoded(clip.path, config.sample_rate, settings.trim)))
         samples += len(waveform)
         for precision, each in networks.items():
             totals[precision] += recording_bits(each, waveform, clip.labels)

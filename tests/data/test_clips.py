@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wavegen.data.clips import ClipSet, find_clips, summary
+from wavegen.data.folders import OnBadFile
+from wavegen.data.settings import DataSettings
 from wavegen.data.splits import choose_validation
 from wavegen.errors import AudioFileError, ConfigError, DataError, LabelError
 
@@ -117,9 +119,9 @@ def test_the_commonest_rate_is_chosen_up_to_the_limit(tmp_path: Path) -> None:
 # Folders that cannot be used
 
 
-def refused(folder: Path, **settings: object) -> str:
+def refused(folder: Path, on_bad_file: OnBadFile = "skip", **settings: object) -> str:
     with pytest.raises(DataError) as caught:
-        find_clips(folder, **settings)  # type: ignore[arg-type]
+        find_clips(folder, DataSettings(**settings), on_bad_file)  # type: ignore[arg-type]
     assert str(folder) in str(caught.value)
     assert "\n" not in str(caught.value)
     return str(caught.value)
@@ -167,7 +169,7 @@ def test_settings_out_of_range_are_refused(tmp_path: Path) -> None:
     fill(tmp_path, "a.wav")
     for fraction in (0, 1, -0.5):
         with pytest.raises(ConfigError, match="validation_fraction"):
-            find_clips(tmp_path, validation_fraction=fraction)
+            find_clips(tmp_path, DataSettings(validation_fraction=fraction))
     with pytest.raises(ConfigError, match="skip or fail"):
         find_clips(tmp_path, on_bad_file="ignore")  # type: ignore[arg-type]
 
@@ -184,7 +186,7 @@ def test_class_folders_are_labels_in_natural_order(tmp_path: Path) -> None:
 
 
 def test_class_folders_can_be_left_out_of_the_labels(tmp_path: Path) -> None:
-    found = find_clips(classes(tmp_path, a=2, b=2), labels=[])
+    found = find_clips(classes(tmp_path, a=2, b=2), DataSettings(labels=[]))
     assert found.attributes == {}
     assert not any(labels(found).values())
 
@@ -193,32 +195,32 @@ def test_files_at_the_root_have_no_labels(tmp_path: Path) -> None:
     found = find_clips(fill(tmp_path, "a.wav", "b.wav"))
     assert found.attributes == {}
     with pytest.raises(LabelError, match="no label attribute 'label'"):
-        find_clips(tmp_path, labels=["label"])
+        find_clips(tmp_path, DataSettings(labels=["label"]))
 
 
 def test_a_pattern_gives_several_attributes(tmp_path: Path) -> None:
     fill(tmp_path, "7_theo_0.wav", "7_lucas_1.wav", "10_theo_2.wav", "noise.wav")
     pattern = r"^(?P<digit>\d+)_(?P<speaker>[a-z]+)"
-    found = find_clips(tmp_path, label_pattern=pattern)
+    found = find_clips(tmp_path, DataSettings(label_pattern=pattern))
     assert found.attributes == {"digit": ("7", "10"), "speaker": ("lucas", "theo")}
     assert labels(found)["10_theo_2.wav"] == {"digit": "10", "speaker": "theo"}
     assert skipped(found) == {"noise.wav": "does not match the label pattern"}
-    only = find_clips(tmp_path, label_pattern=pattern, labels=["speaker"])
+    only = find_clips(tmp_path, DataSettings(label_pattern=pattern, labels=["speaker"]))
     assert only.attributes == {"speaker": ("lucas", "theo")}
     with pytest.raises(LabelError, match="digit, speaker"):
-        find_clips(tmp_path, label_pattern=pattern, labels=["size"])
+        find_clips(tmp_path, DataSettings(label_pattern=pattern, labels=["size"]))
 
 
 def test_a_group_that_takes_no_part_leaves_the_attribute_unspecified(tmp_path: Path) -> None:
     fill(tmp_path, "7_a.wav", "b.wav")
-    found = find_clips(tmp_path, label_pattern=r"(?P<digit>\d)?_?[ab]")
+    found = find_clips(tmp_path, DataSettings(label_pattern=r"(?P<digit>\d)?_?[ab]"))
     assert labels(found) == {"7_a.wav": {"digit": "7"}, "b.wav": {}}
 
 
 @pytest.mark.parametrize("pattern", ["(", r"(\d)", "plain"])
 def test_a_pattern_without_named_groups_is_refused(tmp_path: Path, pattern: str) -> None:
     with pytest.raises(ConfigError, match="label_pattern"):
-        find_clips(fill(tmp_path, "a.wav"), label_pattern=pattern)
+        find_clips(fill(tmp_path, "a.wav"), DataSettings(label_pattern=pattern))
 
 
 TABLES = {
@@ -239,9 +241,11 @@ def test_metadata_gives_every_further_column(tmp_path: Path, table: str) -> None
     }
     assert found.attributes == {"digit": ("1", "10"), "speaker": ("theo",)}
     assert "1 clip without speaker: left unspecified" in found.notes
-    assert find_clips(tmp_path, labels=["speaker"]).attributes == {"speaker": ("theo",)}
+    assert find_clips(tmp_path, DataSettings(labels=["speaker"])).attributes == {
+        "speaker": ("theo",)
+    }
     with pytest.raises(LabelError, match=r"no label attribute 'mood'.*digit, speaker"):
-        find_clips(tmp_path, labels=["mood"])
+        find_clips(tmp_path, DataSettings(labels=["mood"]))
 
 
 def test_metadata_and_folder_that_disagree_are_reported(tmp_path: Path) -> None:
@@ -313,8 +317,8 @@ def test_a_column_of_free_text_must_be_chosen(tmp_path: Path) -> None:
     rows = "".join(f"{name},word {name},{i % 2}\n" for i, name in enumerate(names))
     (tmp_path / "metadata.csv").write_text("file_name,text,half\n" + rows)
     assert "--data.labels" in refused(tmp_path)
-    assert find_clips(tmp_path, labels=["half"]).attributes == {"half": ("0", "1")}
-    assert len(find_clips(tmp_path, labels=["text"]).attributes["text"]) == 60
+    assert find_clips(tmp_path, DataSettings(labels=["half"])).attributes == {"half": ("0", "1")}
+    assert len(find_clips(tmp_path, DataSettings(labels=["text"])).attributes["text"]) == 60
 
 
 def test_metadata_wins_over_class_folders_and_says_so(tmp_path: Path) -> None:
@@ -364,7 +368,7 @@ def test_attributes_come_in_the_order_of_the_columns_or_of_the_choice(tmp_path: 
     fill(tmp_path, "a.wav", "b.wav")
     (tmp_path / "metadata.csv").write_text("file_name,x,y\na.wav,,1\nb.wav,1,1\n")
     assert list(find_clips(tmp_path).attributes) == ["x", "y"]
-    assert list(find_clips(tmp_path, labels=["y", "x"]).attributes) == ["y", "x"]
+    assert list(find_clips(tmp_path, DataSettings(labels=["y", "x"])).attributes) == ["y", "x"]
 
 
 def test_a_split_column_is_no_attribute(tmp_path: Path) -> None:
@@ -392,7 +396,7 @@ def test_split_names_without_train_are_classes(tmp_path: Path) -> None:
 
 
 def test_a_class_of_one_file_trains_and_is_noted(tmp_path: Path) -> None:
-    found = find_clips(classes(tmp_path, many=10, one=1), validation_fraction=0.5)
+    found = find_clips(classes(tmp_path, many=10, one=1), DataSettings(validation_fraction=0.5))
     assert splits(found)["one/0.wav"] == "train"
     assert found.of("validation")
     assert "label not in validation: one" in found.notes
@@ -410,7 +414,7 @@ def test_the_split_of_a_file_stays_when_files_come_and_go(tmp_path: Path) -> Non
     (tmp_path / "b" / "3.wav").unlink()
     after = splits(find_clips(tmp_path))
     assert len(set(before.items()) ^ set(after.items())) <= 4
-    other = splits(find_clips(tmp_path, seed=1))
+    other = splits(find_clips(tmp_path, DataSettings(seed=1)))
     assert other != after
 
 

@@ -8,7 +8,8 @@ from small import network as small_network
 
 from wavegen.commands.main import main
 from wavegen.data.patterns import PatternError, search
-from wavegen.models.serialization import save_model, save_training
+from wavegen.data.settings import DataSettings, save_training
+from wavegen.models.serialization import save_model
 
 NEVER_ENDS = "(?P<label>(x+x+)+y)"
 
@@ -45,7 +46,7 @@ def test_a_pattern_of_a_model_from_elsewhere_does_not_run_for_ever(
 ) -> None:
     monkeypatch.setattr(search, "__defaults__", (1.0,))
     save_model(small_network(labels={"label": ("a", "b")}), tmp_path / "model")
-    save_training({}, {"label_pattern": NEVER_ENDS}, tmp_path / "model")
+    save_training({}, DataSettings(label_pattern=NEVER_ENDS), tmp_path / "model")
     (tmp_path / "data").mkdir()
     for number in range(3):
         soundfile.write(tmp_path / "data" / f"{'x' * 60}{number}.wav", np.zeros(400), 8000)

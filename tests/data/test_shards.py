@@ -20,6 +20,7 @@ from wavegen.commands.main import main
 from wavegen.data import shard_index, shard_writer, shards
 from wavegen.data.batches import Corpus, TrainingCrops, ValidationWindows
 from wavegen.data.clips import find_clips
+from wavegen.data.settings import DataSettings
 from wavegen.data.shard_writer import write_shards
 from wavegen.data.shards import ShardStore
 from wavegen.data.store import digest_of, open_store
@@ -60,11 +61,11 @@ def written(voices: Path, tmp_path: Path) -> Path:
 
 
 def test_shards_know_how_their_folder_was_read(voices: Path, tmp_path: Path) -> None:
-    clips = find_clips(voices, labels=["label"], validation_fraction=0.3)
+    clips = find_clips(voices, DataSettings(("label",), validation_fraction=0.3, trim=40))
     write_shards(clips, 8000, str(tmp_path / "out"), progress=False)
     again = ShardStore(str(tmp_path / "out")).clip_set
-    assert again.reading == clips.reading
-    found = find_clips(voices, **again.reading).without(again.skipped)
+    assert again.settings == clips.settings
+    found = find_clips(voices, again.settings).without(again.skipped)
     assert [clip.name for clip in found.of("validation")] == [
         clip.name for clip in again.of("validation")
     ]
@@ -318,7 +319,7 @@ def test_training_goes_on_in_mid_epoch(
     limits += ["--trainer.val_check_interval=20"]
     whole, halves, folder = (tmp_path / name for name in ("whole", "halves", "folder"))
     assert main(["train", place, "--run", str(whole), *limits]) == 0
-    stop = ["--trainer.callbacks+=test_training.StopAt", "--trainer.callbacks.signal=15"]
+    stop = ["--trainer.callbacks+=stopping.StopAt", "--trainer.callbacks.signal=15"]
     assert main(["train", place, "--run", str(halves), *limits, *stop]) == 128 + 15
     assert checkpoint(halves)["global_step"] == 11
     assert main(["train", "--resume", str(halves), "--trainer.callbacks=null"]) == 0

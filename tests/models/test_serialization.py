@@ -202,23 +202,6 @@ def test_a_config_from_elsewhere_gets_one_clear_line(model: Path) -> None:
     assert survives(describe, ModelError, file, good, 300) > 150
 
 
-def test_what_a_model_says_of_its_training_may_be_anything(model: Path) -> None:
-    reading = {"labels": ["digit"], "label_pattern": "(?P<digit>.)", "validation_fraction": 0.1}
-    serialization.save_training({"digit": {"0": 3, "1": 5, "2": 1}}, reading, model)
-    file = model / "training.json"
-    good = json.loads(file.read_text())
-
-    def read() -> None:
-        kept = serialization.training_reading(model)
-        assert set(kept) <= set(reading)
-        assert all(isinstance(name, str) for name in kept.get("labels") or [])
-        assert isinstance(kept.get("label_pattern"), str | None)
-        for counts in serialization.class_counts(model).values():
-            assert sum(counts.values()) >= 0
-
-    assert survives(read, ModelError, file, good, 300) > 150
-
-
 def test_figures_of_a_run_from_elsewhere_are_figures_or_none(model: Path, capsys) -> None:
     file = model.parent / "best.json"
     good = {"step": 12, "val_bits": 3.5, "uniform_bits": 8.0, "order0_bits": 6.1}

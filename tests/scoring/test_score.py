@@ -22,10 +22,11 @@ from wavegen.codecs import mulaw
 from wavegen.codecs.windows import SUMMED, total
 from wavegen.commands.main import main
 from wavegen.data.clips import find_clips
+from wavegen.data.settings import DataSettings, save_training
 from wavegen.engines import choice
 from wavegen.engines.cpu.wavenet_scorer import NumbaScorer
 from wavegen.errors import ConfigError, DataError, LabelError, ModelError
-from wavegen.models.serialization import class_counts, save_model, save_training
+from wavegen.models.serialization import save_model
 from wavegen.scoring import likelihood
 from wavegen.scoring import score as scoring
 from wavegen.scoring.classify import class_kinds, classify, posterior
@@ -349,17 +350,10 @@ def model(tmp_path: Path) -> Path:
     return tmp_path / "model"
 
 
-def test_class_counts_are_kept_beside_the_model(model, tmp_path) -> None:
-    with pytest.raises(ModelError, match="how many clips"):
-        class_counts(model)
-    save_training({"label": {"high": 3, "low": 1}}, {}, model)
-    assert class_counts(model) == {"label": {"high": 3, "low": 1}}
-
-
 def test_what_training_held_out_is_found_again(model, tone_folder, capsys) -> None:
-    reading = {"labels": [], "label_pattern": None, "validation_fraction": 0.5}
-    save_training({}, reading, model)
-    held_out = find_clips(tone_folder, **reading).of("validation")
+    settings = DataSettings(labels=(), validation_fraction=0.5)
+    save_training({}, settings, model)
+    held_out = find_clips(tone_folder, settings).of("validation")
     assert len(held_out) > len(find_clips(tone_folder).of("validation"))
     command = ["score", str(model), str(tone_folder), "--split", "validation"]
     assert main([*command, "--format", "jsonl"]) == 0
@@ -370,13 +364,12 @@ def test_what_training_held_out_is_found_again(model, tone_folder, capsys) -> No
 def test_a_folder_without_the_attributes_of_training_is_read_as_it_is(
     model, tone_folder, capsys
 ) -> None:
-    save_training({}, {"labels": ["label", "speaker"], "validation_fraction": 0.5}, model)
+    settings = DataSettings(labels=("label", "speaker"), validation_fraction=0.5)
+    save_training({}, settings, model)
     command = ["classify", str(model), str(tone_folder), "--check"]
     assert main([*command, "--split", "validation"]) == 0
-    assert (
-        f" of {len(find_clips(tone_folder, validation_fraction=0.5).of('validation'))} right"
-        in (capsys.readouterr().out)
-    )
+    held_out = find_clips(tone_folder, DataSettings(validation_fraction=0.5)).of("validation")
+    assert f" of {len(held_out)} right" in capsys.readouterr().out
     # Other names than in training, and so other attributes.
     assert main([*command, "--data.label_pattern", r"(?P<number>\d)"]) == 0
     assert "right" not in capsys.readouterr().out
@@ -395,7 +388,7 @@ def test_a_folder_without_the_attributes_of_training_is_read_as_it_is(
     ],
 )
 def test_a_model_cannot_say_anything_of_its_training(model, tone_folder, reading, capsys) -> None:
-    save_training({}, reading, model)
+    (model / "training.json").write_text(json.dumps({"clips": {}, "reading": reading}))
     assert main(["score", str(model), str(tone_folder), "--split", "validation"]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
@@ -531,7 +524,7 @@ def test_judging_and_drawing_twenty_minutes_takes_no_more_memory_than_five(model
 
 
 def test_classify_checks_itself_against_the_labels(model, tone_folder, capsys) -> None:
-    save_training({"label": {"high": 1, "low": 0}}, {}, model)
+    save_training({"label": {"high": 1, "low": 0}}, DataSettings(), model)
     command = ["classify", str(model), str(tone_folder), "--format", "jsonl"]
     assert main([*command, "--check"]) == 0
     captured = capsys.readouterr()

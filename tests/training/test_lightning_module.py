@@ -22,10 +22,11 @@ from small import TINY, train
 from wavegen.codecs import mulaw
 from wavegen.commands.main import main
 from wavegen.data.clips import find_clips
+from wavegen.data.settings import DataSettings, training_settings
 from wavegen.data.store import open_store
 from wavegen.errors import ConfigError, ModelError
 from wavegen.models.config import WaveNetConfig
-from wavegen.models.serialization import load_config, load_model, training_reading
+from wavegen.models.serialization import load_config, load_model
 from wavegen.scoring.likelihood import recording_bits
 from wavegen.training.lightning_module import LitWaveNet, _LossWatch
 from wavegen.training.run_folder import WholeCheckpoints, one_of_each_class
@@ -61,11 +62,7 @@ def test_a_run_folder_holds_all_it_should(trained: tuple[Path, Path]) -> None:
     ]
     assert {path.name for path in (run / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
     assert list((run / "tensorboard").glob("events.out.tfevents.*"))
-    assert training_reading(run) == {
-        "labels": None,
-        "label_pattern": None,
-        "validation_fraction": 0.1,
-    }
+    assert training_settings(run) == DataSettings()
     config = load_config(run)
     assert config.sample_rate == 8000
     assert config.labels == {"label": ("high", "low")}
@@ -117,7 +114,7 @@ def test_resuming_gives_what_never_stopping_gives(trained, tmp_path: Path, numbe
     tones, _ = trained
     limits = ["--trainer.max_steps=30", f"--data.num_workers={workers}"]
     # The schedule must not know of the stop.
-    stop = [f"--trainer.callbacks+={__name__}.StopAt", f"--trainer.callbacks.signal={number}"]
+    stop = ["--trainer.callbacks+=stopping.StopAt", f"--trainer.callbacks.signal={number}"]
     assert train(tones, "--run", tmp_path / "straight", *limits) == 0
     assert train(tones, "--run", tmp_path / "halves", *limits, *stop) == 128 + number
     halves = tmp_path / "halves"
@@ -148,17 +145,6 @@ def assert_same(one: object, other: object) -> None:
             assert_same(value, another)
     else:
         assert one == other
-
-
-class StopAt(Callback):
-    """Sends this process a signal in the middle of step 11."""
-
-    def __init__(self, signal: int) -> None:
-        self.signal = signal
-
-    def on_before_backward(self, trainer: Trainer, *_: object) -> None:
-        if trainer.global_step == 10:
-            os.kill(os.getpid(), self.signal)
 
 
 class Broken(Callback):
@@ -377,7 +363,7 @@ def test_every_trainer_flag_works(trained, tmp_path: Path, flags: list[str]) -> 
     names = {option.split("=")[0] for option in given}
     tiny = [option for option in TINY if option.split("=")[0] not in names]
     assert train(tones, "--run", tmp_path / "run", *given, sizes=tiny) == 0
-    assert training_reading(tmp_path / "run")["validation_fraction"] == 0.1
+    assert training_settings(tmp_path / "run").validation_fraction == 0.1
 
 
 @pytest.mark.parametrize("kind", ["muon", "adamw"])

@@ -31,8 +31,9 @@ def run(options: argparse.Namespace) -> None:
     from wavegen.commands.inputs import sources_of, unfinished_sources
     from wavegen.commands.output import progress, readable, writer
     from wavegen.data import labels as labelling
+    from wavegen.data.settings import class_counts
     from wavegen.generation.generate import pick_device
-    from wavegen.models.serialization import class_counts, load_model
+    from wavegen.models.serialization import load_model
     from wavegen.scoring.classify import Classes, classify
     from wavegen.scoring.sources import Source, seconds_of
     from wavegen.utils.distributed import by_ranks

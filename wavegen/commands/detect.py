@@ -71,7 +71,8 @@ def _calibrate(options: argparse.Namespace) -> None:
     with progress() as count:
         detector = calibrate(
             options.model,
-            sources_of(options),
+            # Recordings to be judged come whole: those to compare with must come alike.
+            sources_of(options, untrimmed=True),
             labelling.parse(options.label, config.labels),
             background=options.background,
             classes=not options.without_classes,
@@ -111,7 +112,7 @@ def _judge(options: argparse.Namespace) -> int:
             )
             return (replace(each, score=each.score.without_samples()) for each in findings)
 
-        findings = by_ranks(sources_of(options), work, seconds_of, kept)
+        findings = by_ranks(sources_of(options, untrimmed=True), work, seconds_of, kept)
         if findings is None:
             return 0
         write = writer(

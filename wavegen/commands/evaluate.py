@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> None:
 
     import wavegen
     from wavegen.commands.inputs import read_as_training
-    from wavegen.data.store import open_store
+    from wavegen.data.store import open_clips
     from wavegen.distributions.sampling import Sampling
     from wavegen.evaluation.counterparts import ClipFigures
     from wavegen.evaluation.evaluate import evaluate
@@ -75,8 +75,7 @@ def run(options: argparse.Namespace) -> None:
     found = find_as_trained(options.data, read_as_training(options))
     # Before anything takes long.
     make_folder(options.out)
-    store = open_store(found.clips, config.sample_rate, folder=options.store)
-    clips = found.without(store.skipped)
+    clips, store = open_clips(found, config.sample_rate, options.store)
     job = {**vars(options), "sha256": model_sha256}
     with unfinished(ClipFigures, job, repr) as kept:
         evaluation = evaluate(

@@ -32,7 +32,8 @@ def run(options: argparse.Namespace) -> None:
     if not Path(options.path).is_dir():
         raise ConfigError(f"{options.path}: no such folder")
     from wavegen.data.clips import find_clips, summary
+    from wavegen.data.settings import DataSettings
 
-    labels = names_of(options.labels)
-    clips = find_clips(options.path, labels=labels, label_pattern=options.label_pattern)
+    settings = DataSettings(names_of(options.labels), options.label_pattern)
+    clips = find_clips(options.path, settings)
     print(summary(clips, clips.commonest_sample_rate()))

@@ -2,25 +2,36 @@
 
 import argparse
 from contextlib import AbstractContextManager
-from typing import Any
+from dataclasses import replace
 
-from wavegen.models.serialization import fingerprint, training_reading
+from wavegen.data.settings import DEFAULT_SETTINGS, DataSettings, training_settings
+from wavegen.models.serialization import fingerprint
 from wavegen.scoring.sources import Source, find_sources
 from wavegen.scoring.unfinished import Unfinished, file_state, unfinished
 
 
-def sources_of(options: argparse.Namespace, labelled: bool = False) -> list[Source]:
-    """The files that the command line means."""
-    reading = read_as_training(options) if labelled or options.split else None
-    return find_sources(options.paths, labelled=labelled, split=options.split, reading=reading)
+def sources_of(
+    options: argparse.Namespace, labelled: bool = False, untrimmed: bool = False
+) -> list[Source]:
+    """The files that the command line means.
+
+    Args:
+        options: of the command.
+        labelled: find out their labels.
+        untrimmed: take all of them whole, though training trimmed its recordings.
+    """
+    settings = read_as_training(options) if labelled or options.split else DEFAULT_SETTINGS
+    if untrimmed:
+        settings = replace(settings, trim=None)
+    return find_sources(options.paths, labelled=labelled, split=options.split, settings=settings)
 
 
-def read_as_training(options: argparse.Namespace) -> dict[str, Any]:
+def read_as_training(options: argparse.Namespace) -> DataSettings:
     """How training read its folder, but for what the command line says."""
-    reading = training_reading(options.model)
+    settings = training_settings(options.model)
     if options.label_pattern is not None:
-        reading |= {"label_pattern": options.label_pattern, "labels": None}
-    return reading
+        settings = replace(settings, label_pattern=options.label_pattern, labels=None)
+    return settings
 
 
 def unfinished_sources(

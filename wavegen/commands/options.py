@@ -118,12 +118,12 @@ def add_labels(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def names_of(listed: str | None) -> list[str] | None:
+def names_of(listed: str | None) -> tuple[str, ...] | None:
     """The names in `digit,speaker`, also as a list of YAML, `[digit, speaker]`."""
     if listed is None:
         return None
     names = (name.strip() for name in listed.strip("[]").split(","))
-    return [name for name in names if name]
+    return tuple(name for name in names if name)
 
 
 def add_store(parser: argparse.ArgumentParser) -> None:

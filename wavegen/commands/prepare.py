@@ -54,26 +54,24 @@ def run(options: argparse.Namespace) -> None:
 
     from wavegen.data.clips import find_clips, summary
     from wavegen.data.decoding import seconds
+    from wavegen.data.settings import DataSettings
     from wavegen.data.shard_writer import write_shards
-    from wavegen.data.store import open_store
+    from wavegen.data.store import open_clips
 
     started = time.perf_counter()
-    clips = find_clips(
-        options.folder,
-        labels=names_of(options.labels),
-        label_pattern=options.label_pattern,
-        validation_fraction=options.validation_fraction,
-        on_bad_file=options.on_bad_file,
+    settings = DataSettings(
+        names_of(options.labels), options.label_pattern, options.validation_fraction, options.trim
     )
+    bad = options.on_bad_file
+    clips = find_clips(options.folder, settings, bad)
     rate = options.sample_rate
     if rate is None:
         rate = clips.commonest_sample_rate()
-    settings = {"trim": options.trim, "on_bad_file": options.on_bad_file}
     if options.shards is None:
-        store = open_store(clips.clips, rate, folder=options.store, **settings)
-        clips, place = clips.without(store.skipped), store.folder
+        clips, store = open_clips(clips, rate, options.store, bad)
+        place = store.folder
     else:
-        clips = write_shards(clips, rate, options.shards, cache=options.store, **settings)
+        clips = write_shards(clips, rate, options.shards, bad, options.store)
         place = options.shards
     took = time.perf_counter() - started
     print(summary(clips, rate))

@@ -4,12 +4,12 @@ import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from wavegen.audio.reading import AudioInfo, probe
 from wavegen.data.folders import LeftOut, OnBadFile, Skipped, count, walk
+from wavegen.data.settings import DEFAULT_SETTINGS, DataSettings
 from wavegen.data.splits import SPLITS, Description, choose_validation, describe
 from wavegen.errors import AudioFileError, ConfigError, DataError, LabelError
 from wavegen.utils.text import display, writable
@@ -39,7 +39,7 @@ class ClipSet:
 
     `attributes` maps each label attribute, in the order of the columns or of the choice
     made, to its class names in natural order ("2" before "10"). `notes` are remarks to be
-    printed once, `reading` those options of `find_clips` that settle labels and splits.
+    printed once, `settings` how the folder was read.
     """
 
     folder: Path
@@ -47,7 +47,7 @@ class ClipSet:
     attributes: dict[str, tuple[str, ...]]
     skipped: tuple[Skipped, ...]
     notes: tuple[str, ...]
-    reading: Mapping[str, Any] = field(default_factory=dict)
+    settings: DataSettings = DEFAULT_SETTINGS
 
     def of(self, split: str) -> tuple[Clip, ...]:
         """Return the clips of "train", "validation" or "test"."""
@@ -81,11 +81,8 @@ class ClipSet:
 
 def find_clips(
     folder: str | os.PathLike[str],
-    labels: Sequence[str] | None = None,
-    label_pattern: str | None = None,
-    validation_fraction: float = 0.1,
+    settings: DataSettings = DEFAULT_SETTINGS,
     on_bad_file: OnBadFile = "skip",
-    seed: int = 0,
 ) -> ClipSet:
     """Find every clip below `folder`, with its labels and its split (see `splits.describe`).
 
@@ -95,30 +92,23 @@ def find_clips(
     test split is made up.
 
     Args:
-        labels: the attributes to keep; by default every further column of the metadata,
-            every named group of the pattern, or `label` for class folders.
-        label_pattern: a regular expression with named groups, searched in the file name.
-        validation_fraction: of the clips, where the data has no validation split.
+        folder: of recordings.
+        settings: which labels are used, where they are from, and how much is held out.
         on_bad_file: "skip" lists a file that cannot be used, "fail" raises.
-        seed: of the choice of validation clips.
 
     Raises:
         DataError: no usable clip, or metadata that cannot be used.
-        LabelError: an attribute in `labels` that is not there.
-        ConfigError: a setting outside its range, or a pattern without named groups.
+        LabelError: an attribute in `settings.labels` that is not there.
+        ConfigError: an unknown `on_bad_file`, or a pattern without named groups.
         AudioFileError: a bad file, if `on_bad_file` is "fail".
     """
     if on_bad_file not in ("skip", "fail"):
         raise ConfigError(f"--data.on_bad_file is {on_bad_file!r}; give skip or fail")
-    if not 0 < validation_fraction < 1:
-        raise ConfigError(
-            f"--data.validation_fraction is {validation_fraction}; give one between 0 and 1"
-        )
     root = Path(folder)
     left_out = LeftOut(root, on_bad_file)
     names, notes = walk(root, left_out)
     try:
-        described = describe(root, names, labels, label_pattern)
+        described = describe(root, names, settings.labels, settings.label_pattern)
     except (DataError, LabelError) as error:
         raise type(error)(f"{display(root)}: {display(str(error))}") from error
     for name, reason in described.left_out:
@@ -130,7 +120,7 @@ def find_clips(
             f"{display(root)}: none of its {len(names)} audio files can be used;"
             f" {first.name} {first.reason}"
         )
-    clips = _with_validation(clips, validation_fraction, seed)
+    clips = _with_validation(clips, settings.validation_fraction, settings.seed)
     if not any(clip.split == "train" for clip in clips):
         raise DataError(f"{display(root)}: no clip is in the train split; put some there")
     classes = _attributes(clips)
@@ -144,11 +134,7 @@ def find_clips(
         attributes=attributes,
         skipped=tuple(left_out.skipped),
         notes=(*notes, *described.notes, *_remarks(clips, attributes)),
-        reading={
-            "labels": labels,
-            "label_pattern": label_pattern,
-            "validation_fraction": validation_fraction,
-        },
+        settings=settings,
     )
 
 

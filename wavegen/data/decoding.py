@@ -18,7 +18,8 @@ from tqdm import tqdm
 from wavegen.audio import reading
 from wavegen.data.clips import Clip
 from wavegen.data.folders import OnBadFile
-from wavegen.errors import AudioFileError, ConfigError, DataError
+from wavegen.data.settings import check_trim
+from wavegen.errors import AudioFileError, DataError
 from wavegen.utils.files import appearing_whole, read_json, write_json
 from wavegen.utils.json_shape import fits, whole
 
@@ -125,16 +126,16 @@ def plan(clips: Sequence[Clip], sample_rate: int, size: float) -> list[list[Clip
     return parts
 
 
-def decoded(clip: Clip, sample_rate: int, trim: float | None) -> Iterator[np.ndarray]:
-    """A clip's waveform in blocks, float32 (time,); the whole of it in one if it is trimmed.
+def decoded(path: Path, sample_rate: int, trim: float | None) -> Iterator[np.ndarray]:
+    """A file's waveform in blocks, float32 (time,); the whole of it in one if it is trimmed.
 
     Raises:
         AudioFileError: it cannot be decoded; blocks may have come before.
     """
     if trim is None:
-        blocks = reading.blocks(clip.path, sample_rate)
+        blocks = reading.blocks(path, sample_rate)
     else:
-        blocks = iter([trim_ends(reading.read(clip.path, sample_rate), trim)])
+        blocks = iter([trim_ends(reading.read(path, sample_rate), trim)])
     for block in blocks:
         yield np.ascontiguousarray(block, SAMPLE)
 
@@ -146,10 +147,7 @@ def trim_ends(waveform: np.ndarray, decibels: float) -> np.ndarray:
         waveform: float32 `(time,)`. Loudness is its RMS over windows of 2048 samples.
         decibels: above 0. A silent waveform stays whole.
     """
-    if not decibels > 0:
-        raise ConfigError(
-            f"cannot trim at {decibels} dB below the peak: give a number above 0, or none"
-        )
+    check_trim(decibels)
     import librosa  # slow to import, and needed only here
 
     if not waveform.any():
@@ -182,7 +180,7 @@ def _decode(
         for clip in clips:
             start = file.tell()
             try:
-                for block in decoded(clip, sample_rate, trim):
+                for block in decoded(clip.path, sample_rate, trim):
                     file.write(block.data)
             except AudioFileError as error:
                 shard.skipped.append(skip(clip, error, on_bad_file))

@@ -16,8 +16,9 @@ import numpy as np
 from wavegen.audio.reading import HIGHEST_RATE, LOWEST_RATE, AudioInfo, display
 from wavegen.data.clips import Clip, ClipSet
 from wavegen.data.folders import Skipped
+from wavegen.data.settings import DataSettings, is_settings
 from wavegen.data.splits import SPLITS
-from wavegen.utils.json_shape import fits, number, optional, whole
+from wavegen.utils.json_shape import fits, whole
 
 # Samples of an item, and of those before them that come with it.
 PIECE = 2**18
@@ -58,11 +59,7 @@ _CLIPS_SHAPE: dict[str, Any] = {
     "attributes": {str: [str]},
     "skipped": [(str, str)],
     "notes": [str],
-    "reading": {
-        "labels": optional([str]),
-        "label_pattern": optional(str),
-        "validation_fraction": number(0, 1),
-    },
+    "reading": is_settings,
 }
 
 
@@ -189,7 +186,7 @@ def describe(clip_set: ClipSet) -> dict[str, Any]:
         "attributes": clip_set.attributes,
         "skipped": [[bad.name, bad.reason] for bad in clip_set.skipped],
         "notes": clip_set.notes,
-        "reading": clip_set.reading,
+        "reading": clip_set.settings.to_json(),
     }
 
 
@@ -221,7 +218,7 @@ def _clip_set(description: dict[str, Any], place: str) -> ClipSet:
         },
         skipped=tuple(Skipped(*map(_shown, each)) for each in description["skipped"]),
         notes=tuple(map(_shown, description["notes"])),
-        reading={key: description["reading"][key] for key in _CLIPS_SHAPE["reading"]},
+        settings=DataSettings.from_json(description["reading"]),
     )
 
 

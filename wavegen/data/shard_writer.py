@@ -51,7 +51,6 @@ def write_shards(
     clip_set: ClipSet,
     sample_rate: int,
     place: str,
-    trim: float | None = None,
     on_bad_file: OnBadFile = "skip",
     cache: str | None = None,
     progress: bool = True,
@@ -61,10 +60,9 @@ def write_shards(
     They come in an order of chance, so that neighbours in a chunk are not of one kind.
 
     Args:
-        clip_set: of `wavegen.data.clips.find_clips`.
+        clip_set: of `wavegen.data.clips.find_clips`; its settings say how clips are trimmed.
         sample_rate: Hz.
         place: a folder that is empty or not there, or an address such as `s3://bucket/digits`.
-        trim: cut both ends more than this many dB below the loudest part; None leaves them.
         on_bad_file: "skip" leaves out a clip that cannot be decoded, "fail" raises.
         cache: folder for what is on its way to object storage, in the user's if None.
         progress: show a bar on stderr.
@@ -82,6 +80,7 @@ def write_shards(
     litdata()
     place = place.rstrip("/")
     # Of these recordings as they are now, so that shards written anew are told from older ones.
+    trim = clip_set.settings.trim
     listed = [[clip.name, clip.size, clip.mtime_ns, clip.split] for clip in clip_set.clips]
     settings = digest_of([_VERSION, sample_rate, trim, PIECE, BEFORE, _PART_BYTES, listed])
     if is_remote(place):
@@ -160,7 +159,7 @@ def _part(
         first, length = items, 0
         counts = mulaw.CodeCounts(_CHANNELS)
         try:
-            for piece, before in _pieces(decoded(clip, sample_rate, trim)):
+            for piece, before in _pieces(decoded(clip.path, sample_rate, trim)):
                 if chunk := writer.add_item(items, {"audio": piece}):
                     send(Path(chunk))
                 items += 1

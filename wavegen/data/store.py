@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from wavegen.data.clips import Clip
+from wavegen.data.clips import Clip, ClipSet
 from wavegen.data.decoding import SAMPLE, decode, seconds, shard_path
 from wavegen.data.folders import OnBadFile
 from wavegen.data.store_folders import (
@@ -189,6 +189,22 @@ def open_store(
         path = next(clip.path for clip in clips if clip.name == first.name)
         raise AudioFileError(f"{display(path)}: {first.reason}", path=path, reason=first.reason)
     return store
+
+
+def open_clips(
+    clip_set: ClipSet,
+    sample_rate: int,
+    folder: _Path | None = None,
+    on_bad_file: OnBadFile = "skip",
+) -> tuple[ClipSet, AudioStore]:
+    """A data set decoded and trimmed as its settings say: the clips that are left, and their store.
+
+    Args:
+        clip_set: of `wavegen.data.clips.find_clips`.
+        sample_rate, folder, on_bad_file: as in `open_store`, which says what is raised.
+    """
+    store = open_store(clip_set.clips, sample_rate, clip_set.settings.trim, folder, on_bad_file)
+    return clip_set.without(store.skipped), store
 
 
 def _absolute(clip: Clip) -> str:

@@ -7,9 +7,8 @@ no torch.
 
 import hashlib
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from wavegen.errors import ConfigError, ModelError
 from wavegen.models.config import WaveNetConfig
@@ -19,10 +18,9 @@ from wavegen.utils.files import (
     read_json,
     read_text,
     write_bytes,
-    write_json,
     write_text,
 )
-from wavegen.utils.json_shape import fits, number, whole
+from wavegen.utils.json_shape import fits, number
 
 if TYPE_CHECKING:
     import torch
@@ -31,7 +29,8 @@ if TYPE_CHECKING:
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
-# What scoring may want to know of the training data; not needed to load the model.
+# What scoring may want to know of the training data (`wavegen.data.settings`); not needed to
+# load the model.
 TRAINING = "training.json"
 # Of the run that the model is from.
 BEST = "best.json"
@@ -171,55 +170,6 @@ def _states(path: str | Path) -> list[tuple[int, ...]]:
     ]
 
 
-def save_training(
-    counts: Mapping[str, Mapping[str, int]], reading: Mapping[str, Any], folder: str | Path
-) -> None:
-    """Write beside a model what it was trained on.
-
-    Args:
-        counts: attribute -> class -> clips of it in training.
-        reading: how the folder was read, options of `clips.find_clips`: with the same ones the
-            same clips are held out.
-        folder: the model directory.
-    """
-    write_json(Path(folder) / TRAINING, {"clips": counts, "reading": reading})
-
-
-def training_reading(path: str | Path) -> dict[str, Any]:
-    """How training read its folder, options of `clips.find_clips`; empty where it is not said.
-
-    Raises:
-        ModelError: no model there, or one that says what is no such option.
-    """
-    reading = _training(path).get("reading", {})
-    known = {"labels": list | None, "label_pattern": str | None, "validation_fraction": float}
-    if (
-        not isinstance(reading, dict)
-        or not reading.keys() <= known.keys()
-        or not all(isinstance(value, known[name]) for name, value in reading.items())
-        or not all(isinstance(name, str) for name in reading.get("labels") or [])
-    ):
-        raise ModelError(
-            f"{find_model(path) / TRAINING}: does not say how the folder of training was read"
-        )
-    return reading
-
-
-def class_counts(path: str | Path) -> dict[str, dict[str, int]]:
-    """Attribute -> class -> clips that a model was trained on.
-
-    Raises:
-        ModelError: no model there, or it does not say.
-    """
-    counts: Any = _training(path).get("clips")
-    if not fits(counts, {str: {str: whole(0, _MOST)}}):
-        raise ModelError(
-            f"{find_model(path) / TRAINING}: does not say how many clips of each class there were "
-            "in training"
-        )
-    return counts
-
-
 def best_figures(run: str | Path) -> dict[str, float]:
     """Step and figures of the best validation of a run folder; empty if there was none.
 
@@ -233,17 +183,6 @@ def best_figures(run: str | Path) -> dict[str, float]:
     names = ("step", "val_bits", "uniform_bits", "order0_bits")
     sound = fits(figures, dict.fromkeys(names, number(-_MOST, _MOST)))
     return {name: figures[name] for name in names} if sound else {}
-
-
-def _training(path: str | Path) -> dict[str, Any]:
-    """What `save_training` wrote; empty where it did not."""
-    file = find_model(path) / TRAINING
-    if not file.exists():
-        return {}
-    values = read_json(plain(file), ModelError)
-    if not isinstance(values, dict):
-        raise ModelError(f"{file}: is not a JSON object")
-    return values
 
 
 def plain(file: Path) -> Path:

@@ -50,7 +50,7 @@ def classify(
         paths: files and folders, or what `scoring.find_sources` found.
         labels: what is known already; those attributes are not asked about.
         counts: for the prior, as in `posterior`; those of the training data are
-            `checkpoint.class_counts`.
+            `wavegen.data.settings.class_counts`.
         combinations: of classes that are scored at most, as in `class_kinds`.
         progress: told the samples as they are scored.
 

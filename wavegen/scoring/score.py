@@ -16,6 +16,7 @@ import numpy as np
 from wavegen.audio import reading
 from wavegen.codecs import mulaw
 from wavegen.codecs.windows import regrouped
+from wavegen.data.decoding import decoded
 from wavegen.data.labels import Labels
 from wavegen.errors import AudioFileError
 from wavegen.models.serialization import load_model
@@ -223,7 +224,7 @@ def _open(source: Source, sample_rate: int) -> tuple[_Opened, int]:
         if source.waveform is None:
             info = reading.probe(source.path)
             rate, frames = info.sample_rate, info.frames
-            blocks = reading.blocks(source.path, sample_rate)
+            blocks = decoded(source.path, sample_rate, source.trim)
         else:
             rate, frames = source.sample_rate or sample_rate, len(source.waveform)
             blocks = reading.waveform_blocks(source.waveform, rate, sample_rate, source.path)

@@ -1,9 +1,8 @@
 """Which recordings are meant by paths: files, folders, splits of a data set."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -11,6 +10,7 @@ from wavegen.audio import reading
 from wavegen.data.clips import ClipSet, find_clips
 from wavegen.data.folders import audio_files
 from wavegen.data.labels import Labels
+from wavegen.data.settings import DEFAULT_SETTINGS, DataSettings
 from wavegen.errors import AudioFileError, ConfigError, DataError, LabelError
 from wavegen.utils.text import display
 
@@ -25,6 +25,7 @@ class Source:
         error: why it cannot be used.
         waveform: float32 (time,), instead of reading the file.
         sample_rate: of the waveform, in Hz; 0 is the rate of the network.
+        trim: the file is trimmed as `DataSettings` says.
     """
 
     path: Path
@@ -32,20 +33,21 @@ class Source:
     error: str = ""
     waveform: np.ndarray | None = field(default=None, compare=False, repr=False)
     sample_rate: int = 0
+    trim: float | None = None
 
 
-def find_as_trained(folder: str | Path, reading: Mapping[str, Any]) -> ClipSet:
+def find_as_trained(folder: str | Path, settings: DataSettings) -> ClipSet:
     """The clips of a folder with the labels and splits that training gave them.
 
     Args:
         folder: of recordings.
-        reading: `checkpoint.training_reading`.
+        settings: `wavegen.data.settings.training_settings` of the model.
     """
     try:
-        return find_clips(folder, **reading)
+        return find_clips(folder, settings)
     except LabelError:
         # Another folder than that of training, without all its attributes.
-        return find_clips(folder, **{**reading, "labels": None})
+        return find_clips(folder, replace(settings, labels=None))
 
 
 def find_sources(
@@ -53,7 +55,7 @@ def find_sources(
     *,
     labelled: bool = False,
     split: str | None = None,
-    reading: Mapping[str, Any] | None = None,
+    settings: DataSettings = DEFAULT_SETTINGS,
 ) -> list[Source]:
     """The files meant by some paths: themselves, or all audio below a folder.
 
@@ -62,8 +64,9 @@ def find_sources(
         labelled: find out the labels, as training does; folders only.
         split: only the clips of "train", "validation" or "test", as training splits them;
             folders only.
-        reading: options of `clips.find_clips`; for the labels and splits that training saw
-            take those of `checkpoint.training_reading`.
+        settings: how labels and splits are found, and how the clips are trimmed; for what
+            training saw take `wavegen.data.settings.training_settings`. What is asked for
+            without labels or a split is read whole.
 
     Raises:
         DataError: a path that does not exist, or a folder without audio.
@@ -76,11 +79,11 @@ def find_sources(
             continue
         path = Path(each)
         if path.is_dir() and (labelled or split):
-            found = find_as_trained(path, reading or {})
+            found = find_as_trained(path, settings)
             clips = found.clips if split is None else found.of(split)
             if not clips:
                 raise DataError(f"{display(path)}: no clip is in the {split} split")
-            sources += [Source(clip.path, clip.labels) for clip in clips]
+            sources += [Source(clip.path, clip.labels, trim=settings.trim) for clip in clips]
             sources += [Source(path / bad.name, error=bad.reason) for bad in found.skipped]
         elif path.is_dir():
             files, closed = audio_files(path)

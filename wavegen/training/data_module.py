@@ -21,8 +21,9 @@ from wavegen.data.batches import (
     ValidationWindows,
 )
 from wavegen.data.clips import ClipSet, find_clips
+from wavegen.data.settings import DataSettings
 from wavegen.data.shards import ShardStore, is_shards
-from wavegen.data.store import AudioStore, digest_of, figures_name, open_store
+from wavegen.data.store import AudioStore, digest_of, figures_name, open_clips
 from wavegen.errors import ConfigError, DataError
 from wavegen.models.wavenet import WaveNet
 
@@ -112,10 +113,13 @@ class AudioDataModule(LightningDataModule):
         if self._clip_set is None:
             self._clip_set = find_clips(
                 self.folder,
-                labels=self.labels,
-                label_pattern=self.label_pattern,
-                validation_fraction=self.validation_fraction,
-                on_bad_file=self.on_bad_file,
+                DataSettings(
+                    None if self.labels is None else tuple(self.labels),
+                    self.label_pattern,
+                    self.validation_fraction,
+                    self.trim,
+                ),
+                self.on_bad_file,
             )
         return self._clip_set
 
@@ -127,16 +131,14 @@ class AudioDataModule(LightningDataModule):
         if self._store is None:
             rate = self.sample_rate
             try:
-                self._store = open_store(
-                    self.clip_set.clips,
+                self._clip_set, self._store = open_clips(
+                    self.clip_set,
                     self.clip_set.commonest_sample_rate() if rate is None else rate,
-                    trim=self.trim,
-                    folder=self.store_folder,
-                    on_bad_file=self.on_bad_file,
+                    self.store_folder,
+                    self.on_bad_file,
                 )
             except DataError as error:
                 raise DataError(f"{self.folder}: {error}") from error
-            self._clip_set = self.clip_set.without(self._store.skipped)
             if not self.clip_set.of("train"):
                 raise DataError(f"{self.folder}: no clips are left to train on")
         return self._store

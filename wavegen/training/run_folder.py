@@ -20,10 +20,11 @@ from wavegen.audio.plots import spectrogram_png
 from wavegen.data import labels as labelling
 from wavegen.data.clips import ClipSet
 from wavegen.data.labels import Attributes, Labels
+from wavegen.data.settings import save_training
 from wavegen.engines.choice import choose
 from wavegen.errors import ModelError
 from wavegen.generation.generate import Stream, sample_count, stream_chunks
-from wavegen.models.serialization import BEST, best_figures, save_model, save_training
+from wavegen.models.serialization import BEST, best_figures, save_model
 from wavegen.models.wavenet import WaveNet
 from wavegen.training.lightning_module import LitWaveNet
 from wavegen.utils.files import appearing_whole, make_folder, write_bytes, write_json, write_text
@@ -225,7 +226,7 @@ def _saves_by_epoch(trainer: Trainer) -> bool:
 def save_trained(network: WaveNet, clips: ClipSet, run: Path) -> None:
     """Write the model of a run, and beside it what it was trained on."""
     save_model(network, run / MODEL)
-    save_training(clips.class_counts("train"), clips.reading, run / MODEL)
+    save_training(clips.class_counts("train"), clips.settings, run / MODEL)
 
 
 def one_of_each_class(attributes: Attributes) -> list[Labels]:
