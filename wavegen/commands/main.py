@@ -11,13 +11,15 @@ from importlib import import_module
 from textwrap import shorten
 
 from wavegen import __version__
+from wavegen.commands import train_options
 from wavegen.commands.options import CommandParser
 from wavegen.errors import ConfigError, Stopped, WavegenError
 from wavegen.training.signals import stopping_on_signals
 from wavegen.utils import distributed
 from wavegen.utils.text import display
 
-# Each is a module of this folder, with `DESCRIPTION`, `add_options` and `run`.
+# Each is a module of this folder, with `DESCRIPTION`, `add_options` and `run`; `train` is a
+# LightningCLI.
 COMMANDS = {
     "train": "train on a folder of recordings",
     "generate": "generate WAV files from a trained model",
@@ -83,14 +85,24 @@ def _run(arguments: list[str]) -> int:
         meant = get_close_matches(name, COMMANDS, n=1)
         hint = f"did you mean {meant[0]}?" if meant else f"choose one of {', '.join(COMMANDS)}"
         raise ConfigError(f"no command {name!r}: {hint} (see 'wavegen --help')")
-    command = import_module(f"wavegen.commands.{name}")
     if name == "train":
-        # LightningCLI has a parser of its own, with every option of the Trainer.
-        command.train(rest)
-        return 0
+        return _train(rest)
+    command = import_module(f"wavegen.commands.{name}")
     parser = CommandParser(name, command.DESCRIPTION)
     command.add_options(parser)
     return command.run(parser.parse(rest)) or 0
+
+
+def _train(arguments: list[str]) -> int:
+    """LightningCLI has a parser of its own, with every option of the Trainer."""
+    if {"-h", "--help"} & set(arguments):
+        print(train_options.help_text())
+        return 0
+    options = train_options.plain(arguments)
+    from wavegen.commands.train import train
+
+    train(options)
+    return 0
 
 
 def _overview() -> str:

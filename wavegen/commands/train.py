@@ -43,7 +43,7 @@ from wavegen.training.run_folders import (
     record_contents,
 )
 from wavegen.utils.files import write_text
-from wavegen.utils.text import display
+from wavegen.utils.text import display, quoted
 
 # Lightning's remarks that do not hold here: the run folder is ours to fill, and the data
 # module does go on in mid-epoch.
@@ -105,6 +105,7 @@ def _train(options: list[str], held: ExitStack) -> Path:
             auto_configure_optimizers=False,
             parser_kwargs={
                 "prog": "wavegen train",
+                "description": "Train a network on a folder of recordings.",
                 "exit_on_error": False,
                 "allow_abbrev": False,
             },
@@ -113,7 +114,7 @@ def _train(options: list[str], held: ExitStack) -> Path:
             _begin(cli, held)
         _fit(cli)
         if cli.signals.received:
-            raise Stopped(cli.signals.received, f"; go on with --resume {cli.run_folder}")
+            raise Stopped(cli.signals.received, f"; go on with --resume {quoted(cli.run_folder)}")
         if cli.trainer.enable_validation and cli.model.validated_step != cli.trainer.global_step:
             # The limit fell between two validations: the last steps count too.
             cli.trainer.validate(cli.model, cli.datamodule, verbose=False)
@@ -135,7 +136,7 @@ def _train(options: list[str], held: ExitStack) -> Path:
         if not is_model(run):
             # Without a validation no model is the best: the last one it is.
             save_trained(cli.model.network, cli.datamodule.clip_set, run)
-        print(f"done: {run}\nhear it: wavegen generate {run} --out out/")
+        print(f"done: {run}\nhear it: wavegen generate {quoted(run)} --out out/")
     return run
 
 

@@ -18,7 +18,7 @@ from wavegen.utils.files import (
     remove_debris,
     write_json,
 )
-from wavegen.utils.text import display
+from wavegen.utils.text import display, quoted
 
 CONTENTS = "recordings.json"
 # Where the first of several processes tells the others which run folder it has chosen.
@@ -181,7 +181,8 @@ if hasattr(os, "register_at_fork"):
 def _refuse_used(run: Path) -> None:
     if run.exists() and (not run.is_dir() or any(run.iterdir())):
         raise ConfigError(
-            f"{run}: already holds files; choose another --run, or go on with --resume {run}"
+            f"{run}: already holds files; choose another --run, or go on with "
+            f"--resume {quoted(run)}"
         )
 
 

@@ -1,6 +1,7 @@
 """Names from elsewhere, made fit to be kept and to be shown."""
 
 import os
+import shlex
 import unicodedata
 
 # They join letters of some scripts, and parts of an emoji.
@@ -24,6 +25,11 @@ def display(name: str | os.PathLike[str]) -> str:
     """
     text = writable(name)
     return text if text.isascii() else "".join(map(_shown, text))
+
+
+def quoted(path: str | os.PathLike[str]) -> str:
+    """A path as it can be shown and copied into a shell's command line."""
+    return shlex.quote(display(path))
 
 
 def _shown(character: str) -> str:

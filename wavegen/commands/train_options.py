@@ -1,0 +1,177 @@
+"""Options of `wavegen train` as users write them: its help, its short forms, its recipes.
+
+LightningCLI parses them, and takes seconds to load; this module answers what needs no parser.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from wavegen.commands.options import names_of
+from wavegen.errors import ConfigError
+from wavegen.utils.durations import days_first, seconds_of
+from wavegen.utils.suggestions import closest
+
+
+class Option(NamedTuple):
+    """A line of the help: `--name METAVAR  text (default: default)`."""
+
+    name: str
+    metavar: str
+    text: str
+    default: str = ""
+
+
+# `data` and `device` as defaults: what follows from the recordings, or from the machine.
+GROUPS = {
+    "run": [
+        Option("run", "FOLDER", "run folder", "runs/DATA"),
+        Option("resume", "RUN", "continue this run"),
+        Option("accept_changed_data", "", "continue a run though its recordings have changed"),
+        Option("config", "NAME", "a recipe (digits, music, sc09, sounds, ...) or a YAML file"),
+        Option("print_config", "", "print all settings as YAML, and do not train"),
+        Option("seed_everything", "N", "seed of the initial weights", "0"),
+    ],
+    "data": [
+        Option("data.labels", "NAME,NAME", "label attributes to use", "all"),
+        Option("data.label_pattern", "REGEX", "its named groups are labels in file names"),
+        Option("data.sample_rate", "HZ", "to resample to", "that of most recordings"),
+        Option("data.validation_fraction", "SHARE", "held out where the data has no split", "0.1"),
+        Option("data.trim", "DB", "cut silence at both ends, DB below the peak"),
+        Option("data.on_bad_file", "DO", "with unreadable files: skip or fail", "skip"),
+        Option("data.store", "FOLDER", "for decoded recordings", "the user's cache"),
+        Option("data.crop", "SAMPLES", "length of a training excerpt", "from the data"),
+        Option("data.batch_size", "N", "excerpts per step and device", "from the data"),
+        Option("data.num_workers", "N", "processes that prepare batches", "by device"),
+        Option("data.label_dropout", "P", "share of labels left unspecified", "0.1"),
+    ],
+    "network": [
+        Option("model.network.layers", "N", "dilated causal convolutions", "by device"),
+        Option("model.network.stacks", "N", "times that the dilations begin again", "by device"),
+        Option("model.network.kernel_size", "N", "taps of each convolution", "2"),
+        Option("model.network.residual_channels", "N", "width of the residuals", "by device"),
+        Option("model.network.gate_channels", "N", "channels before the gate", "by device"),
+        Option("model.network.skip_channels", "N", "width of the skip sum", "by device"),
+        Option("model.network.quantization_channels", "Q", "mu-law codes", "256"),
+        Option("model.network.gate", "KIND", "linear or tanh", "linear"),
+    ],
+    "training": [
+        Option("time", "DURATION", "how long, as 90 (seconds), 10m, 1h30m or 1:30:00"),
+        Option("steps", "N", "how many steps", "from the data"),
+        Option("epochs", "N", "how many passes over the recordings"),
+        Option("model.learning_rate", "RATE", "highest learning rate", "by device"),
+        Option("model.warmup_steps", "N", "steps until it is reached", "100"),
+        Option("model.weight_decay", "W", "on matrices", "0.1"),
+        Option("model.optimizer", "NAME", "muon or adamw", "muon"),
+        Option("ema_decay", "D", "decay of averaged weights; 0 is none", "0.999"),
+        Option("trainer.accelerator", "NAME", "cpu or cuda", "the GPU if there is one"),
+        Option("trainer.devices", "N", "number of devices", "auto"),
+        Option("trainer.precision", "NAME", "bf16-mixed, 32-true, ...", "by device"),
+    ],
+}
+SHORT = {"time": "trainer.max_time", "steps": "trainer.max_steps", "epochs": "trainer.max_epochs"}
+# Options without a dot that only --help-all explains, or that take no part in training.
+OTHERS = {"help", "help-all", "folder", "trainer", "model", "data"}
+_SYNONYMS = {
+    "max-time": "--time",
+    "duration": "--time",
+    "minutes": "--time",
+    "max-steps": "--steps",
+    "iterations": "--steps",
+    "max-epochs": "--epochs",
+    "lr": "--model.learning_rate",
+    "output": "--run",
+    "out": "--run",
+    "seed": "--seed_everything",
+    "device": "--trainer.accelerator",
+    "workers": "--data.num_workers",
+    "pattern": "--data.label_pattern",
+    "recipe": "--config",
+}
+
+
+def help_text() -> str:
+    """The help of `wavegen train`, on one screen."""
+    lines = [
+        "usage: wavegen train FOLDER [options], or wavegen train --resume RUN [options]",
+        "",
+        "Train a network on a folder of recordings. What is not given follows from the data and",
+        "the device. '--help-all' shows every option, those of Lightning's Trainer among them.",
+    ]
+    for title, options in GROUPS.items():
+        lines += ["", f"{title}:"]
+        for option in options:
+            head = f"--{option.name} {option.metavar}".rstrip()
+            default = f" (default: {option.default})" if option.default else ""
+            lines.append(f"  {head:<39} {option.text}{default}")
+    return "\n".join(lines)
+
+
+def plain(arguments: Sequence[str]) -> list[str]:
+    """The command line as LightningCLI takes it: short forms written out.
+
+    Raises:
+        ConfigError: an unknown option without a dot in its name, or no duration.
+    """
+    words = []
+    for name, value in _pairs(arguments):
+        name = f"--{SHORT[name[2:]]}" if name[2:] in SHORT else name
+        if value is None:
+            words.append("--help" if name == "--help-all" else name)
+            continue
+        if name == "--trainer.max_time":
+            value = _duration(value)
+        elif name == "--data.labels" and value.lower() not in ("null", "none", "~"):
+            value = f"[{','.join(names_of(value) or [])}]"
+        elif name == "--config":
+            value = _recipe(value)
+        words.append(f"{name}={value}" if name else value)
+    return words
+
+
+def _pairs(arguments: Sequence[str]) -> Iterator[tuple[str, str | None]]:
+    """Options with their values, None where there is none; other words as ("", word)."""
+    rest = list(arguments)
+    while rest:
+        word = rest.pop(0)
+        if word == "-c":
+            word = "--config"
+        name, given, value = word.partition("=")
+        if not word.startswith("--"):
+            yield "", word
+            continue
+        _refuse_unknown(name)
+        takes = name[2:] in (*SHORT, "trainer.max_time", "data.labels", "config")
+        if not given and takes and rest:
+            yield name, rest.pop(0)
+        else:
+            yield name, value if given else None
+
+
+def _refuse_unknown(name: str) -> None:
+    """`ConfigError` for a name that cannot be one of LightningCLI's, which all have dots."""
+    known = {f"--{option.name}" for options in GROUPS.values() for option in options}
+    if "." in name or name in known or name.removeprefix("--") in OTHERS:
+        return
+    meant = closest(name, known, _SYNONYMS)
+    hint = f": did you mean {meant}?" if meant else ""
+    raise ConfigError(f"unknown option {name}{hint} (see 'wavegen train --help')")
+
+
+def _duration(value: str) -> str:
+    """`DD:HH:MM:SS`; a dictionary, such as {hours: 1}, is left to the Trainer."""
+    if value.startswith("{") or value == "null":
+        return value
+    try:
+        return days_first(seconds_of(value))
+    except ValueError:
+        raise ConfigError(
+            f"--time (--trainer.max_time) is {value}: write a duration such as 90 (seconds), 10m, "
+            "1h30m or 1:30:00"
+        ) from None
+
+
+def _recipe(value: str) -> str:
+    """The file of a recipe that comes with the package; other values are files themselves."""
+    found = Path(__file__).parents[1] / "recipes" / f"{value}.yaml"
+    return str(found) if not Path(value).exists() and found.is_file() else value
