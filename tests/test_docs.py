@@ -8,12 +8,14 @@ its first line names. What cannot run here (several machines, an installation) i
 
 import contextlib
 import importlib
+import json
 import os
 import re
 import shlex
 import shutil
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +27,7 @@ from wavegen.commands.main import COMMANDS, main
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
+NOTEBOOKS = sorted((ROOT / "examples").glob("*.ipynb"))
 # Pages whose commands are not for a test, but whose links are.
 OTHERS = [ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
 LANGUAGES = {"bash", "python", "yaml", "console", "text"}
@@ -136,6 +139,11 @@ def run_command(line: str) -> None:
     assert status in STATUSES.get(command, {0}), line
 
 
+def run_commands(text: str) -> None:
+    for line in text.replace("\\\n", "").splitlines():
+        run_command(line)
+
+
 # The journeys train and evaluate on real lengths of recordings.
 RUNNING = [
     pytest.param(page, marks=[pytest.mark.slow] if page.parent.name == "journeys" else [])
@@ -143,13 +151,34 @@ RUNNING = [
 ]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=name)
+def test_every_cell_of_a_notebook_runs(
+    notebook: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Jupyter runs it, in its own folder; what is shown there is no part of the environment."""
+    shown = types.SimpleNamespace(Audio=lambda data, rate: (data, rate), display=print)
+    ipython = types.SimpleNamespace(display=shown, get_ipython=lambda: None)
+    monkeypatch.setitem(sys.modules, "IPython", ipython)
+    monkeypatch.setitem(sys.modules, "IPython.display", shown)
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    (home / "examples").mkdir()
+    monkeypatch.chdir(home / "examples")
+    names: dict[str, object] = {}
+    for cell in json.loads(notebook.read_text())["cells"]:
+        text = "".join(cell["source"])
+        if text.startswith("%%bash\n"):
+            run_commands(text.removeprefix("%%bash\n"))
+        elif cell["cell_type"] == "code":
+            exec(compile(text, name(notebook), "exec"), names)
+
+
 @pytest.mark.parametrize("page", RUNNING, ids=name)
 def test_every_command_and_snippet_runs(page: Path, home: Path) -> None:
     names: dict[str, object] = {}
     for language, text in blocks(page):
         if language == "bash":
-            for line in text.replace("\\\n", "").splitlines():
-                run_command(line)
+            run_commands(text)
         elif language == "yaml":
             Path(re.match(r"# (\S+)\n", text)[1]).write_text(text)
         elif language == "python":
