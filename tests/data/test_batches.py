@@ -153,3 +153,18 @@ def test_buckets_lose_nothing_and_pad_little(lengths: list[int], samples: int, b
     mixed = [chosen for _, chosen in batches if len(set(starts[chosen])) == 2]
     # Only where the beginnings that are left over go.
     assert len(mixed) <= 8
+
+
+def test_parts_of_clips_are_covered_once(corpus) -> None:
+    parts = np.array([[3, 0, 900], [3, 900, int(corpus.store.lengths[3])], [5, 100, 101]])
+    pieces = corpus.pieces(parts, 400)
+    assert (pieces[:, 2] - pieces[:, 1]).max() <= 400
+    for clip, start, stop in parts.tolist():
+        inside = pieces[(pieces[:, 0] == clip) & (pieces[:, 1] >= start) & (pieces[:, 2] <= stop)]
+        assert inside[0, 1] == start
+        assert inside[-1, 2] == stop
+        np.testing.assert_array_equal(inside[1:, 1], inside[:-1, 2])
+    whole = np.array([3, 5])
+    np.testing.assert_array_equal(
+        corpus.pieces(whole, 400), corpus.pieces(corpus.whole(whole), 400)
+    )

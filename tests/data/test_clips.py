@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wavegen.data.clips import ClipSet, find_clips, summary
-from wavegen.data.folders import OnBadFile
+from wavegen.data.folders import OnBadFile, audio_files
 from wavegen.data.settings import DataSettings
 from wavegen.data.splits import choose_validation
 from wavegen.errors import AudioFileError, ConfigError, DataError, LabelError
@@ -163,6 +163,20 @@ def test_bad_files_are_left_out_with_reasons_or_stop_everything(tmp_path: Path) 
     assert "1: is cut short; copy or export it again: short.wav" in table
     with pytest.raises(AudioFileError, match=r"huge\.flac: claims more"):
         find_clips(tmp_path, on_bad_file="fail")
+
+
+def test_runs_below_the_folder_are_not_learned(tmp_path: Path) -> None:
+    fill(tmp_path, "dog/a.wav", "cat/b.wav", "runs/x/samples/step_0000002/dog.wav")
+    for name in ("dog", "runs/x"):
+        (tmp_path / name / "config.yaml").touch()
+    found = find_clips(tmp_path)
+    assert found.attributes == {"label": ("cat", "dog")}
+    assert notes(found).count("run folders of wavegen are not read: runs/x") == 1
+    # Named by itself its samples are what is asked for, and scoring takes what lies in a folder.
+    assert len(find_clips(tmp_path / "runs" / "x").clips) == 1
+    assert len(audio_files(tmp_path)[0]) == 3
+    with pytest.raises(DataError, match="run folders of wavegen are not read: x"):
+        find_clips(tmp_path / "runs")
 
 
 def test_settings_out_of_range_are_refused(tmp_path: Path) -> None:

@@ -42,15 +42,26 @@ class Corpus:
 
         A piece carries its full history, so where the cuts fall changes nothing.
 
+        Args:
+            clips: int64 (clips,) of whole clips, or (parts, 3) of clip, start and stop.
+            longest: samples.
+
         Returns:
             int64 (pieces, 3): clip, start, stop.
         """
-        lengths = self.store.lengths[clips]
+        parts = clips if clips.ndim == 2 else self.whole(clips)
+        lengths = parts[:, 2] - parts[:, 1]
         counts = -(-lengths // longest)
-        clip = np.repeat(clips, counts)
-        length, count = np.repeat(lengths, counts), np.repeat(counts, counts)
+        clip, start, length, count = (
+            np.repeat(each, counts) for each in (parts[:, 0], parts[:, 1], lengths, counts)
+        )
         number = np.arange(len(clip)) - np.repeat(np.cumsum(counts) - counts, counts)
-        return np.stack([clip, number * length // count, (number + 1) * length // count], axis=1)
+        edges = [start + each * length // count for each in (number, number + 1)]
+        return np.stack([clip, *edges], axis=1)
+
+    def whole(self, clips: np.ndarray) -> np.ndarray:
+        """Clips (int64 (clips,)) as parts: int64 (clips, 3) of clip, 0 and length."""
+        return np.stack([clips, np.zeros_like(clips), self.store.lengths[clips]], axis=1)
 
     def batch(self, pieces: np.ndarray, time: int) -> Batch:
         """Pieces padded to `time`, all int64.
@@ -80,7 +91,7 @@ class TrainingCrops(Dataset[Batch]):
 
     Args:
         corpus: the clips.
-        clips: those to train on.
+        clips: those to train on, as in `Corpus.pieces`.
         crop: samples of a row, at most.
         batch_size: rows of that length in a batch; a batch of shorter rows has more.
         label_dropout: chance that an attribute of a row is left unspecified, as often by itself
@@ -169,7 +180,14 @@ class TrainingCrops(Dataset[Batch]):
 
 
 class ValidationWindows(Dataset[Batch]):
-    """Batches that cover clips once; each rank of several has every n-th batch."""
+    """Batches that cover clips once; each rank of several has every n-th batch.
+
+    Args:
+        corpus: the clips.
+        clips: those to cover, as in `Corpus.pieces`.
+        rank: of this process.
+        ranks: how many processes there are.
+    """
 
     def __init__(self, corpus: Corpus, clips: np.ndarray, rank: int = 0, ranks: int = 1) -> None:
         self.corpus = corpus

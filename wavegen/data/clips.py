@@ -106,7 +106,7 @@ def find_clips(
         raise ConfigError(f"--data.on_bad_file is {on_bad_file!r}; give skip or fail")
     root = Path(folder)
     left_out = LeftOut(root, on_bad_file)
-    names, notes = walk(root, left_out)
+    names, notes = walk(root, left_out, skip_runs=True)
     try:
         described = describe(root, names, settings.labels, settings.label_pattern)
     except (DataError, LabelError) as error:

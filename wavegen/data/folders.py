@@ -52,18 +52,21 @@ def audio_files(folder: str | os.PathLike[str]) -> tuple[list[Path], list[Skippe
     return [root / name for name in names], left_out.skipped
 
 
-def walk(root: Path, left_out: LeftOut) -> tuple[list[str], list[str]]:
-    """Return the audio files below `root` as sorted relative paths with `/`, and remarks."""
-    try:
-        status = root.stat()
-    except OSError as error:
-        raise DataError(
-            f"{display(root)}: cannot be opened ({error.strerror}); check the path"
-        ) from error
-    if not stat.S_ISDIR(status.st_mode):
-        raise DataError(f"{display(root)}: is not a folder; give the folder that holds the clips")
+def walk(root: Path, left_out: LeftOut, skip_runs: bool = False) -> tuple[list[str], list[str]]:
+    """Return the audio files below `root` as sorted relative paths with `/`, and remarks.
+
+    Args:
+        root: the folder.
+        left_out: told of what cannot be opened.
+        skip_runs: leave alone the run folders of wavegen below `root`, whose audio is generated.
+
+    Raises:
+        DataError: `root` cannot be opened, or there is no audio in it.
+    """
+    _check_folder(root)
     found: list[str] = []
     notes: list[str] = []
+    runs: list[str] = []
     others: Counter[str] = Counter()
     seen: set[tuple[int, int]] = set()
     waiting = [""]
@@ -79,6 +82,9 @@ def walk(root: Path, left_out: LeftOut) -> tuple[list[str], list[str]]:
                 entries = sorted(scan, key=lambda entry: entry.name, reverse=True)
         except OSError as error:
             left_out.add(prefix or ".", f"cannot be opened ({error.strerror}); allow reading it")
+            continue
+        if skip_runs and prefix and _is_run({entry.name for entry in entries}):
+            runs.append(display(prefix))
             continue
         for entry in entries:
             name = posixpath.join(prefix, entry.name)
@@ -98,15 +104,35 @@ def walk(root: Path, left_out: LeftOut) -> tuple[list[str], list[str]]:
             elif entry.name not in METADATA:
                 others[display(suffix) or "without suffix"] += 1
     kinds = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common(5))
+    if runs:
+        more = f" and {len(runs) - 5} more" if len(runs) > 5 else ""
+        notes.append(f"run folders of wavegen are not read: {', '.join(runs[:5])}{more}")
     if not found:
         closed = [f"{one.name} {one.reason}" for one in left_out.skipped]
+        inside = (*closed, *notes[-1:]) if runs else closed
         raise DataError(
-            f"{display(root)}: no audio in it ({', '.join(closed[:1]) or kinds or 'no files'});"
+            f"{display(root)}: no audio in it ({', '.join(inside[:1]) or kinds or 'no files'});"
             f" give a folder with {' '.join(AUDIO_SUFFIXES)} files"
         )
     if others:
         notes.append(f"{count(others.total(), 'file')} of other kinds left alone: {kinds}")
     return sorted(found), notes
+
+
+def _check_folder(root: Path) -> None:
+    try:
+        status = root.stat()
+    except OSError as error:
+        raise DataError(
+            f"{display(root)}: cannot be opened ({error.strerror}); check the path"
+        ) from error
+    if not stat.S_ISDIR(status.st_mode):
+        raise DataError(f"{display(root)}: is not a folder; give the folder that holds the clips")
+
+
+def _is_run(names: set[str]) -> bool:
+    """Whether a folder of these names is one that `wavegen train` has written."""
+    return "config.yaml" in names and not names.isdisjoint({"checkpoints", "model", "samples"})
 
 
 def count(number: int, noun: str) -> str:

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 
+import numpy as np
+
 from wavegen.data.patterns import PatternError, search
 from wavegen.errors import ConfigError, DataError, LabelError
 
@@ -25,6 +27,8 @@ _SPLIT_NAMES = {name: name for name in SPLITS} | dict.fromkeys(
     ("valid", "val", "dev", "eval"), "validation"
 )
 _MOST_CLASSES = 1000
+# Seconds of a clip whose end can be held out, and of that end.
+_LONG, _MOST_HELD_OUT = 10.0, 60.0
 
 
 @dataclass(frozen=True)
@@ -307,6 +311,30 @@ def choose_validation(
             if key not in covered:
                 any(take(clip) for clip in clips)
     return chosen
+
+
+def hold_out_ends(
+    parts: np.ndarray, fraction: float, sample_rate: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Hold out the ends of long clips, for data of which no whole clip can be spared.
+
+    Args:
+        parts: int64 (clips, 3) of clip, start and stop in samples.
+        fraction: of a clip that is held out, `_MOST_HELD_OUT` seconds of it at most. A clip of
+            less than `_LONG` seconds stays whole.
+        sample_rate: Hz.
+
+    Returns:
+        What is left to train on, int64 (clips, 3), and what validates, int64 (long clips, 3).
+    """
+    lengths = parts[:, 2] - parts[:, 1]
+    most = round(_MOST_HELD_OUT * sample_rate)
+    ends = np.minimum(np.floor(lengths * fraction).astype(np.int64), most)
+    ends[lengths < _LONG * sample_rate] = 0
+    training, validation = parts.copy(), parts.copy()
+    training[:, 2] -= ends
+    validation[:, 1] = training[:, 2]
+    return training, validation[ends > 0]
 
 
 def _uniform(seed: int, name: str) -> float:

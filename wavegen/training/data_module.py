@@ -21,8 +21,10 @@ from wavegen.data.batches import (
     ValidationWindows,
 )
 from wavegen.data.clips import ClipSet, find_clips
+from wavegen.data.folders import count
 from wavegen.data.settings import DataSettings
 from wavegen.data.shards import ShardStore, is_shards
+from wavegen.data.splits import hold_out_ends
 from wavegen.data.store import AudioStore, digest_of, figures_name, open_clips
 from wavegen.errors import ConfigError, DataError
 from wavegen.models.wavenet import WaveNet
@@ -184,17 +186,25 @@ class AudioDataModule(LightningDataModule):
         self._corpus = Corpus(store, label_ids, network.history, config.quantization_channels)
 
         splits = np.array([clip.split for clip in clips])
-        self.training_clips = np.flatnonzero(splits == "train")
-        held_out = np.flatnonzero(splits == "validation")
-        self.validation_clips = held_out if len(held_out) else self.training_clips
+        whole = self._corpus.whole(np.flatnonzero(splits == "train"))
+        held_out = self._corpus.whole(np.flatnonzero(splits == "validation"))
+        self.training, self.validation = whole, held_out
+        if not len(held_out):
+            self.training, self.validation = hold_out_ends(
+                whole, self.clip_set.settings.validation_fraction, store.sample_rate
+            )
+        # Nothing can be spared: better figures of training than none.
+        if not len(self.validation):
+            self.validation = self.training
 
         def reckon() -> dict[str, float]:
             counts = mulaw.CodeCounts(config.quantization_channels)
-            for clip in self.training_clips.tolist():
-                counts.add(store.waveform(clip))
+            for clip, start, stop in self.training.tolist():
+                counts.add(store.waveform(clip)[start:stop])
             return counts.figures()
 
-        name = figures_name(self.training_clips, config.quantization_channels)
+        uncut = np.array_equal(whole, self.training)
+        name = figures_name(whole[:, 0] if uncut else self.training, config.quantization_channels)
         figures = store.figures(name, reckon)
         self.order0_bits, self.clamped = figures["order0_bits"], figures["clamped"]
 
@@ -208,10 +218,17 @@ class AudioDataModule(LightningDataModule):
     def remarks(self) -> list[str]:
         """What a user should know of the data as it will be used; there after `match`."""
         remarks = []
-        if not self.clip_set.of("validation"):
+        held_out = int((self.validation[:, 2] - self.validation[:, 1]).sum())
+        if self.validation is self.training:
             remarks.append(
                 "no clips are held out: validation repeats the training clips, and its "
                 "figures say nothing of new recordings"
+            )
+        elif not self.clip_set.of("validation"):
+            seconds = held_out / self.corpus.store.sample_rate
+            remarks.append(
+                f"no whole clip can be held out: the ends of {count(len(self.validation), 'clip')} "
+                f"are, {seconds:.1f} s together"
             )
         if self.clamped:
             remarks.append(f"{self.clamped} samples beyond full scale are clamped")
@@ -243,14 +260,14 @@ class AudioDataModule(LightningDataModule):
     def typical_seconds(self) -> float:
         """Median length of the training clips."""
         store = self.corpus.store
-        return float(np.median(store.lengths[self.training_clips])) / store.sample_rate
+        return float(np.median(store.lengths[self.training[:, 0]])) / store.sample_rate
 
     def train_dataloader(self) -> DataLoader:
         """The batches of an epoch, see `TrainingCrops`."""
         assert self.trainer is not None, "a Trainer calls this"
         crops = TrainingCrops(
             self.corpus,
-            self.training_clips,
+            self.training,
             self.crop,
             self.batch_size,
             self.label_dropout,
@@ -265,7 +282,7 @@ class AudioDataModule(LightningDataModule):
         """Windows that together cover every sample of the validation clips once."""
         assert self.trainer is not None, "a Trainer calls this"
         windows = ValidationWindows(
-            self.corpus, self.validation_clips, self.trainer.global_rank, self.trainer.world_size
+            self.corpus, self.validation, self.trainer.global_rank, self.trainer.world_size
         )
         return self._loader(windows, UntilStopped(windows, lambda: self.stopping))
 
