@@ -121,7 +121,7 @@ def corpus_of(folder: Path, config: WaveNetConfig, seconds: float, count: int) -
     clips = find_clips(folder).clips
     store = open_store(clips, config.sample_rate, folder=folder / "store", progress=False)
     ids = np.zeros((len(clips), 0), np.int64)
-    return Corpus(store, ids, WaveNet(config).history, config.quantization_channels)
+    return Corpus(store, ids, config.receptive_field, config.quantization_channels)
 
 
 def batches_of(corpus: Corpus, crop: int, size: int) -> Iterator[Batch]:
@@ -210,9 +210,15 @@ def peak_memory(crop: int) -> int:
     training = LitWaveNet(next(iter(NETWORKS.values()))).to(device)
 
     def step(time: int) -> None:
-        inputs = torch.zeros((2, training.network.history + time), dtype=torch.int64, device=device)
-        labels = torch.zeros((2, 0), dtype=torch.int64, device=device)
-        batch = {"inputs": inputs, "targets": inputs[:, -time:], "labels": labels}
+        history = (training.network.receptive_field or 1) - 1
+        inputs = torch.zeros((2, history + time), dtype=torch.int64, device=device)
+        batch: Batch = {
+            "inputs": inputs,
+            "targets": inputs[:, -time:],
+            "labels": torch.zeros((2, 0), dtype=torch.int64, device=device),
+            "clips": torch.zeros(2, dtype=torch.int64),
+            "beginning": False,
+        }
         with torch.autocast(device.type, torch.bfloat16):
             training.loss(batch).backward()
 

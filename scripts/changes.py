@@ -151,7 +151,7 @@ def _neighbours(share: float) -> None:
     def step(self: LitWaveNet, batch: Batch, _: int) -> Tensor:
         inputs, targets = batch["inputs"], batch["targets"]
         conditioning = self.network.conditioning(batch["labels"])
-        logits = self.network.predict(inputs, conditioning, inputs.shape == targets.shape)
+        logits = self.network.predict(inputs, conditioning, batch["beginning"])
         there = targets >= 0
         likelihoods, codes = logits[there].float().log_softmax(-1), targets[there][:, None]
         beside = (codes + torch.tensor([-1, 1])).clamp(0, logits.shape[-1] - 1)

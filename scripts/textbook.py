@@ -4,9 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wavegen.engines.prefill import fill_queues
 from wavegen.models.config import WaveNetConfig
 from wavegen.models.wavenet import WaveNet
+from wavegen.models.wavenet_state import fill_queues
 
 
 class Textbook(nn.Module):

@@ -18,19 +18,20 @@ HISTORY = 62
 def corpus(tone_folder: Path) -> Corpus:
     store = open_store(find_clips(tone_folder).clips, 8000, progress=False)
     labels = np.arange(1, len(store) + 1)[:, None]
-    return Corpus(store, labels, HISTORY, 256)
+    return Corpus(store, labels, HISTORY + 1, 256)
 
 
 def targets_seen(corpus: Corpus, batches) -> dict[int, list[int]]:
     """Clip -> targets in order, from rows whose label says which clip they are of."""
     seen: dict[int, list[int]] = {}
     for batch in batches:
-        for inputs, targets, labels, clips in zip(*batch.values(), strict=True):
+        rows = (batch[name] for name in ("inputs", "targets", "labels", "clips"))
+        for inputs, targets, labels, clips in zip(*rows, strict=True):
             assert clips == labels[0] - 1
             kept = targets[targets != windows.IGNORED]
             # What is predicted is the input one step later.
             history = len(inputs) - len(targets)
-            assert history in (0, HISTORY)
+            assert history == (0 if batch["beginning"] else HISTORY)
             assert np.array_equal(inputs[history + 1 :][: len(kept) - 1], kept[:-1])
             # From the beginning one start symbol stands for all.
             assert inputs[0] == 256 or history

@@ -5,11 +5,12 @@ import pytest
 
 from wavegen.errors import ConfigError
 from wavegen.models.config import WaveNetConfig
+from wavegen.models.registry import config_from_json
 
 
 def test_it_survives_json_with_the_order_of_classes() -> None:
     config = WaveNetConfig(labels={"b": ("2", "10"), "a": ("x",)})
-    again = WaveNetConfig.from_json(config.to_json())
+    again = config_from_json(config.to_json())
     assert again == config
     assert list(again.labels) == ["b", "a"]
 
@@ -62,13 +63,13 @@ def test_what_makes_no_sense_is_refused(fields: dict[str, object], says: str) ->
 @pytest.mark.parametrize("text", ["", "[]", "null", "{", "[" * 10**5])
 def test_json_of_another_kind_is_refused(text: str) -> None:
     with pytest.raises(ConfigError):
-        WaveNetConfig.from_json(text)
+        config_from_json(text)
 
 
 def test_unknown_and_missing_fields_are_named() -> None:
     values = json.loads(WaveNetConfig().to_json())
     with pytest.raises(ConfigError, match="unknown fields class_path"):
-        WaveNetConfig.from_json(json.dumps({**values, "class_path": "os.system"}))
+        config_from_json(json.dumps({**values, "class_path": "os.system"}))
     del values["layers"]
     with pytest.raises(ConfigError, match="missing fields layers"):
-        WaveNetConfig.from_json(json.dumps(values))
+        config_from_json(json.dumps(values))

@@ -4,6 +4,7 @@ import pytest
 import torch
 from test_averaging import Operations
 
+from wavegen.data.batches import Batch
 from wavegen.models.config import WaveNetConfig
 from wavegen.training.lightning_module import LitWaveNet
 from wavegen.training.precision import cast, training_products
@@ -26,7 +27,7 @@ def test_weights_and_their_gradients_are_cast_in_one_operation_each_way() -> Non
         assert "_to_copy" not in operations.names
 
 
-def training(layers: int) -> tuple[LitWaveNet, dict[str, torch.Tensor]]:
+def training(layers: int) -> tuple[LitWaveNet, Batch]:
     torch.manual_seed(0)
     config = WaveNetConfig(
         layers=layers, stacks=1, residual_channels=8, gate_channels=12, skip_channels=10,
@@ -36,7 +37,13 @@ def training(layers: int) -> tuple[LitWaveNet, dict[str, torch.Tensor]]:
     torch.nn.init.normal_(module.network.output.weight)
     inputs = torch.randint(0, 256, (2, 40))
     labels = torch.tensor([[1], [2]])
-    return module, {"inputs": inputs, "targets": inputs.roll(-1, 1), "labels": labels}
+    return module, {
+        "inputs": inputs,
+        "targets": inputs.roll(-1, 1),
+        "labels": labels,
+        "clips": torch.arange(2),
+        "beginning": True,
+    }
 
 
 def test_a_step_in_bfloat16_casts_no_weight_by_itself_and_changes_no_number() -> None:

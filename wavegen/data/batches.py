@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sized
 from dataclasses import dataclass
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -12,7 +13,24 @@ from wavegen.data import labels as labelling
 from wavegen.data.shards import ShardStore
 from wavegen.data.store import AudioStore
 
-Batch = dict[str, torch.Tensor]
+
+class Batch(TypedDict):
+    """What a network is trained on, see `Corpus.batch`.
+
+    Attributes:
+        inputs: int64 (B, N), codes and start symbols; the last T are followed by the targets.
+        targets: int64 (B, T), `windows.IGNORED` where nothing is to be predicted.
+        labels: int64 (B, A).
+        clips: int64 (B,), the number of each row's clip.
+        beginning: whether a network takes the inputs from the beginning: nothing came before.
+    """
+
+    inputs: torch.Tensor
+    targets: torch.Tensor
+    labels: torch.Tensor
+    clips: torch.Tensor
+    beginning: bool
+
 
 # Different lengths of the rows of a batch.
 _BUCKETS = 8
@@ -23,24 +41,24 @@ _VALIDATION_SAMPLES = 2**15
 
 @dataclass(frozen=True)
 class Corpus:
-    """Decoded clips with their labels, as a network of some history sees them.
+    """Decoded clips with their labels, as a network of some receptive field sees them.
 
     Args:
         store: the clips.
         label_ids: int64 (clips, A) as in `wavegen.data.labels`.
-        history: H of the network.
+        receptive_field: of the network; None where it has no limit.
         quantization_channels: Q of the network.
     """
 
     store: AudioStore | ShardStore
     label_ids: np.ndarray
-    history: int
+    receptive_field: int | None
     quantization_channels: int
 
     def pieces(self, clips: np.ndarray, longest: int) -> np.ndarray:
         """Clips cut into equal pieces of at most `longest` samples.
 
-        A piece carries its full history, so where the cuts fall changes nothing.
+        A piece carries the whole receptive field, so where the cuts fall changes nothing.
 
         Args:
             clips: int64 (clips,) of whole clips, or (parts, 3) of clip, start and stop.
@@ -64,21 +82,28 @@ class Corpus:
         return np.stack([clips, np.zeros_like(clips), self.store.lengths[clips]], axis=1)
 
     def batch(self, pieces: np.ndarray, time: int) -> Batch:
-        """Pieces padded to `time`, all int64.
+        """Pieces padded to `time`, each after the codes that its predictions depend on.
 
-        inputs (B, H + T), or (B, T) if all are beginnings of clips, targets (B, T), labels
-        (B, A), and the number of each one's clip, clips (B,).
+        Those are a receptive field. Where it has no limit the state of the network is warmed up
+        on as many codes as a piece may have, which are not predicted.
         """
-        # Before a beginning there is nothing to hear: one start symbol is enough.
-        history = self.history if pieces[:, 1].any() else 0
-        rows = [
-            windows.window(
-                self.store.waveform(clip), start, stop, history, self.quantization_channels
-            )
-            for clip, start, stop in pieces.tolist()
-        ]
-        inputs, targets = windows.stack(rows, history, time)
+        later = bool(pieces[:, 1].any())
+        if self.receptive_field is None:
+            warm_up, history, beginning = time if later else 0, 0, True
+        else:
+            # Before a beginning there is nothing to hear: one start symbol is enough.
+            history = self.receptive_field - 1 if later else 0
+            warm_up, beginning = 0, not history
+        rows, warmed = [], []
+        for clip, start, stop in pieces.tolist():
+            warmed.append(min(start, warm_up))
+            waveform, first = self.store.waveform(clip), start - warmed[-1]
+            rows.append(windows.window(waveform, first, stop, history, self.quantization_channels))
+        inputs, targets = windows.stack(rows, history, time + warm_up)
+        for row, count in enumerate(warmed):
+            targets[row, :count] = windows.IGNORED
         return {
+            "beginning": beginning,
             "inputs": torch.from_numpy(inputs),
             "targets": torch.from_numpy(targets),
             "labels": torch.from_numpy(self.label_ids[pieces[:, 0]]),
@@ -191,9 +216,13 @@ class ValidationWindows(Dataset[Batch]):
 
     def __init__(self, corpus: Corpus, clips: np.ndarray, rank: int = 0, ranks: int = 1) -> None:
         self.corpus = corpus
-        self.pieces = corpus.pieces(clips, _VALIDATION_WINDOW)
+        longest = _VALIDATION_WINDOW
+        if corpus.receptive_field is None:
+            # Not cut, for a state is carried on from the beginning of a clip.
+            longest = int(corpus.store.lengths[clips].max(initial=1))
+        self.pieces = corpus.pieces(clips, longest)
         order = np.arange(len(self.pieces))
-        batches = bucket(self.pieces, order, _VALIDATION_WINDOW, _VALIDATION_SAMPLES)
+        batches = bucket(self.pieces, order, longest, _VALIDATION_SAMPLES)
         # A rank without a share has an empty batch, since all must take part.
         self.batches = batches[rank::ranks] or [(1, order[:0])]
 

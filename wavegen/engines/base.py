@@ -6,7 +6,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from wavegen.distributions.sampling import Sampling
-    from wavegen.models.wavenet import WaveNet
+    from wavegen.models.base import Network
 
 
 class Engine(Protocol):
@@ -14,17 +14,19 @@ class Engine(Protocol):
 
     Args:
         name: as in `wavegen.engines.choice.ENGINES`.
-        network: whose weights are read at every `start`.
 
-    Shapes: B streams, T time, L layers, G gate channels, Q codes; F conditioning
-    frames, which is 1: labels hold for the whole stream.
+    Shapes: B streams, T time, Q codes.
 
     Raises:
         ValueError: something of another shape, dtype or range than is said here (`checks`).
     """
 
     name: str
-    network: "WaveNet"
+
+    @property
+    def network(self) -> "Network":
+        """Whose weights are read at every `start`."""
+        ...
 
     def start(
         self,
@@ -37,9 +39,9 @@ class Engine(Protocol):
         """Begin new streams, after their prompts if they have any.
 
         Args:
-            bias: (B, F, L, G) of `WaveNet.conditioning`.
+            bias: (B, ...) of `Network.conditioning`.
             sampling: how codes are drawn.
-            unspecified: (B, F, L, G) without labels, needed where `sampling.guided`.
+            unspecified: the same without labels, needed where `sampling.guided`.
             prompt: int64 codes (B, T) that the streams go on from; one parallel pass
                 takes them in.
         """

@@ -5,19 +5,18 @@ from torch import Tensor
 
 from wavegen.distributions.sampling import Sampling
 from wavegen.errors import ModelError
-from wavegen.models.wavenet import WaveNet
+from wavegen.models.base import Network
 
 
 def check_start(
-    network: WaveNet,
+    network: Network,
     bias: Tensor,
     sampling: Sampling,
     unspecified: Tensor | None,
     prompt: Tensor | None,
 ) -> None:
     """`ValueError` where `Engine.start` is given what no streams can begin from."""
-    config = network.config
-    shape = (1, config.layers, config.gate_channels)
+    shape = tuple(network.conditioning(None).shape[1:])
     if len(bias) == 0 or bias.shape[1:] != shape:
         raise ValueError(f"bias is {tuple(bias.shape)}: it must be (streams, {_listed(shape)})")
     if sampling.guided and unspecified is None:
@@ -37,7 +36,7 @@ def check_noise(noise: Tensor, streams: int) -> None:
         raise ValueError("noise must be at least 0 and below 1")
 
 
-def check_codes(codes: Tensor, streams: int, network: WaveNet) -> None:
+def check_codes(codes: Tensor, streams: int, network: Network) -> None:
     """`ValueError` where codes are not int64 (streams, time) from 0 to Q - 1."""
     _check_rows("codes", codes, streams, torch.int64)
     most = network.config.quantization_channels - 1
@@ -45,7 +44,7 @@ def check_codes(codes: Tensor, streams: int, network: WaveNet) -> None:
         raise ValueError(f"codes must be from 0 to {most}")
 
 
-def check_drawn(codes: Tensor, network: WaveNet) -> Tensor:
+def check_drawn(codes: Tensor, network: Network) -> Tensor:
     """Drawn codes (B, T) as they are; `ModelError` where some could not be drawn.
 
     Looked for once a chunk: an engine draws Q, which is no code but an input that there is,

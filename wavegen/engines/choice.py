@@ -16,6 +16,8 @@ from wavegen.engines.base import Engine
 from wavegen.engines.precision import PRECISIONS
 from wavegen.engines.reference import TorchQueue
 from wavegen.errors import ConfigError, ModelError
+from wavegen.models.base import Network
+from wavegen.models.config import WaveNetConfig
 from wavegen.models.wavenet import WaveNet
 
 # What "auto" tries, the fastest first, and what runs nowhere else.
@@ -33,7 +35,7 @@ _PRECISIONS = {
 
 
 def choose(
-    network: WaveNet, name: str = "auto", precision: str = "float32", streams: int | None = None
+    network: Network, name: str = "auto", precision: str = "float32", streams: int | None = None
 ) -> Engine:
     """An engine for a network, ready to start.
 
@@ -53,8 +55,11 @@ def choose(
     for option, value, known in (("engine", name, ENGINES), ("precision", precision, PRECISIONS)):
         if value not in known:
             raise ConfigError(f"--{option} {value}: it is one of {', '.join(known)}")
-    device = network.output.weight.device.type
-    tried = _candidates(device, name, precision, streams)
+    device = network.device.type
+    if isinstance(network, WaveNet):
+        tried = _candidates(device, name, precision, streams)
+    else:
+        tried = _of_any_network(network, name, precision)
     failures: list[tuple[str, str | None]] = []
     for each in tried:
         engine, failure = _made(each, network, precision)
@@ -101,16 +106,32 @@ def _candidates(device: str, name: str, precision: str, streams: int | None = No
     return able
 
 
-def _made(name: str, network: WaveNet, precision: str) -> tuple[Engine | None, str | None]:
+def _of_any_network(network: Network, name: str, precision: str) -> list[str]:
+    """The engine that steps through any network; `ConfigError` where another one is asked for."""
+    kind = network.config.network
+    if name not in ("auto", "torch"):
+        raise ConfigError(
+            f"--engine {name}: it runs the network '{WaveNetConfig.network}' only, and this one "
+            f"is '{kind}': take --engine torch"
+        )
+    if precision not in _PRECISIONS["torch"]:
+        raise ConfigError(
+            f"--precision {precision}: the network '{kind}' has only --precision float32"
+        )
+    return ["torch"]
+
+
+def _made(name: str, network: Network, precision: str) -> tuple[Engine | None, str | None]:
     """An engine that runs here, or None and why it does not."""
     if name == "torch":
         return TorchQueue(network), None
+    assert isinstance(network, WaveNet), "the other engines are for no other network"
     if name == "numba":
         if (failure := _numba_failure(precision)) is not None:
             return None, failure
         from wavegen.engines.cpu.wavenet_engine import NumbaCPU
 
-        if network.output.weight.device.type != "cpu":
+        if network.device.type != "cpu":
             network = copy.deepcopy(network).cpu()
         return NumbaCPU(network, precision), None
     try:

@@ -2,12 +2,17 @@
 
 import copy
 from collections.abc import Iterator
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from wavegen.errors import ConfigError
+from wavegen.models.base import Network
 from wavegen.models.wavenet import WaveNet
+
+AnyNetwork = TypeVar("AnyNetwork", bound=Network)
 
 # Bytes of a weight.
 PRECISIONS = {"float32": 4, "bfloat16": 2, "int8": 1}
@@ -59,13 +64,21 @@ def quantise(weight: Tensor, precision: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 @torch.no_grad()
-def rounded(network: WaveNet, precision: str) -> WaveNet:
+def rounded(network: AnyNetwork, precision: str) -> AnyNetwork:
     """A network with the weights that an engine of this precision computes with.
 
     Its bits per sample are those of the engine. Embeddings and biases stay as they are.
+
+    Raises:
+        ConfigError: the network has no engine of this precision.
     """
     if precision == "float32":
         return network
+    if not isinstance(network, WaveNet):
+        raise ConfigError(
+            f"--precision {precision}: the network '{network.config.network}' has only "
+            "--precision float32"
+        )
     network = copy.deepcopy(network)
     for weight, _ in products(network):
         stored, scale = quantise(weight, precision)

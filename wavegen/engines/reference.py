@@ -1,18 +1,12 @@
-"""The reference engine: ring buffers ("queues") in plain torch.
-
-Each layer keeps its last (kernel_size - 1) * dilation inputs in a ring, so a sample
-costs one pass through the layers however long the receptive field is.
-
-Source: Le Paine et al. 2016, "Fast Wavenet Generation Algorithm".
-"""
+"""The reference engine: the steps of any network, in plain torch."""
 
 import torch
 from torch import Tensor
 
 from wavegen.distributions.sampling import Sampling, draw, guide
 from wavegen.engines.checks import check_codes, check_drawn, check_noise, check_start
-from wavegen.engines.prefill import begin, fill_queues
-from wavegen.models.wavenet import WaveNet
+from wavegen.engines.prefill import begin
+from wavegen.models.base import Network
 
 
 class TorchQueue:
@@ -24,7 +18,7 @@ class TorchQueue:
 
     name = "torch"
 
-    def __init__(self, network: WaveNet) -> None:
+    def __init__(self, network: Network) -> None:
         self.network = network
 
     @torch.inference_mode()
@@ -42,15 +36,9 @@ class TorchQueue:
         network, streams = self.network, len(bias)
         bias, self._codes, prompt = begin(network, bias, sampling, unspecified, prompt)
         self._rows = len(bias) // streams
-        self._bias = bias[:, 0].unbind(dim=1)  # L times (rows * B, G)
-
-        # Packed here and not earlier: weights loaded or swapped since are never missed.
-        self._kernels = [block.kernel.transpose(1, 2).flatten(0, 1) for block in network.blocks]
-
-        self._time = 0
-        # A ring is a list, so that a step stores and fetches tensors without copying them.
-        # The oldest input is at place 0, where step 0 will look for it.
-        self._queues = [list(ring) for ring in fill_queues(network, bias, prompt)]
+        self._state = (
+            network.initial_state(bias) if prompt is None else network.state_after(bias, prompt)
+        )
 
     @torch.inference_mode()
     def generate(self, noise: Tensor) -> Tensor:
@@ -67,31 +55,17 @@ class TorchQueue:
     def force(self, codes: Tensor) -> Tensor:
         """See `Engine.force`."""
         check_codes(codes, len(self._codes), self.network)
-        shape = (*codes.shape, self.network.config.quantization_channels)
-        logits = self.network.output.weight.new_empty(shape)
+        network = self.network
+        shape = (*codes.shape, network.config.quantization_channels)
+        logits = torch.empty(shape, dtype=network.dtype, device=network.device)
         for time, column in enumerate(codes.t()):
             logits[:, time] = self._step()
             self._codes = column
         return logits
 
     def _step(self) -> Tensor:
-        """Logits (B, Q) of the next code; takes the newest code into the queues."""
-        network = self.network
-        stream = network.embedding(self._codes.repeat(self._rows))
-        gates = []
-        for block, kernel, queue, bias in zip(
-            network.blocks, self._kernels, self._queues, self._bias, strict=True
-        ):
-            length = len(queue)
-            place = self._time % length
-            # Taps lie a dilation apart in the ring, the oldest at the place to be reused.
-            taps = [queue[(place + ago) % length] for ago in range(0, length, block.dilation)]
-            total = torch.addmm(bias, torch.cat([*taps, stream], dim=-1), kernel)
-            queue[place] = stream
-            gates.append(block.gated(total))
-            stream = block.residual(stream, gates[-1])
-        self._time += 1
-        logits = network.head(torch.cat(gates, dim=-1))
+        """Logits (B, Q) of the next code; takes the newest code into the state."""
+        logits = self.network.step(self._codes.repeat(self._rows), self._state)
         if self.sampling.guided:
             conditioned, unspecified = logits.chunk(2)
             logits = guide(conditioned, unspecified, self.sampling.guidance)

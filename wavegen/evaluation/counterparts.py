@@ -12,7 +12,7 @@ from wavegen.data.labels import Labels
 from wavegen.distributions.sampling import Sampling
 from wavegen.engines.base import Engine
 from wavegen.generation.generate import Stream, rounds, stream_chunks
-from wavegen.models.wavenet import WaveNet
+from wavegen.models.base import Network
 from wavegen.scoring.classify import classify
 from wavegen.scoring.score import Score, score
 from wavegen.scoring.sources import Source
@@ -45,7 +45,7 @@ class Work:
         classified: numbers of the clips that are classified by likelihood.
     """
 
-    network: WaveNet
+    network: Network
     engine: Engine
     labels: Sequence[Labels]
     streams: Sequence[Stream]

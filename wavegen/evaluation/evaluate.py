@@ -26,7 +26,7 @@ from wavegen.evaluation.prediction import bits_per_sample, classes_by_likelihood
 from wavegen.evaluation.recognition import Recognition, recognition
 from wavegen.evaluation.verdict import verdict
 from wavegen.generation.generate import Stream
-from wavegen.models.wavenet import WaveNet
+from wavegen.models.base import Network
 from wavegen.scoring.classify import MOST_COMBINATIONS, class_kinds
 from wavegen.utils.distributed import Kept, by_ranks, ranks
 
@@ -55,7 +55,7 @@ class Evaluation:
 
 
 def evaluate(
-    network: WaveNet,
+    network: Network,
     clip_set: ClipSet,
     store: AudioStore,
     *,
@@ -228,7 +228,7 @@ def _classified(clips: Sequence[Clip], kinds: int) -> int:
     return count if count >= _LEAST else 0
 
 
-def _known(clip: Clip, network: WaveNet) -> dict[str, str]:
+def _known(clip: Clip, network: Network) -> dict[str, str]:
     """The labels of a clip that the network has learned."""
     attributes = network.config.labels
     return {name: each for name, each in clip.labels.items() if each in attributes.get(name, ())}

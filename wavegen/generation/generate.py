@@ -17,9 +17,9 @@ from wavegen.engines import memory
 from wavegen.engines.base import Engine
 from wavegen.engines.choice import choose
 from wavegen.errors import ConfigError
-from wavegen.models.config import WaveNetConfig
+from wavegen.models.base import Network
+from wavegen.models.config import ModelConfig
 from wavegen.models.serialization import load_model
-from wavegen.models.wavenet import WaveNet
 from wavegen.utils.distributed import told
 from wavegen.utils.numbers import whole_number
 
@@ -57,7 +57,7 @@ class Stream:
 
 
 def generate(
-    model: WaveNet | str | Path,
+    model: Network | str | Path,
     labels: Labels | Sequence[Labels] | None = None,
     *,
     count: int = 1,
@@ -89,7 +89,7 @@ def generate(
     Raises:
         ConfigError, LabelError, ModelError: as their messages say.
     """
-    network = model if isinstance(model, WaveNet) else load_model(model)
+    network = model if isinstance(model, Network) else load_model(model)
     kinds = [labels or {}] if labels is None or isinstance(labels, Mapping) else labels
     streams = [Stream(kind, index) for kind in kinds for index in range(count)]
     samples = sample_count(seconds, network.config.sample_rate)
@@ -127,7 +127,7 @@ def stream_chunks(
     sampling = sampling or Sampling()
     network, config = engine.network, engine.network.config
     check_seed(seed)
-    device = network.output.weight.device
+    device = network.device
     rows = [tuple(labelling.encode(stream.labels, config.labels)) for stream in streams]
     # Each kind once: what streams of equal labels begin from is equal to the last bit.
     numbers = {kind: number for number, kind in enumerate(dict.fromkeys(rows))}
@@ -146,12 +146,12 @@ def stream_chunks(
         yield mulaw.decode(drawn.cpu().numpy(), config.quantization_channels)
 
 
-def _heard(prompt: np.ndarray, config: WaveNetConfig) -> torch.Tensor:
+def _heard(prompt: np.ndarray, config: ModelConfig) -> torch.Tensor:
     """Codes (time,) of what a network hears of a prompt; `ConfigError` if it is no waveform."""
     if prompt.ndim != 1 or prompt.dtype.kind != "f":
         raise ConfigError(f"the prompt is {prompt.dtype} {prompt.shape}: it must be float (time,)")
-    # What was longer ago is not heard.
-    heard = prompt[-config.receptive_field :]
+    # What was longer ago changes nothing.
+    heard = prompt if config.receptive_field is None else prompt[-config.receptive_field :]
     if not np.isfinite(heard).all():
         raise ConfigError("the prompt holds NaN or infinity: repair it or leave it out")
     return torch.from_numpy(mulaw.encode(heard, config.quantization_channels))
@@ -187,7 +187,7 @@ def pick_device(name: str | None = None) -> torch.device:
 
 
 def rounds(
-    streams: Sequence[T], network: WaveNet, most: int | None = None
+    streams: Sequence[T], network: Network, most: int | None = None
 ) -> Iterable[Sequence[T]]:
     """The streams, or what stands for them, in parts that are generated side by side.
 
@@ -196,7 +196,7 @@ def rounds(
         network: where it lies decides how many fit.
         most: streams of a part, if there is a limit besides.
     """
-    device = network.output.weight.device
+    device = network.device
     size = _ROUND.get(device.type, _ROUND["cpu"])
     if device.type == "cuda":
         each, besides = memory.of_streams(network)

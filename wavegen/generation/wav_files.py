@@ -30,8 +30,8 @@ from wavegen.generation.generate import (
     stream_chunks,
 )
 from wavegen.generation.recipe import MOST_STREAMS, Recipe, read_recipe
+from wavegen.models.base import Network
 from wavegen.models.serialization import find_model, load_with_fingerprint
-from wavegen.models.wavenet import WaveNet
 from wavegen.utils.distributed import share
 from wavegen.utils.files import file_sha256, make_folder, write_json
 from wavegen.utils.text import display
@@ -98,7 +98,7 @@ def generate_files(
         sampling=sampling or Sampling(),
         prompt=None if prompt is None else str(Path(prompt).resolve()),
         prompt_sha256=None if prompt is None else file_sha256(prompt, AudioFileError),
-        device=str(chosen.network.output.weight.device),
+        device=str(chosen.network.device),
         engine=chosen.name,
         precision=precision,
         threads=torch.get_num_threads(),
@@ -205,7 +205,7 @@ def repeat_file(
     return target
 
 
-def _network_of(recipe: Recipe, recipe_path: str | Path) -> WaveNet:
+def _network_of(recipe: Recipe, recipe_path: str | Path) -> Network:
     """The network that a recipe names, on its device; `ModelError` if it is another one now."""
     try:
         device = pick_device(recipe.device)
@@ -236,13 +236,13 @@ def _torch_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def read_prompt(path: str | Path, sample_rate: int, most: int) -> np.ndarray:
-    """The end of a recording, in memory that does not grow with its length.
+def read_prompt(path: str | Path, sample_rate: int, most: int | None) -> np.ndarray:
+    """The end of a recording, in memory that does not grow with its length where `most` is given.
 
     Args:
         path: of the recording.
         sample_rate: in Hz, to resample to; said where that differs from the file's.
-        most: samples that are kept at most.
+        most: samples that are kept at most; None keeps all.
 
     Returns:
         float32 (time,), the last `most` samples or fewer.
@@ -259,11 +259,11 @@ def read_prompt(path: str | Path, sample_rate: int, most: int) -> np.ndarray:
         clamped += mulaw.count_clamped(block)
         kept.append(block)
         length += len(block)
-        while length - len(kept[0]) >= most:
+        while most is not None and length - len(kept[0]) >= most:
             length -= len(kept.popleft())
     if clamped:
         _remark(f"{display(path)}: {clamped} samples beyond full scale were clamped")
-    return np.concatenate(kept)[-most:]
+    return np.concatenate(kept)[-(most or length) :]
 
 
 def _remark(text: str) -> None:

@@ -1,26 +1,27 @@
-"""The architecture of a network and what its codes mean, as one frozen dataclass."""
+"""The configurations of networks: architecture, codec and labels, as frozen dataclasses."""
 
 import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 from wavegen.errors import ConfigError
 from wavegen.utils.numbers import whole_number
 from wavegen.utils.text import display
 
+# The format of `config.json`. The first had no number, and no name of a network.
+FORMAT = 2
 # Beyond these a network is a mistake or an attack, not a model; they also bound the
 # memory that a config read from a stranger's model directory can ask for.
-_LIMITS = {
+_LIMITS = {"quantization_channels": (2, 65536), "sample_rate": (100, 768_000)}
+_WAVENET_LIMITS = {
     "layers": (1, 512),
     "stacks": (1, 512),
     "kernel_size": (2, 64),
     "residual_channels": (1, 8192),
     "gate_channels": (2, 16384),
     "skip_channels": (1, 16384),
-    "quantization_channels": (2, 65536),
-    "sample_rate": (100, 768_000),
 }
 _MOST_RECEPTIVE_FIELD = 2**22
 Gate = Literal["linear", "tanh"]
@@ -32,51 +33,31 @@ def _is_text(name: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in name)
 
 
-@dataclass(frozen=True)
-class WaveNetConfig:
-    """A WaveNet and its codec; the same dictionary in YAML, `config.json` and checkpoints.
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """What is true of every network; the same dictionary in YAML, `config.json` and checkpoints.
+
+    A network has a config of its own that adds its architecture.
 
     Args:
-        layers: number of dilated causal convolutions.
-        stacks: the dilations 1, 2, 4, ... start again this many times; divides `layers`.
-        kernel_size: taps of each convolution, at least 2.
-        residual_channels: width of the residual stream.
-        gate_channels: channels before the gate: half are the signal, half open the gate to it.
-        skip_channels: width of the skip sum and of the hidden layer behind it.
         quantization_channels: number of mu-law codes Q.
         sample_rate: samples per second, in Hz.
         labels: label attributes, each with its class names.
-        gate: what the signal goes through: `linear` (a gated linear unit, Dauphin et al. 2017)
-            or `tanh` (van den Oord et al. 2016).
+
+    Attributes:
+        network: the name of the kind of network, in `config.json`.
+
+    Raises:
+        ConfigError: a value out of range.
     """
 
-    layers: int = 20
-    stacks: int = 2
-    kernel_size: int = 2
-    residual_channels: int = 32
-    gate_channels: int = 64
-    skip_channels: int = 128
+    network: ClassVar[str]
     quantization_channels: int = 256
     sample_rate: int = 16000
     labels: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    gate: Gate = "linear"
 
     def __post_init__(self) -> None:
-        for name, (low, high) in _LIMITS.items():
-            object.__setattr__(self, name, whole_number(name, getattr(self, name), low, high))
-        if self.layers % self.stacks:
-            raise ConfigError(
-                f"layers ({self.layers}) must be a multiple of stacks ({self.stacks})"
-            )
-        if self.gate_channels % 2:
-            raise ConfigError(f"gate_channels ({self.gate_channels}) must be even")
-        if self.gate not in GATES:
-            raise ConfigError(f"gate is {self.gate!r}: it must be {' or '.join(GATES)}")
-        if self.receptive_field > _MOST_RECEPTIVE_FIELD:
-            raise ConfigError(
-                f"the receptive field is {self.receptive_field} samples, more than "
-                f"{_MOST_RECEPTIVE_FIELD}: take fewer layers per stack or a smaller kernel_size"
-            )
+        self._check_whole(_LIMITS)
         if not isinstance(self.labels, Mapping):
             raise ConfigError("labels must map attribute names to lists of class names")
         for name, classes in self.labels.items():
@@ -95,6 +76,79 @@ class WaveNetConfig:
         object.__setattr__(self, "labels", labels)
 
     @property
+    def receptive_field(self) -> int | None:
+        """Number of past codes that can influence a prediction; None if there is no limit."""
+        return None
+
+    def architecture(self) -> list[str]:
+        """Lines that describe the network alone, each a word and what it is."""
+        return [f"network   {self.network}"]
+
+    def describe(self) -> str:
+        """The architecture, the receptive field and the labels, in a few lines."""
+        lines = [
+            *self.architecture(),
+            f"codes     {self.quantization_channels} mu-law at {self.sample_rate} Hz",
+            *(f"label     {name}: {', '.join(classes)}" for name, classes in self.labels.items()),
+        ]
+        return "\n".join(map(display, lines))
+
+    def to_json(self) -> str:
+        """This config as indented JSON; `registry.config_from_json` gives it back."""
+        values = {"format": FORMAT, "network": self.network, **dataclasses.asdict(self)}
+        return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+
+    def _check_whole(self, limits: Mapping[str, tuple[int, int]]) -> None:
+        """Make whole numbers of fields within their limits, or raise `ConfigError`."""
+        for name, (low, high) in limits.items():
+            object.__setattr__(self, name, whole_number(name, getattr(self, name), low, high))
+
+
+@dataclass(frozen=True)
+class WaveNetConfig(ModelConfig):
+    """A WaveNet and its codec; the same dictionary in YAML, `config.json` and checkpoints.
+
+    Args:
+        layers: number of dilated causal convolutions.
+        stacks: the dilations 1, 2, 4, ... start again this many times; divides `layers`.
+        kernel_size: taps of each convolution, at least 2.
+        residual_channels: width of the residual stream.
+        gate_channels: channels before the gate: half are the signal, half open the gate to it.
+        skip_channels: width of the skip sum and of the hidden layer behind it.
+        quantization_channels: number of mu-law codes Q.
+        sample_rate: samples per second, in Hz.
+        labels: label attributes, each with its class names.
+        gate: what the signal goes through: `linear` (a gated linear unit, Dauphin et al. 2017)
+            or `tanh` (van den Oord et al. 2016).
+    """
+
+    network: ClassVar[str] = "wavenet"
+    layers: int = 20
+    stacks: int = 2
+    kernel_size: int = 2
+    residual_channels: int = 32
+    gate_channels: int = 64
+    skip_channels: int = 128
+    gate: Gate = "linear"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_whole(_WAVENET_LIMITS)
+        if self.layers % self.stacks:
+            raise ConfigError(
+                f"layers ({self.layers}) must be a multiple of stacks ({self.stacks})"
+            )
+        if self.gate_channels % 2:
+            raise ConfigError(f"gate_channels ({self.gate_channels}) must be even")
+        if self.gate not in GATES:
+            raise ConfigError(f"gate is {self.gate!r}: it must be {' or '.join(GATES)}")
+        if self.receptive_field > _MOST_RECEPTIVE_FIELD:
+            raise ConfigError(
+                f"the receptive field is {self.receptive_field} samples, more than "
+                f"{_MOST_RECEPTIVE_FIELD}: take fewer layers per stack or a smaller kernel_size"
+            )
+
+    @property
     def dilations(self) -> tuple[int, ...]:
         """Dilation of each layer, in samples."""
         per_stack = self.layers // self.stacks
@@ -106,40 +160,13 @@ class WaveNetConfig:
         per_stack = self.layers // self.stacks
         return 1 + (self.kernel_size - 1) * self.stacks * (2**per_stack - 1)
 
-    def describe(self) -> str:
-        """The architecture, the receptive field and the labels, in a few lines."""
+    def architecture(self) -> list[str]:
+        """The layers, their channels and the receptive field."""
         milliseconds = 1000 * self.receptive_field / self.sample_rate
-        lines = [
+        return [
             f"network   {self.layers} layers in {self.stacks} stacks, kernel {self.kernel_size}; "
             f"{self.residual_channels} residual, {self.gate_channels} gate ({self.gate}), "
             f"{self.skip_channels} skip channels",
             f"hears     {self.receptive_field} samples ({milliseconds:.0f} ms): "
             "its receptive field",
-            f"codes     {self.quantization_channels} mu-law at {self.sample_rate} Hz",
-            *(f"label     {name}: {', '.join(classes)}" for name, classes in self.labels.items()),
         ]
-        return "\n".join(map(display, lines))
-
-    def to_json(self) -> str:
-        """This config as indented JSON; `from_json` gives it back."""
-        return json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False) + "\n"
-
-    @classmethod
-    def from_json(cls, text: str) -> "WaveNetConfig":
-        """Read what `to_json` wrote.
-
-        Raises:
-            ConfigError: not a JSON object, an unknown or missing field, or a value out of range.
-        """
-        try:
-            values: Any = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise ConfigError(f"not JSON ({error})") from error
-        if not isinstance(values, dict):
-            raise ConfigError("not a JSON object")
-        names = {f.name for f in dataclasses.fields(cls)}
-        if unknown := sorted(set(values) - names):
-            raise ConfigError(f"unknown fields {', '.join(unknown)}")
-        if missing := sorted(names - set(values)):
-            raise ConfigError(f"missing fields {', '.join(missing)}")
-        return cls(**values)

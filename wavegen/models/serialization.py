@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wavegen.errors import ConfigError, ModelError
-from wavegen.models.config import WaveNetConfig
+from wavegen.models.config import ModelConfig
+from wavegen.models.registry import build, config_from_json
 from wavegen.utils.files import (
     file_sha256,
     make_folder,
@@ -25,7 +26,7 @@ from wavegen.utils.json_shape import fits, number
 if TYPE_CHECKING:
     import torch
 
-    from wavegen.models.wavenet import WaveNet
+    from wavegen.models.base import Network
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -62,7 +63,7 @@ def is_model(path: str | Path) -> bool:
     return _model_folder(Path(path)) is not None
 
 
-def save_model(network: "WaveNet", folder: str | Path) -> None:
+def save_model(network: "Network", folder: str | Path) -> None:
     """Write `network` as a model directory; each file appears whole, the config last."""
     import torch
     from safetensors.torch import save
@@ -76,7 +77,7 @@ def save_model(network: "WaveNet", folder: str | Path) -> None:
     write_text(folder / CONFIG, network.config.to_json())
 
 
-def load_config(path: str | Path) -> WaveNetConfig:
+def load_config(path: str | Path) -> ModelConfig:
     """The config of a model directory or run folder, without its weights.
 
     Raises:
@@ -84,12 +85,12 @@ def load_config(path: str | Path) -> WaveNetConfig:
     """
     file = plain(find_model(path) / CONFIG)
     try:
-        return WaveNetConfig.from_json(read_text(file, ModelError))
+        return config_from_json(read_text(file, ModelError))
     except ConfigError as error:
         raise ModelError(f"{file}: {error}") from error
 
 
-def load_model(path: str | Path, device: "str | torch.device" = "cpu") -> "WaveNet":
+def load_model(path: str | Path, device: "str | torch.device" = "cpu") -> "Network":
     """The network of a model directory or run folder, float32, in evaluation mode.
 
     Raises:
@@ -99,15 +100,13 @@ def load_model(path: str | Path, device: "str | torch.device" = "cpu") -> "WaveN
     import torch
     from safetensors import SafetensorError, safe_open
 
-    from wavegen.models.wavenet import WaveNet
-
     folder = find_model(path)
     config = load_config(folder)
     file = plain(folder / WEIGHTS)
     # Shapes are compared before memory is taken: a config cannot ask for more than the
     # weights that lie beside it.
     with torch.device("meta"):
-        network = WaveNet(config)
+        network = build(config)
     expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     try:
         with safe_open(file, framework="pt") as stored:
@@ -148,7 +147,7 @@ def fingerprint(path: str | Path) -> str:
 
 def load_with_fingerprint(
     path: str | Path, device: "str | torch.device" = "cpu"
-) -> tuple["WaveNet", str]:
+) -> tuple["Network", str]:
     """`load_model` and `fingerprint` of one and the same model, though training may save others.
 
     Raises:

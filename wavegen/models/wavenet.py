@@ -22,15 +22,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wavegen.codecs import mulaw
+from wavegen.models.base import Network
 from wavegen.models.config import WaveNetConfig
 from wavegen.models.wavenet_block import Block
 from wavegen.models.wavenet_fused_block import block_for
+from wavegen.models.wavenet_state import WaveNetState
 
 # Gains of the amplitude in the last channels of the embedding at first, and the bound of both.
 _GAINS, _MOST = (8, 32, 128), 6.0
 
 
-class WaveNet(nn.Module):
+class WaveNet(Network):
     """Logits of every code of a sequence given the codes before it.
 
     Args:
@@ -38,9 +40,10 @@ class WaveNet(nn.Module):
         fused: whether to train by `wavegen.models.wavenet_fused_block`, where that runs.
     """
 
+    config: WaveNetConfig
+
     def __init__(self, config: WaveNetConfig, fused: bool = False) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         residual, gate = config.residual_channels, config.gate_channels
         # The last row is the start symbol.
         self.embedding = nn.Embedding(config.quantization_channels + 1, residual)
@@ -86,28 +89,26 @@ class WaveNet(nn.Module):
         nn.init.zeros_(self.output.bias)
 
     @property
-    def start_symbol(self) -> int:
-        """The input id that stands for "before the recording"."""
-        return self.config.quantization_channels
-
-    @property
     def history(self) -> int:
         """H: inputs before the newest one that a prediction depends on."""
         return self.config.receptive_field - 1
 
-    def forward(self, codes: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Predict whole recordings from their beginning.
+    def fuse(self) -> None:
+        """See `Network.fuse`; a block falls back where the kernels do not run."""
+        for block in self.blocks:
+            block.fused = True
 
-        Args:
-            codes: int64 (B, T).
-            labels: int64 (B, A) ids as in `wavegen.data.labels`; None leaves all unspecified.
+    def initial_state(self, bias: Tensor) -> WaveNetState:
+        """See `Network.initial_state`."""
+        return WaveNetState(self, bias)
 
-        Returns:
-            Logits (B, T, Q); `logits[:, t]` predicts `codes[:, t]` from the codes before t.
-        """
-        start = codes.new_full((codes.shape[0], 1), self.start_symbol)
-        inputs = torch.cat([start, codes], dim=1)[:, :-1]
-        return self.predict(inputs, self.conditioning(labels, codes.shape[0]), beginning=True)
+    def state_after(self, bias: Tensor, prompt: Tensor) -> WaveNetState:
+        """See `Network.state_after`: one pass over the end of the prompt."""
+        return WaveNetState(self, bias, prompt)
+
+    def step(self, inputs: Tensor, state: WaveNetState) -> Tensor:
+        """See `Network.step`."""
+        return state.step(self, inputs)
 
     def conditioning(self, labels: Tensor | None, batch: int = 1) -> Tensor:
         """What conditions the network, as a bias on every gate.

@@ -10,8 +10,8 @@ import numpy as np
 
 from wavegen.data.labels import Attributes, Labels, one_class_each
 from wavegen.errors import ConfigError
+from wavegen.models.base import Network
 from wavegen.models.serialization import load_model
-from wavegen.models.wavenet import WaveNet
 from wavegen.scoring.score import Score, score
 from wavegen.scoring.sources import Source
 
@@ -35,7 +35,7 @@ class Classes:
 
 
 def classify(
-    model: WaveNet | str | Path,
+    model: Network | str | Path,
     paths: str | Path | Sequence[str | Path | Source],
     labels: Labels | None = None,
     *,
@@ -61,7 +61,7 @@ def classify(
         ConfigError: there is no attribute left to ask about, or one that `counts` have none of.
         DataError, LabelError, ModelError: as their messages say.
     """
-    network = model if isinstance(model, WaveNet) else load_model(model)
+    network = model if isinstance(model, Network) else load_model(model)
     kinds, attributes = class_kinds(network.config.labels, labels or {}, combinations)
     if not kinds:
         raise ConfigError("there is nothing to classify: the model has no other label attribute")

@@ -15,6 +15,7 @@ import torch
 from wavegen.codecs.windows import regrouped
 from wavegen.data.labels import Attributes, Labels, encode, one_class_each
 from wavegen.errors import AudioFileError, ConfigError, DataError, LabelError, ModelError
+from wavegen.models.base import Network
 from wavegen.models.serialization import (
     find_model,
     fingerprint,
@@ -22,7 +23,6 @@ from wavegen.models.serialization import (
     load_with_fingerprint,
     plain,
 )
-from wavegen.models.wavenet import WaveNet
 from wavegen.scoring.anomaly import SCORES, Detector, Verdict, bits_by_others, order0_bits
 from wavegen.scoring.profile import Profile
 from wavegen.scoring.score import Score, Watcher, score
@@ -164,10 +164,10 @@ class AnomalyDetector:
         ModelError: the background model of the calibration has changed.
     """
 
-    def __init__(self, network: WaveNet, calibration: Detector, false_alarms: float = 0.01) -> None:
+    def __init__(self, network: Network, calibration: Detector, false_alarms: float = 0.01) -> None:
         calibration.check(false_alarms)
         self.network, self.calibration, self.false_alarms = network, calibration, false_alarms
-        self._background: WaveNet | None = None
+        self._background: Network | None = None
         if calibration.background is not None:
             self._background, sha256 = _load_background(calibration.background, network)
             if sha256 != calibration.background_sha256:
@@ -310,8 +310,8 @@ def class_gain(bits: np.ndarray, kinds: Sequence[Labels]) -> float:
     return float(sum(saved.values()))
 
 
-def _load_background(path: str | Path, network: WaveNet) -> tuple[WaveNet, str]:
-    other, sha256 = load_with_fingerprint(path, network.output.weight.device)
+def _load_background(path: str | Path, network: Network) -> tuple[Network, str]:
+    other, sha256 = load_with_fingerprint(path, network.device)
     if other.config.sample_rate != network.config.sample_rate:
         raise ConfigError(
             f"{path}: is for {other.config.sample_rate} Hz, the model for "
@@ -321,8 +321,8 @@ def _load_background(path: str | Path, network: WaveNet) -> tuple[WaveNet, str]:
 
 
 def _scored(
-    network: WaveNet,
-    other: WaveNet | None,
+    network: Network,
+    other: Network | None,
     paths: str | Path | Sequence[str | Path | Source],
     kinds: Sequence[Labels],
     take: Callable[[int], Watcher],

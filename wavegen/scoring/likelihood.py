@@ -19,6 +19,7 @@ from wavegen.data.labels import Labels
 from wavegen.engines import memory
 from wavegen.engines.choice import compiled_scorer_runs
 from wavegen.errors import ModelError
+from wavegen.models.base import Network
 from wavegen.models.wavenet import WaveNet
 
 T = TypeVar("T")
@@ -31,20 +32,38 @@ _GPU_CHUNK = 1 << 18
 BLOCK = 1 << 18
 
 
-def surprisal(network: WaveNet, inputs: Tensor, targets: Tensor, labels: Tensor | None) -> Tensor:
+def surprisal(
+    network: Network,
+    inputs: Tensor,
+    targets: Tensor,
+    labels: Tensor | None,
+    beginning: bool = False,
+) -> Tensor:
     """Bits of every target, -log2 p.
 
     Args:
         network: on the device of the tensors.
-        inputs: int64 (B, H + T) of `windows.stack`; (B, T) from the beginning of recordings.
+        inputs: int64 (B, H + T) of `windows.stack`; (B, T) from the beginning.
         targets: int64 (B, T) of `windows.stack`.
         labels: int64 (B, A), or None for unspecified.
+        beginning: as of `Network.predict`. A network whose receptive field has no limit takes
+            all inputs from the beginning, in parts that carry its state on.
 
     Returns:
         float64 (B, T); 0 where the target is `windows.IGNORED`.
     """
-    beginning = inputs.shape[1] == targets.shape[1]
-    logits = network.predict(inputs, network.conditioning(labels, inputs.shape[0]), beginning)
+    bias = network.conditioning(labels, inputs.shape[0])
+    if network.receptive_field is not None:
+        return _bits(network.predict(inputs, bias, beginning), targets)
+    if not targets.numel():
+        return targets.double()
+    state, time = network.initial_state(bias), max(1, _CHUNK // len(inputs))
+    parts = zip(inputs.split(time, dim=1), targets.split(time, dim=1), strict=True)
+    return torch.cat([_bits(network.advance(part, state), some) for part, some in parts], dim=1)
+
+
+def _bits(logits: Tensor, targets: Tensor) -> Tensor:
+    """Bits float64 (B, T) of targets (B, T) under logits (B, T, Q)."""
     nats = F.cross_entropy(logits.transpose(1, 2).float(), targets, reduction="none")
     return nats.double() / math.log(2)
 
@@ -56,7 +75,7 @@ class Scorer(Protocol):
         """Bits of every code of some recordings, int64 (time,): float64 (K, time) for each.
 
         The first `context` codes of each are heard, but not scored: they are all that came
-        before, or more than H.
+        before, or at least a receptive field.
         """
         ...
 
@@ -71,7 +90,7 @@ class Scorer(Protocol):
         ...
 
 
-def scorer(network: WaveNet, kinds: Sequence[Labels]) -> Scorer:
+def scorer(network: Network, kinds: Sequence[Labels]) -> Scorer:
     """What scores under K labels fastest where a network lies; its weights are read now.
 
     Args:
@@ -82,7 +101,7 @@ def scorer(network: WaveNet, kinds: Sequence[Labels]) -> Scorer:
         LabelError: an unknown attribute or class.
     """
     ids = label_ids(network, kinds)
-    if network.output.weight.device.type == "cpu" and compiled_scorer_runs():
+    if isinstance(network, WaveNet) and network.device.type == "cpu" and compiled_scorer_runs():
         from wavegen.engines.cpu.wavenet_scorer import NumbaScorer
 
         return NumbaScorer(network, ids)
@@ -99,9 +118,9 @@ class TorchScorer:
             device, if not given.
     """
 
-    def __init__(self, network: WaveNet, labels: Tensor, chunk: int | None = None) -> None:
+    def __init__(self, network: Network, labels: Tensor, chunk: int | None = None) -> None:
         self._network = network
-        self._labels = labels.to(network.output.weight.device)
+        self._labels = labels.to(network.device)
         self._chunk = chunk or chunk_for(network)
 
     @torch.inference_mode()
@@ -129,10 +148,13 @@ class TorchScorer:
         self, recordings: Sequence[np.ndarray], context: int
     ) -> Iterator[tuple[int, int, int, np.ndarray]]:
         """Bits (labels, time), and of which recording, from which label and sample on."""
+        field = self._network.receptive_field
+        # Without a limit a recording is one piece, for a state is carried on through it.
+        size = self._chunk if field is not None else max(map(len, recordings), default=1)
         pieces = [
-            (number, begin, min(begin + self._chunk, len(recording)))
+            (number, begin, min(begin + size, len(recording)))
             for number, recording in enumerate(recordings)
-            for begin in range(context, len(recording), self._chunk)
+            for begin in range(context, len(recording), size)
         ]
         pieces.sort(key=lambda piece: piece[1] - piece[2])
         while pieces:
@@ -140,11 +162,13 @@ class TorchScorer:
             together = max(1, self._chunk // (time * len(self._labels)))
             part, pieces = pieces[:together], pieces[together:]
             # Before a beginning there is nothing to hear.
-            history = self._network.history if any(begin for _, begin, _ in part) else 0
+            history = field - 1 if field and any(begin for _, begin, _ in part) else 0
+            # What is gone through from the beginning of each besides.
+            warm_up = context if field is None else 0
             rows = [
                 windows.from_place(
-                    recordings[number][max(begin - history - 1, 0) : end],
-                    begin - history - 1,
+                    recordings[number][max(begin - warm_up - history - 1, 0) : end],
+                    begin - warm_up - history - 1,
                     self._network.start_symbol,
                 )
                 for number, begin, end in part
@@ -152,25 +176,25 @@ class TorchScorer:
             stacked = windows.stack(rows, history)
             kind = 0
             for some in self._labels.split(max(1, self._chunk // time)):
-                taken = self._taken(stacked, some).cpu().numpy()
+                taken = self._taken(stacked, some, not history).cpu().numpy()
                 for row, (number, begin, end) in zip(taken, part, strict=True):
-                    yield number, kind, begin - context, row[:, : end - begin]
+                    yield number, kind, begin - context, row[:, warm_up:][:, : end - begin]
                 kind += len(some)
 
-    def _taken(self, stacked: Sequence[np.ndarray], labels: Tensor) -> Tensor:
+    def _taken(self, stacked: Sequence[np.ndarray], labels: Tensor, beginning: bool) -> Tensor:
         """Bits (B, K, time) of `windows.stack` under each of some labels (K, A)."""
         inputs, targets = (
             torch.from_numpy(each).to(labels.device).repeat_interleave(len(labels), 0)
             for each in stacked
         )
         rows = len(stacked[0])
-        taken = surprisal(self._network, inputs, targets, labels.repeat(rows, 1))
+        taken = surprisal(self._network, inputs, targets, labels.repeat(rows, 1), beginning)
         return taken.view(rows, len(labels), -1)
 
 
-def chunk_for(network: WaveNet) -> int:
+def chunk_for(network: Network) -> int:
     """Samples that torch predicts at a time where a network lies."""
-    device = network.output.weight.device
+    device = network.device
     if device.type != "cuda":
         return _CHUNK
     chunk, room = _GPU_CHUNK, memory.free(device) // 2
@@ -181,7 +205,7 @@ def chunk_for(network: WaveNet) -> int:
 
 def in_blocks(
     scored: Callable[[Sequence[np.ndarray], int], Sequence[T]],
-    network: WaveNet,
+    network: Network,
     blocks: Iterable[np.ndarray],
 ) -> Iterator[T]:
     """What a method of `Scorer` makes of each block of codes, int64 (time,), of one recording."""
@@ -190,7 +214,7 @@ def in_blocks(
         codes = np.concatenate([heard, block])
         (result,) = scored([codes], len(heard))
         yield result
-        heard = codes[-network.history - 1 :]
+        heard = codes if network.receptive_field is None else codes[-network.receptive_field :]
 
 
 def total_bits(sums: np.ndarray, before: np.ndarray | float = 0.0) -> np.ndarray:
@@ -208,14 +232,14 @@ def total_bits(sums: np.ndarray, before: np.ndarray | float = 0.0) -> np.ndarray
     return bits
 
 
-def label_ids(network: WaveNet, kinds: Sequence[Labels]) -> Tensor:
+def label_ids(network: Network, kinds: Sequence[Labels]) -> Tensor:
     """Ids int64 (K, A) of K times attribute -> class; `LabelError` for an unknown one."""
     rows = [labelling.encode(kind, network.config.labels) for kind in kinds]
     return torch.tensor(rows, dtype=torch.int64)
 
 
 def recording_bits(
-    network: WaveNet, waveform: np.ndarray, labels: Labels | None = None, block: int = BLOCK
+    network: Network, waveform: np.ndarray, labels: Labels | None = None, block: int = BLOCK
 ) -> float:
     """Total bits of one recording, in memory that does not grow with its length.
 

@@ -19,8 +19,8 @@ from wavegen.codecs.windows import regrouped
 from wavegen.data.decoding import decoded
 from wavegen.data.labels import Labels
 from wavegen.errors import AudioFileError
+from wavegen.models.base import Network
 from wavegen.models.serialization import load_model
-from wavegen.models.wavenet import WaveNet
 from wavegen.scoring.likelihood import BLOCK, Scorer, in_blocks, scorer, total_bits
 from wavegen.scoring.sources import Source, find_sources
 
@@ -73,7 +73,7 @@ class Score:
 
 
 def score(
-    model: WaveNet | str | Path,
+    model: Network | str | Path,
     paths: str | Path | Sequence[str | Path | Source],
     labels: Labels | Sequence[Labels] | None = None,
     *,
@@ -98,7 +98,7 @@ def score(
     Raises:
         DataError, LabelError, ModelError: as their messages say.
     """
-    network = model if isinstance(model, WaveNet) else load_model(model)
+    network = model if isinstance(model, Network) else load_model(model)
     kinds = [labels or {}] if labels is None or isinstance(labels, Mapping) else labels
     watch = _Kept if keep else watch
     scoring = _Scoring(network, scorer(network, kinds), len(kinds), watch, progress)
@@ -131,7 +131,7 @@ class _Kept:
 
 @dataclass(frozen=True)
 class _Scoring:
-    network: WaveNet
+    network: Network
     scorer: Scorer
     kinds: int
     watch: Callable[[int], Watcher] | None

@@ -27,7 +27,7 @@ from wavegen.data.shards import ShardStore, is_shards
 from wavegen.data.splits import hold_out_ends
 from wavegen.data.store import AudioStore, digest_of, figures_name, open_clips
 from wavegen.errors import ConfigError, DataError
-from wavegen.models.wavenet import WaveNet
+from wavegen.models.base import Network
 
 
 class AudioDataModule(LightningDataModule):
@@ -166,8 +166,8 @@ class AudioDataModule(LightningDataModule):
         """Take over the clips that another module of the same folder has decoded."""
         self._store, self._clip_set = other.decode(), other.clip_set
 
-    def match(self, network: WaveNet) -> None:
-        """See the clips as `network` does: its rate, its codes, its labels, its history.
+    def match(self, network: Network) -> None:
+        """See the clips as `network` does: its rate, its codes, its labels, its receptive field.
 
         Raises:
             ConfigError: the network is for another sample rate.
@@ -183,7 +183,9 @@ class AudioDataModule(LightningDataModule):
         clips = self.clip_set.clips
         ids = [labelling.encode(clip.labels, config.labels) for clip in clips]
         label_ids = np.array(ids, dtype=np.int64).reshape(len(clips), len(config.labels))
-        self._corpus = Corpus(store, label_ids, network.history, config.quantization_channels)
+        self._corpus = Corpus(
+            store, label_ids, network.receptive_field, config.quantization_channels
+        )
 
         splits = np.array([clip.split for clip in clips])
         whole = self._corpus.whole(np.flatnonzero(splits == "train"))

@@ -10,7 +10,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 from wavegen.errors import Stopped
 from wavegen.training.data_module import AudioDataModule
-from wavegen.training.lightning_module import LitWaveNet
+from wavegen.training.lightning_module import LitModel
 from wavegen.utils.distributed import largest
 
 # Processes that train together look for a signal to any of them once in so many steps:
@@ -72,7 +72,7 @@ class StopOnSignal(Callback):
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Have the figures of a validation that was not gone through left alone, by all."""
-        assert isinstance(pl_module, LitWaveNet)
+        assert isinstance(pl_module, LitModel)
         if self._before:
             self._stop_if_told(trainer)
             pl_module.interrupted = bool(self.received)

@@ -14,8 +14,8 @@ from torch.func import functional_call
 
 from wavegen.data.batches import Batch
 from wavegen.errors import ConfigError
-from wavegen.models.config import WaveNetConfig
-from wavegen.models.wavenet import WaveNet
+from wavegen.models.config import ModelConfig, WaveNetConfig
+from wavegen.models.registry import build
 from wavegen.scoring.likelihood import surprisal
 from wavegen.training.muon import Muon
 from wavegen.training.precision import cast, training_products
@@ -32,11 +32,11 @@ _TOGETHER = 10
 _REFRESH = 20
 
 
-class LitWaveNet(LightningModule):
-    """Trains a WaveNet by maximum likelihood.
+class LitModel(LightningModule):
+    """Trains a network by maximum likelihood.
 
     Args:
-        network: the architecture.
+        network: the config of any registered network.
         learning_rate: at its highest.
         weight_decay: on matrices only. With little of it a wide network with linear gates diverges
             after some thousand steps: each layer multiplies what it hears, and matrices grow.
@@ -50,7 +50,7 @@ class LitWaveNet(LightningModule):
 
     def __init__(
         self,
-        network: WaveNetConfig,
+        network: ModelConfig,
         learning_rate: float = 2e-3,
         weight_decay: float = 0.1,
         warmup_steps: int = 100,
@@ -62,7 +62,7 @@ class LitWaveNet(LightningModule):
             raise ConfigError(f"--model.learning_rate is {learning_rate}: it must be above 0")
         if not weight_decay >= 0:
             raise ConfigError(f"--model.weight_decay is {weight_decay}: it must be 0 or more")
-        self.network = WaveNet(network, fused)
+        self.network = build(network, fused)
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.warmup_steps = warmup_steps
@@ -93,10 +93,8 @@ class LitWaveNet(LightningModule):
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits (T, B, Q) of every target of a batch, time first, as the network computes them."""
-        inputs, targets = batch["inputs"], batch["targets"]
-        conditioning = self.network.conditioning(batch["labels"])
-        beginning = inputs.shape == targets.shape
-        return self.network.predict(inputs, conditioning, beginning).transpose(0, 1)
+        bias = self.network.conditioning(batch["labels"])
+        return self.network.predict(batch["inputs"], bias, batch["beginning"]).transpose(0, 1)
 
     def loss(self, batch: Batch) -> Tensor:
         """Mean nats over every sample the batch predicts; padding and history bear none."""
@@ -167,11 +165,13 @@ class LitWaveNet(LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Add a batch's bits and samples, in float32 whatever precision training has."""
         network = self.network
-        if network.output.weight.dtype != torch.float32:
+        if network.dtype != torch.float32:
             # As the model that is saved has them.
             network = deepcopy(network).float()
         with torch.autocast(self.device.type, enabled=False):
-            bits = surprisal(network, batch["inputs"], batch["targets"], batch["labels"])
+            bits = surprisal(
+                network, batch["inputs"], batch["targets"], batch["labels"], batch["beginning"]
+            )
         samples = (batch["targets"] >= 0).sum()
         self.validation_totals += torch.stack([bits.sum(), samples.double()])
 
@@ -269,8 +269,20 @@ class LitWaveNet(LightningModule):
             self._due = bool(validate)
 
 
+class LitWaveNet(LitModel):
+    """`LitModel` of a WaveNet; the command line offers its architecture field by field.
+
+    Args:
+        network: the architecture.
+        **options: as of `LitModel`.
+    """
+
+    def __init__(self, network: WaveNetConfig, **options: Any) -> None:
+        super().__init__(network, **options)
+
+
 class Clock(Timer):
-    """The limit on the time of training; `LitWaveNet` looks at it, for all processes at once."""
+    """The limit on the time of training; `LitModel` looks at it, for all processes at once."""
 
     @property
     def state_key(self) -> str:

@@ -24,9 +24,9 @@ from wavegen.data.settings import save_training
 from wavegen.engines.choice import choose
 from wavegen.errors import ModelError
 from wavegen.generation.generate import Stream, sample_count, stream_chunks
+from wavegen.models.base import Network
 from wavegen.models.serialization import BEST, best_figures, save_model
-from wavegen.models.wavenet import WaveNet
-from wavegen.training.lightning_module import LitWaveNet
+from wavegen.training.lightning_module import LitModel
 from wavegen.utils.files import appearing_whole, make_folder, write_bytes, write_json, write_text
 
 CONFIG = "config.yaml"
@@ -122,7 +122,7 @@ class RunFolder(Callback):
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the model if it is the best so far, then generate from it."""
-        assert isinstance(pl_module, LitWaveNet)
+        assert isinstance(pl_module, LitModel)
         if trainer.sanity_checking or pl_module.interrupted:
             return
         figures = pl_module.validation_figures()
@@ -173,7 +173,7 @@ class RunFolder(Callback):
         write_json(self.folder / BEST, self._best)
         self._best = {}
 
-    def _write_samples(self, trainer: Trainer, module: LitWaveNet, seconds: float) -> None:
+    def _write_samples(self, trainer: Trainer, module: LitModel, seconds: float) -> None:
         config = module.network.config
         kinds = one_of_each_class(config.labels)
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
@@ -223,7 +223,7 @@ def _saves_by_epoch(trainer: Trainer) -> bool:
     return trainer.val_check_interval == 1.0 or not trainer.enable_validation
 
 
-def save_trained(network: WaveNet, clips: ClipSet, run: Path) -> None:
+def save_trained(network: Network, clips: ClipSet, run: Path) -> None:
     """Write the model of a run, and beside it what it was trained on."""
     save_model(network, run / MODEL)
     save_training(clips.class_counts("train"), clips.settings, run / MODEL)

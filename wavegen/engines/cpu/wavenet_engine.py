@@ -15,9 +15,9 @@ from wavegen.engines.cpu.draw import How
 from wavegen.engines.cpu.wavenet_kernel import Member, Team
 from wavegen.engines.cpu.wavenet_packing import Packed, array, members_of_a_team, pack, padded
 from wavegen.engines.precision import rounded
-from wavegen.engines.prefill import fill_queues
 from wavegen.models.config import WaveNetConfig
 from wavegen.models.wavenet import WaveNet
+from wavegen.models.wavenet_state import fill_queues
 
 
 class NumbaCPU:

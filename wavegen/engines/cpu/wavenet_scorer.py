@@ -21,9 +21,9 @@ from wavegen.engines.cpu import vectors
 from wavegen.engines.cpu.cache import FAILURES, digest, kept, not_kept
 from wavegen.engines.cpu.vectors import LANES, exp32, gated, helper, multiply_many, rectify
 from wavegen.engines.cpu.wavenet_packing import Packed, array, pack, padded
-from wavegen.engines.prefill import fill_queues
 from wavegen.models.config import WaveNetConfig
 from wavegen.models.wavenet import WaveNet
+from wavegen.models.wavenet_state import fill_queues
 
 # Samples between two passes over the weights: few enough that a block's gates stay in the
 # L2 cache, many enough that reading the weights costs little.

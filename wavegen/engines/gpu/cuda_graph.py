@@ -12,8 +12,9 @@ from torch import Tensor
 
 from wavegen.distributions.sampling import Sampling, draw, guide
 from wavegen.engines.checks import check_codes, check_drawn, check_noise, check_start
-from wavegen.engines.prefill import begin, fill_queues
+from wavegen.engines.prefill import begin
 from wavegen.models.wavenet import WaveNet
+from wavegen.models.wavenet_state import fill_queues
 
 # Samples whose noise lies on the device at a time.
 _BLOCK = 1024

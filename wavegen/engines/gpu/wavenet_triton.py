@@ -13,9 +13,9 @@ from triton.runtime.errors import OutOfResources
 from wavegen.distributions.sampling import Sampling
 from wavegen.engines.checks import check_codes, check_drawn, check_noise, check_start
 from wavegen.engines.gpu import wavenet_triton_kernel
-from wavegen.engines.prefill import fill_queues
 from wavegen.errors import ConfigError
 from wavegen.models.wavenet import WaveNet
+from wavegen.models.wavenet_state import fill_queues
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -223,7 +223,7 @@ def packed(
         (L, R), skip (L, H, S) and its bias (S,), hidden (S, S) and (S,), output (S, Q) and (Q,).
     """
     config = network.config
-    layers, half, device = config.layers, config.gate_channels // 2, network.output.weight.device
+    layers, half, device = config.layers, config.gate_channels // 2, network.device
 
     def pad(weight: Tensor, *shape: int, exact: bool = False) -> Tensor:
         result = torch.zeros(shape, dtype=torch.float32 if exact else dtype, device=device)

@@ -6,23 +6,23 @@ from small import LABELS
 
 from wavegen.codecs import mulaw
 from wavegen.distributions.sampling import Sampling
-from wavegen.engines import prefill
 from wavegen.engines.choice import choose
 from wavegen.engines.gpu.cuda_graph import GraphQueue
 from wavegen.generation.generate import Stream, stream_chunks
+from wavegen.models import wavenet_state
 
 
 @pytest.fixture
 def passed(monkeypatch) -> list[int]:
     """Streams of each pass over a prompt."""
     sizes: list[int] = []
-    whole = prefill._from_prompt
+    whole = wavenet_state._from_prompt
 
     def count(network, bias, prompt):
         sizes.append(len(bias))
         return whole(network, bias, prompt)
 
-    monkeypatch.setattr(prefill, "_from_prompt", count)
+    monkeypatch.setattr(wavenet_state, "_from_prompt", count)
     return sizes
 
 
@@ -32,17 +32,17 @@ def passed(monkeypatch) -> list[int]:
 def test_streams_of_equal_labels_and_prompt_share_a_pass(
     make_network, passed, monkeypatch, kernel_size: int, length: int, part: int, sizes: list[int]
 ) -> None:
-    monkeypatch.setattr(prefill, "PART", part)
+    monkeypatch.setattr(wavenet_state, "PART", part)
     network = make_network(labels=LABELS, kernel_size=kernel_size)
     # Of six streams three are like one before them, in labels and prompt.
     labels = torch.tensor([[1, 1], [2, 0], [1, 1], [2, 0], [1, 1], [2, 0]])
     prompt = torch.randint(0, 256, (2, length))[[0, 0, 0, 0, 1, 0]]
     prompt[4, 0] = 255 - prompt[0, 0]
     bias = network.conditioning(labels)[[0, 1, 0, 1, 0, 1]]
-    got = list(prefill.fill_queues(network, bias, prompt))
+    got = list(wavenet_state.fill_queues(network, bias, prompt))
     assert passed == sizes
     for row in range(6):
-        alone = prefill._from_prompt(network, bias[row : row + 1], prompt[row : row + 1])
+        alone = wavenet_state._from_prompt(network, bias[row : row + 1], prompt[row : row + 1])
         for ring, expected in zip(got, alone, strict=True):
             torch.testing.assert_close(ring[:, row], expected[:, 0], rtol=1e-4, atol=1e-4)
 
