@@ -306,9 +306,10 @@ def test_the_command(model, normal, tmp_path, capsys, background) -> None:
     detect = ["detect", str(model), str(test), "--false-alarms", "0.02", "--format", "jsonl"]
     assert main(detect) == 0
     (row,) = map(json.loads, capsys.readouterr().out.splitlines())
-    fields = ["path", "samples", "seconds", "normal", "p_value", "raised_by", "spans", "error"]
-    assert list(row) == fields
+    fields = ["path", "samples", "seconds", "normal", "p_value", "distance", "raised_by", "spans"]
+    assert list(row) == [*fields, "error"]
     assert row["normal"]
+    assert row["raised_by"] is None
     soundfile.write(test / "b.wav", 0.9 * rng.standard_normal(500), 8000, subtype="FLOAT")
     (test / "c.wav").write_text("")
     assert main(detect) == 1
@@ -318,8 +319,25 @@ def test_the_command(model, normal, tmp_path, capsys, background) -> None:
     assert odd["p_value"] == pytest.approx(1 / 51)
     assert odd["raised_by"] in SCORES
     assert bad["error"]
+    assert odd["distance"] > row["distance"]
+    assert f"raised by {odd['raised_by']}: bits per sample" in captured.err
     assert "1 of 2 are not normal" in captured.err
-    assert main(detect[:-2]) == 1
+    assert "1 of 3 files could not be scored" in captured.err
+    assert main([*detect[:-2], "--plot", str(tmp_path / "plots")]) == 1
+    assert {path.name for path in (tmp_path / "plots").iterdir()} == {"a.wav.png", "b.wav.png"}
+
+
+def test_a_monitor_notices_a_file_that_cannot_be_read(model, normal, capsys) -> None:
+    assert main(["detect", "--calibrate", str(model), str(normal)]) == 0
+    files = [str(path) for path in sorted(normal.iterdir())[:3]]
+    command = ["detect", str(model), "--false-alarms", "0.02", "--format", "csv"]
+    assert main([*command, *files]) == 0
+    Path(files[1]).write_bytes(b"")
+    assert main([*command, *files]) == 1
+    captured = capsys.readouterr()
+    assert "0 of 2 are not normal" in captured.err
+    assert "1 of 3 files could not be scored" in captured.err
+    assert main(["detect", "--calibrate", str(model), str(normal), "--plot", "x"]) == 2
 
 
 def test_mistakes_are_one_line(model, normal, capsys) -> None:

@@ -1,5 +1,6 @@
 """Files in, bits and posteriors out; one likelihood whatever is read and scored together."""
 
+import csv
 import json
 import math
 import subprocess
@@ -396,13 +397,15 @@ def test_a_model_cannot_say_anything_of_its_training(model, tone_folder, reading
 
 
 def test_score_prints_a_table_and_all_together(model, folder, capsys) -> None:
-    assert main(["score", str(model), str(folder), "--label", "low"]) == 0
+    # Two of the files are none.
+    assert main(["score", str(model), str(folder), "--label", "low"]) == 1
     captured = capsys.readouterr()
     lines = captured.out.splitlines()
     assert lines[0].split() == ["path", "samples", "seconds", "bits", "bits_per_sample"]
     assert len(lines) == 1 + 7 + 1
     assert "2b.wav: is not audio" in captured.out
     assert "resampled from 16000 to 8000 Hz" in captured.err
+    assert "2 of 7 files could not be scored" in captured.err
     assert "uniform 8.0, order-0" in lines[-1]
     network = small_network(labels={"label": ("high", "low")})
     waves = [reading.read(path, 8000) for path in sorted(folder.rglob("[0134].wav"))]
@@ -412,7 +415,7 @@ def test_score_prints_a_table_and_all_together(model, folder, capsys) -> None:
 
 
 def test_score_for_programs(model, folder, capsys) -> None:
-    assert main(["score", str(model), str(folder), "--format", "jsonl"]) == 0
+    assert main(["score", str(model), str(folder), "--format", "jsonl"]) == 1
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     fields = ["path", "samples", "seconds", "bits", "bits_per_sample", "error"]
     assert all(list(row) == fields for row in rows)
@@ -421,7 +424,7 @@ def test_score_for_programs(model, folder, capsys) -> None:
     assert len(good) == 5
     for row in good:
         assert row["bits_per_sample"] == pytest.approx(row["bits"] / row["samples"])
-    assert main(["score", str(model), str(folder), "--format", "csv"]) == 0
+    assert main(["score", str(model), str(folder), "--format", "csv"]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == ",".join(fields)
     assert len(lines) == 8
@@ -432,7 +435,8 @@ def test_metadata_may_name_files_elsewhere(model, folder, tmp_path, capsys) -> N
     elsewhere.write_bytes((folder / "0.wav").read_bytes())
     rows = "".join(f"{name},train\n" for name in ("0.wav", "1.wav", elsewhere))
     (folder / "metadata.csv").write_text(f"file_name,split\n{rows}")
-    assert main(["score", str(model), str(folder), "--split", "train"]) == 0
+    # What metadata leaves out is named, and not scored.
+    assert main(["score", str(model), str(folder), "--split", "train"]) == 1
     assert "elsewhere.wav" in capsys.readouterr().out
 
 
@@ -444,7 +448,7 @@ def test_score_writes_every_sample_and_draws_it(model, folder, tmp_path, capsys)
     (folder / "deep" / "0.wav").write_bytes((folder / "0.wav").read_bytes())
     out = tmp_path / "out"
     arguments = ["score", str(model), str(folder), "--per-sample", str(out), "--plot", str(out)]
-    assert main(arguments) == 0
+    assert main(arguments) == 1
     assert {path.name for path in out.iterdir()} == {
         f"{name}.{kind}"
         for name in ("0.wav", "1.wav", "2.wav", "3.wav", "deep-4.wav", "deep-0.wav")
@@ -537,6 +541,12 @@ def test_classify_checks_itself_against_the_labels(model, tone_folder, capsys) -
     assert main([*command, "--prior", "training"]) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert all(row["posterior"]["label"] == {"high": 1, "low": 0} for row in rows)
+    assert main(["classify", str(model), str(tone_folder), "--format", "csv"]) == 0
+    table = list(csv.DictReader(capsys.readouterr().out.splitlines()))
+    assert list(table[0]) == ["path", "samples", "seconds", "label", "label_probability", "error"]
+    for row in table:
+        assert row["label"] in ("high", "low")
+        assert 0.5 <= float(row["label_probability"]) <= 1
     assert main(["classify", str(model), str(tone_folder), "--check"]) == 0
     out = capsys.readouterr().out
     matrix = [line.split() for line in out.splitlines()[-2:]]

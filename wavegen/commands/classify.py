@@ -3,12 +3,19 @@
 import argparse
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from wavegen.commands.options import add_combinations, add_scoring
 from wavegen.utils.text import display
 
-DESCRIPTION = "The posterior over the classes of each attribute, by Bayes' rule."
+if TYPE_CHECKING:
+    from wavegen.scoring.classify import Classes
+
+DESCRIPTION = (
+    "The posterior over the classes of each attribute, by Bayes' rule. The exit status is 1 if a "
+    "file could not be read."
+)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -26,10 +33,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(options: argparse.Namespace) -> None:
-    """Print the posterior of every file's classes, and with --check how often it is right."""
+def run(options: argparse.Namespace) -> int:
+    """Print the posterior of every file's classes, and with --check how often it is right.
+
+    Returns:
+        1 if a file could not be read, else 0.
+    """
     from wavegen.commands.inputs import sources_of, unfinished_sources
-    from wavegen.commands.output import progress, readable, writer
+    from wavegen.commands.output import Rows, progress
     from wavegen.data import labels as labelling
     from wavegen.data.settings import class_counts
     from wavegen.generation.generate import pick_device
@@ -56,25 +67,42 @@ def run(options: argparse.Namespace) -> None:
 
         found = by_ranks(sources, work, seconds_of, kept)
         if found is None:
-            return
+            return 0
         classes = {n: c for n, c in network.config.labels.items() if n not in given}
         matrices = {name: Counter[tuple[str, str]]() for name in classes}
-        results = ("posterior", "predicted") if options.format == "jsonl" else tuple(classes)
-        write = writer(options.format, ("path", "samples", "seconds", *results, "error"))
+        fields = ("path", "samples", "seconds", *_columns(options.format, classes), "error")
+        rows = Rows(options.format, fields, network.config.sample_rate)
         pairs = ((each.score, each) for each in found)
-        for row, _, each in readable(pairs, write, network.config.sample_rate):
+        for row, _, each in rows.readable(pairs):
             for name, true in each.score.source.labels.items():
                 if name in classes and true in classes[name]:
                     matrices[name][true, each.predicted[name]] += 1
-            if options.format == "jsonl":
-                write({**row, "posterior": each.posterior, "predicted": each.predicted})
-            else:
-                best = {n: f"{c} {each.posterior[n][c]:.4f}" for n, c in each.predicted.items()}
-                write(row | best)
+            rows.write(row | _cells(options.format, each))
     if options.check:
         out = sys.stdout if options.format == "table" else sys.stderr
         for name, matrix in matrices.items():
             print(_confusion(name, classes[name], matrix), file=out)
+    return rows.status()
+
+
+def _columns(kind: str, attributes: Iterable[str]) -> list[str]:
+    """Names of the columns that say the classes."""
+    if kind == "jsonl":
+        return ["posterior", "predicted"]
+    if kind == "csv":
+        return [column for name in attributes for column in (name, f"{name}_probability")]
+    return list(attributes)
+
+
+def _cells(kind: str, found: "Classes") -> dict[str, object]:
+    """What stands in these columns."""
+    if kind == "jsonl":
+        return {"posterior": found.posterior, "predicted": found.predicted}
+    likeliest = {name: found.posterior[name][each] for name, each in found.predicted.items()}
+    if kind == "csv":
+        chances = {f"{name}_probability": chance for name, chance in likeliest.items()}
+        return {**found.predicted, **chances}
+    return {name: f"{found.predicted[name]} {chance:.4f}" for name, chance in likeliest.items()}
 
 
 def _confusion(name: str, classes: Sequence[str], matrix: Counter[tuple[str, str]]) -> str:

@@ -2,14 +2,20 @@
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from wavegen.commands.options import add_scoring
 from wavegen.errors import ConfigError
 
+if TYPE_CHECKING:
+    from wavegen.commands.output import Rows
+    from wavegen.scoring.detect import Finding
+
 DESCRIPTION = (
-    "Judge recordings by their likelihood: normal, or not. The exit status is 1 if any is not. "
+    "Judge recordings by their likelihood: normal, or not. The exit status is 1 if any is not, or "
+    "could not be read. "
     "Calibrate first, on normal recordings that were held out in training."
 )
 
@@ -38,11 +44,19 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="RATE",
         help="share of normal recordings that may be reported as not normal",
     )
+    parser.add_argument(
+        "--plot",
+        metavar="FOLDER",
+        help="draw the waveform, the surprisal and the spectrogram, one PNG per file, and shade "
+        "what was unusual",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
-    """Calibrate, or judge files: 1 if any of them is not normal, else 0."""
+    """Calibrate, or judge files: 1 if any of them is not normal or not readable, else 0."""
     if options.calibrate:
+        if options.plot:
+            raise ConfigError("--plot belongs to judging: leave it out with --calibrate")
         _calibrate(options)
         return 0
     if options.label or options.background or options.without_classes:
@@ -87,54 +101,80 @@ def _calibrate(options: argparse.Namespace) -> None:
 
 
 def _judge(options: argparse.Namespace) -> int:
-    from wavegen.commands.inputs import sources_of, unfinished_sources
-    from wavegen.commands.output import progress, readable, writer
+    from wavegen.commands.inputs import job_of, sources_of
+    from wavegen.commands.output import Rows, progress
     from wavegen.generation.generate import pick_device
     from wavegen.models.serialization import find_model, load_config
     from wavegen.scoring.detect import DETECTOR, Finding, detect
+    from wavegen.scoring.sample_files import SampleFiles
     from wavegen.scoring.sources import Source, seconds_of
-    from wavegen.scoring.unfinished import file_state
+    from wavegen.scoring.unfinished import file_state, unfinished
     from wavegen.utils.distributed import by_ranks
 
     rate = load_config(options.model).sample_rate
-    judged = found = 0
-    calibration = find_model(options.model) / DETECTOR
-    state = file_state(calibration)
-    with progress() as count, unfinished_sources(Finding, options, state) as kept:
+    sources = sources_of(options, untrimmed=True)
+    files = SampleFiles(rate, pictures=options.plot)
+    named = list(zip(sources, files.names(options.paths, sources), strict=True))
+    files.make_folders()
+    # Results of an interrupted run count only while their pictures are there.
+    kept_findings = unfinished(
+        Finding,
+        job_of(options, file_state(find_model(options.model) / DETECTOR)),
+        lambda item: file_state(item[0].path),
+        lambda item: files.there(item[1]),
+    )
+    with progress() as count, kept_findings as kept:
 
-        def work(some: Sequence[Source]) -> Iterator[Finding]:
+        def work(some: Sequence[tuple[Source, str]]) -> Iterator[Finding]:
             findings = detect(
                 options.model,
-                some,
+                [source for source, _ in some],
                 false_alarms=options.false_alarms,
                 device=pick_device(options.device),
+                watch=files.watch if files.wanted else None,
                 progress=count,
             )
-            return (replace(each, score=each.score.without_samples()) for each in findings)
+            for each, (_, name) in zip(findings, some, strict=True):
+                spans = each.verdict.spans if each.verdict else ()
+                yield replace(each, score=files.write(name, each.score, spans))
 
-        findings = by_ranks(sources_of(options, untrimmed=True), work, seconds_of, kept)
+        findings = by_ranks(named, work, lambda item: seconds_of(item[0]), kept)
         if findings is None:
             return 0
-        write = writer(
-            options.format,
-            ("path", "samples", "seconds", "normal", "p_value", "raised_by", "spans", "error"),
-        )
-        pairs = ((each.score, each) for each in findings)
-        for row, _, each in readable(pairs, write, rate):
-            assert each.verdict is not None
-            judged += 1
-            row |= {"normal": each.normal, "p_value": each.verdict.p}
-            if not each.normal:
-                found += 1
-                row["raised_by"] = each.verdict.raised_by
-                row["spans"] = (
-                    each.verdict.spans
-                    if options.format == "jsonl"
-                    else " ".join(f"{begin:.2f}-{end:.2f}" for begin, end in each.verdict.spans)
-                )
-            write(row)
+        fields = ("path", "samples", "seconds", "normal", "p_value", "distance", "raised_by")
+        rows = Rows(options.format, (*fields, "spans", "error"), rate)
+        return _print(options, findings, rows)
+
+
+def _print(options: argparse.Namespace, findings: Iterable["Finding"], rows: "Rows") -> int:
+    """Print a row for each file, what they mean, and how many are not normal."""
+    from wavegen.scoring.profile import MEANINGS
+
+    out = sys.stdout if options.format == "table" else sys.stderr
+    judged, raised = 0, []
+    for row, _, each in rows.readable((each.score, each) for each in findings):
+        assert each.verdict is not None
+        judged += 1
+        row |= {
+            "normal": each.normal,
+            "p_value": each.verdict.p,
+            "distance": each.verdict.distance,
+        }
+        if not each.normal:
+            raised.append(each.verdict.raised_by)
+            row["raised_by"] = each.verdict.raised_by
+            row["spans"] = (
+                each.verdict.spans
+                if options.format == "jsonl"
+                else " ".join(f"{begin:.2f}-{end:.2f}" for begin, end in each.verdict.spans)
+            )
+        rows.write(row)
+    for name, meaning in MEANINGS.items():
+        if name in raised:
+            print(f"raised by {name}: {meaning}, unlike normal recordings", file=out)
     print(
-        f"all       {found} of {judged} are not normal, at {options.false_alarms:g} false alarms",
-        file=sys.stdout if options.format == "table" else sys.stderr,
+        f"all       {len(raised)} of {judged} are not normal, at {options.false_alarms:g} "
+        "false alarms",
+        file=out,
     )
-    return 1 if found else 0
+    return max(rows.status(), 1 if raised else 0)

@@ -8,6 +8,7 @@ from wavegen.data.settings import DEFAULT_SETTINGS, DataSettings, training_setti
 from wavegen.models.serialization import fingerprint
 from wavegen.scoring.sources import Source, find_sources
 from wavegen.scoring.unfinished import Unfinished, file_state, unfinished
+from wavegen.utils.distributed import ranks
 
 
 def sources_of(
@@ -38,5 +39,12 @@ def unfinished_sources(
     kind: type, options: argparse.Namespace, *more: str
 ) -> AbstractContextManager[Unfinished | None]:
     """Results by source, for the next run of the same command with the same files."""
-    about = {**vars(options), "sha256": [fingerprint(options.model), *more]}
+    about = job_of(options, *more)
     return unfinished(kind, about, lambda source: file_state(source.path))
+
+
+def job_of(options: argparse.Namespace, *more: str) -> dict[str, Any]:
+    """What the results of a job that processes share follow from; a lone process keeps none."""
+    if ranks() == 1:
+        return {}
+    return {**vars(options), "sha256": [fingerprint(options.model), *more]}

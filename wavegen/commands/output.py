@@ -17,27 +17,49 @@ from wavegen.utils.text import display
 T = TypeVar("T")
 
 
-def readable(
-    pairs: Iterable[tuple[Score, T]],
-    write: Callable[[Mapping[str, object]], None],
-    sample_rate: int,
-) -> Iterator[tuple[dict[str, object], Score, T]]:
-    """The scores of good files, each with the beginning of its row; bad files are written.
+class Rows:
+    """The rows that a command prints, one of each file.
 
-    Raises:
-        ConfigError: at the end, if no file was good.
+    Args:
+        kind: table, csv or jsonl.
+        fields: names of the columns.
+        sample_rate: of the model, in Hz.
     """
-    good = 0
-    for each, more in pairs:
-        row: dict[str, object] = {"path": display(each.source.path)}
-        if each.error:
-            write({**row, "error": each.error})
-            continue
-        good += 1
-        remark(each, sample_rate)
-        yield {**row, "samples": each.samples, "seconds": each.seconds}, each, more
-    if not good:
-        raise ConfigError("none of the files could be scored")
+
+    def __init__(self, kind: str, fields: Sequence[str], sample_rate: int) -> None:
+        self.write = writer(kind, fields)
+        self._sample_rate = sample_rate
+        self._good = self._bad = 0
+
+    def readable(
+        self, pairs: Iterable[tuple[Score, T]]
+    ) -> Iterator[tuple[dict[str, object], Score, T]]:
+        """The scores of good files, each with the beginning of its row; bad files are written.
+
+        Raises:
+            ConfigError: at the end, if no file was good.
+        """
+        for each, more in pairs:
+            row: dict[str, object] = {"path": display(each.source.path)}
+            if each.error:
+                self._bad += 1
+                self.write({**row, "error": each.error})
+                continue
+            self._good += 1
+            remark(each, self._sample_rate)
+            yield {**row, "samples": each.samples, "seconds": each.seconds}, each, more
+        if not self._good:
+            raise ConfigError("none of the files could be scored")
+
+    def status(self) -> int:
+        """The exit status: 1 if a file could not be read, which is said, else 0."""
+        if self._bad:
+            print(
+                f"wavegen: {self._bad} of {self._bad + self._good} files could not be scored; "
+                "the rows above say why",
+                file=sys.stderr,
+            )
+        return 1 if self._bad else 0
 
 
 def remark(each: Score, sample_rate: int) -> None:

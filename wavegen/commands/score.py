@@ -6,7 +6,10 @@ from collections.abc import Iterator, Sequence
 
 from wavegen.commands.options import add_scoring
 
-DESCRIPTION = "Score recordings exactly: bits of every file, and of all together."
+DESCRIPTION = (
+    "Score recordings exactly: bits of every file, and of all together. The exit status is 1 if a "
+    "file could not be read."
+)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -22,16 +25,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(options: argparse.Namespace) -> None:
-    """Print the bits of every file and of all together."""
+def run(options: argparse.Namespace) -> int:
+    """Print the bits of every file and of all together: 1 if a file could not be read."""
     import numpy as np
 
     from wavegen.codecs import mulaw
-    from wavegen.commands.inputs import sources_of
-    from wavegen.commands.output import progress, readable, writer
+    from wavegen.commands.inputs import job_of, sources_of
+    from wavegen.commands.output import Rows, progress
     from wavegen.data import labels as labelling
     from wavegen.generation.generate import pick_device
-    from wavegen.models.serialization import fingerprint, load_model
+    from wavegen.models.serialization import load_model
     from wavegen.scoring.sample_files import SampleFiles
     from wavegen.scoring.score import Score, score
     from wavegen.scoring.sources import Source, seconds_of
@@ -45,14 +48,13 @@ def run(options: argparse.Namespace) -> None:
     files = SampleFiles(config.sample_rate, options.per_sample, options.plot)
     named = list(zip(sources, files.names(options.paths, sources), strict=True))
     files.make_folders()
-    write = writer(
-        options.format, ("path", "samples", "seconds", "bits", "bits_per_sample", "error")
-    )
+    fields = ("path", "samples", "seconds", "bits", "bits_per_sample", "error")
+    rows = Rows(options.format, fields, config.sample_rate)
     bits, samples, histogram = 0.0, 0, np.zeros(config.quantization_channels, np.int64)
     # Results of an interrupted run count only while the files of their samples are there.
     kept_scores = unfinished(
         Score,
-        {**vars(options), "sha256": fingerprint(options.model)},
+        job_of(options),
         lambda item: file_state(item[0].path),
         lambda item: files.there(item[1]),
     )
@@ -67,17 +69,18 @@ def run(options: argparse.Namespace) -> None:
 
         scores = by_ranks(named, work, lambda item: seconds_of(item[0]), kept)
         if scores is None:
-            return
+            return 0
         pairs = ((each, None) for each in scores)
-        for row, each, _ in readable(pairs, write, config.sample_rate):
+        for row, each, _ in rows.readable(pairs):
             total = float(each.bits[0])
             bits += total
             samples += each.samples
             histogram += each.histogram
-            write({**row, "bits": total, "bits_per_sample": total / each.samples})
+            rows.write({**row, "bits": total, "bits_per_sample": total / each.samples})
     print(
         f"all       {bits / samples:.4f} bits per sample over {samples:,} samples "
         f"(uniform {np.log2(config.quantization_channels):.1f}, "
         f"order-0 {mulaw.entropy(histogram):.2f})",
         file=sys.stdout if options.format == "table" else sys.stderr,
     )
+    return rows.status()

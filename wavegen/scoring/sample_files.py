@@ -92,14 +92,20 @@ class SampleFiles:
         written = ((self.arrays, "npz"), (self.pictures, "png"))
         return all((Path(folder) / f"{name}.{kind}").exists() for folder, kind in written if folder)
 
-    def write(self, name: str, each: Score) -> Score:
-        """Write the files of a score that `watch` followed; return the score without samples."""
+    def write(self, name: str, each: Score, spans: Sequence[tuple[float, float]] = ()) -> Score:
+        """Write the files of a score that `watch` followed; return the score without samples.
+
+        Args:
+            name: of the files.
+            each: the score.
+            spans: in seconds, shaded in the picture.
+        """
         if isinstance(each.watcher, Samples):
             if self.arrays:
                 bits = np.concatenate(each.watcher.bits)
                 with appearing_whole(Path(self.arrays) / f"{name}.npz") as file:
                     np.savez_compressed(file, surprisal=bits, sample_rate=self.sample_rate)
             if self.pictures and each.watcher.picture is not None:
-                picture = each.watcher.picture.png(display(each.source.path))
+                picture = each.watcher.picture.png(display(each.source.path), spans)
                 write_bytes(Path(self.pictures) / f"{name}.png", picture)
         return each.without_samples()
