@@ -229,6 +229,35 @@ def test_a_target_rate_out_of_range_is_refused(tmp_path: Path, rate: int) -> Non
         reading.read(odd.save(tmp_path / "a.wav"), rate)
 
 
+@pytest.mark.parametrize("rate", [8000, 22050, 44100])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_waveform_is_resampled_as_its_file(tmp_path: Path, monkeypatch, rate, dtype) -> None:
+    wave = 0.1 * np.random.default_rng(0).standard_normal(20_000)
+    sf.write(tmp_path / "a.wav", wave, 22050, subtype="FLOAT")
+    expected = reading.read(tmp_path / "a.wav", rate)
+    monkeypatch.setattr(reading, "_BLOCK_VALUES", 3000)
+    found = list(reading.waveform_blocks(wave.astype(np.float32).astype(dtype), 22050, rate))
+    assert np.concatenate(found) == pytest.approx(expected, abs=1e-6)
+    assert max(map(len, found)) < 2 * 3000
+    assert all(block.dtype == np.float32 for block in found)
+
+
+@pytest.mark.parametrize(
+    ("waveform", "rate", "error", "says"),
+    [
+        (np.zeros(0), 8000, AudioFileError, "holds no samples"),
+        (np.array([0, np.nan]), 8000, AudioFileError, "holds NaN or infinity"),
+        (np.zeros((2, 9)), 8000, ConfigError, r"must be float \(time,\)"),
+        (np.zeros(9, np.int16), 8000, ConfigError, r"is int16 \(9,\)"),
+        (np.zeros(9), 10, ConfigError, "sample_rate is 10 Hz"),
+        (np.zeros(1), 700_000, AudioFileError, "shorter than one sample"),
+    ],
+)
+def test_a_waveform_that_cannot_be_used_is_refused(waveform, rate, error, says) -> None:
+    with pytest.raises(error, match=says):
+        list(reading.waveform_blocks(waveform, rate, 8000))
+
+
 def test_trim_cuts_both_ends_and_keeps_silence_whole() -> None:
     silence = np.zeros(8000, np.float32)
     trimmed = decoding.trim_ends(np.concatenate([silence, odd.noise(1.0), silence]), 30)

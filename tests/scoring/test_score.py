@@ -6,6 +6,7 @@ import math
 import subprocess
 import sys
 import tracemalloc
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -26,14 +27,14 @@ from wavegen.data.clips import find_clips
 from wavegen.data.settings import DataSettings, save_training
 from wavegen.engines import choice
 from wavegen.engines.cpu.wavenet_scorer import NumbaScorer
-from wavegen.errors import ConfigError, DataError, LabelError, ModelError
+from wavegen.errors import ConfigError, LabelError, ModelError
 from wavegen.models.serialization import save_model
 from wavegen.scoring import likelihood
 from wavegen.scoring import score as scoring
 from wavegen.scoring.classify import class_kinds, classify, posterior
 from wavegen.scoring.likelihood import TorchScorer, in_blocks, label_ids, recording_bits, scorer
 from wavegen.scoring.score import score
-from wavegen.scoring.sources import find_sources
+from wavegen.scoring.sources import Source, find_sources
 
 KINDS = [{"digit": "1"}, {}, {"digit": "0", "speaker": "bob"}]
 
@@ -286,18 +287,28 @@ def test_a_long_file_damaged_at_its_end_is_bad_as_a_whole(tmp_path, monkeypatch)
     assert good.samples == 100
 
 
-def test_what_is_asked_for_must_be_there(folder, tone_folder) -> None:
-    with pytest.raises(DataError, match="no such file or folder"):
-        find_sources([folder / "none"])
-    with pytest.raises(ConfigError, match="of folders only"):
-        find_sources([folder / "0.wav"], labelled=True)
-    with pytest.raises(DataError, match="test split"):
-        find_sources([tone_folder], split="test")
-    held_out = find_sources([tone_folder], split="validation")
-    assert {source.labels["label"] for source in held_out} == {"low", "high"}
-    assert len(held_out) < len(find_sources([tone_folder], labelled=True)) == 12
+def test_an_unknown_class_is_refused() -> None:
     with pytest.raises(LabelError, match="unknown digit"):
         list(score(small_network(labels=LABELS), [], [{"digit": "7"}]))
+
+
+@pytest.mark.parametrize("long", [1 << 18, 200])
+def test_a_waveform_is_scored_as_its_file(folder, monkeypatch, long) -> None:
+    monkeypatch.setattr(scoring, "_LONG", long)
+    network = small_network(labels=LABELS)
+    files = find_sources([folder / "1.wav", folder / "deep" / "4.wav"])
+    arrays = [
+        replace(source, waveform=reading.read(source.path), sample_rate=rate)
+        for source, rate in zip(files, (0, 16000), strict=True)
+    ]
+    pairs = zip(score(network, files, KINDS), score(network, arrays, KINDS), strict=True)
+    for expected, found in pairs:
+        assert np.array_equal(found.bits, expected.bits)
+        assert found.samples == expected.samples
+        assert found.file_rate == expected.file_rate
+        assert found.without_samples().source.waveform is None
+    (bad,) = score(network, [Source(Path("x"), waveform=np.array([0, np.inf], np.float32))])
+    assert bad.error == "holds NaN or infinity; repair it or leave it out"
 
 
 ATTRIBUTES = {"digit": ("0", "1", "2"), "speaker": ("a", "b")}
@@ -438,10 +449,6 @@ def test_metadata_may_name_files_elsewhere(model, folder, tmp_path, capsys) -> N
     # What metadata leaves out is named, and not scored.
     assert main(["score", str(model), str(folder), "--split", "train"]) == 1
     assert "elsewhere.wav" in capsys.readouterr().out
-
-
-def test_one_path_need_not_be_in_a_list(folder) -> None:
-    assert find_sources(str(folder)) == find_sources(folder) == find_sources([folder])
 
 
 def test_score_writes_every_sample_and_draws_it(model, folder, tmp_path, capsys) -> None:

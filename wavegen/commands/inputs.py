@@ -43,7 +43,7 @@ def unfinished_sources(
     return unfinished(kind, about, lambda source: file_state(source.path))
 
 
-def job_of(options: argparse.Namespace, *more: str) -> dict[str, Any]:
+def job_of(options: argparse.Namespace, *more: str) -> dict[str, object]:
     """What the results of a job that processes share follow from; a lone process keeps none."""
     if ranks() == 1:
         return {}
