@@ -21,12 +21,12 @@ import torch.nn.functional as F
 from machine import run
 from torch import Tensor, nn
 
-from wavegen.commands import train as train_command
 from wavegen.data import batches
 from wavegen.data.batches import Batch, Corpus
 from wavegen.models import wavenet
 from wavegen.models.config import WaveNetConfig
 from wavegen.models.wavenet import WaveNet
+from wavegen.training import train as train_command
 from wavegen.training.lightning_module import LitWaveNet
 
 

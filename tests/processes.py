@@ -8,7 +8,7 @@ from pathlib import Path
 
 NURSERY = """
 import json, os, sys
-import wavegen.commands.train, wavegen.engines.cpu.wavenet_engine
+import wavegen.training.train, wavegen.engines.cpu.wavenet_engine
 from wavegen.commands.main import main
 for line in sys.stdin:
     child = os.fork()

@@ -198,7 +198,7 @@ def test_lightning_still_asks_for_signals_where_it_is_kept_from_it() -> None:
 
 
 def test_a_program_that_trains_has_its_handlers_back(tone_folder: Path, tmp_path: Path) -> None:
-    from wavegen.commands.train import train
+    from wavegen.training.train import train
 
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = [signal.getsignal(number) for number in numbers]
@@ -210,7 +210,7 @@ def test_a_program_that_trains_has_its_handlers_back(tone_folder: Path, tmp_path
 def test_a_signal_that_is_ignored_stays_ignored(
     tone_folder: Path, tmp_path: Path, monkeypatch, number: int
 ) -> None:
-    from wavegen.commands.train import train
+    from wavegen.training.train import train
 
     def send(*_: object) -> None:
         os.kill(os.getpid(), number)

@@ -156,7 +156,7 @@ def test_all_plain_options_come_back(
     trained: Path, tmp_path: Path, monkeypatch, options: list[str]
 ) -> None:
     """What is parsed from a run's config is what wrote it, whatever was said."""
-    from wavegen.commands.train import train
+    from wavegen.training.train import train
 
     monkeypatch.chdir(tmp_path)
     names = {option.split("=")[0] for option in options}
@@ -228,7 +228,7 @@ def test_a_setting_that_cannot_be_is_one_line(
     for variable in ("NODE_RANK", "GROUP_RANK"):
         monkeypatch.delenv(variable, raising=False)
     # Without the refusal this would wait for the other node.
-    monkeypatch.setattr("wavegen.commands.train.only_training", None)
+    monkeypatch.setattr("wavegen.training.train.only_training", None)
     changed(run, f"trainer.{name}", value)
     before = sorted(run.rglob("*"))
     assert main(["train", "--resume", str(run), "--trainer.max_steps=3"]) == 2

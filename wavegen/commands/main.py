@@ -99,7 +99,7 @@ def _train(arguments: list[str]) -> int:
         print(train_options.help_text())
         return 0
     options = train_options.plain(arguments)
-    from wavegen.commands.train import train
+    from wavegen.training.train import train
 
     train(options)
     return 0

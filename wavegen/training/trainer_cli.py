@@ -1,12 +1,7 @@
-"""`wavegen train`: a LightningCLI whose defaults follow from the data and the device."""
+"""Options of a training, and its Trainer; defaults follow from the data and the device."""
 
-import logging
-import os
-import warnings
 from argparse import ArgumentError
-from contextlib import ExitStack
 from pathlib import Path
-from textwrap import shorten
 from typing import Any
 
 import torch
@@ -14,144 +9,27 @@ from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import Checkpoint, LearningRateMonitor, ProgressBar, Timer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from wavegen.data.clips import summary
 from wavegen.data.shards import is_remote
-from wavegen.errors import ConfigError, DataError, ModelError, Stopped
-from wavegen.models.serialization import is_model
+from wavegen.errors import ConfigError
 from wavegen.training.averaging import ExponentialMovingAverage
 from wavegen.training.data_module import AudioDataModule
 from wavegen.training.defaults import suggest
 from wavegen.training.interrupts import StopOnSignal
-from wavegen.training.lightning_module import Clock, LitWaveNet, LossBar
+from wavegen.training.lightning_module import Clock, LossBar
 from wavegen.training.limits import check_limits, check_nodes, limits_of
 from wavegen.training.openmp import SharedCores
 from wavegen.training.run_config import read_config
 from wavegen.training.run_folder import (
-    CONFIG,
     LAST_CHECKPOINT,
     RunFolder,
     WholeCheckpoints,
-    save_trained,
 )
 from wavegen.training.run_folders import (
     check_contents,
     choose_run,
     find_checkpoint,
-    only_training,
-    record_contents,
 )
-from wavegen.utils.files import write_text
-from wavegen.utils.text import display, quoted
-
-# Lightning's remarks that do not hold here: the run folder is ours to fill, and the data
-# module does go on in mid-epoch.
-_NOISE = (
-    "Experiment logs directory",
-    "Checkpoint directory",
-    "You're resuming from a checkpoint that ended before the epoch ended",
-    "The number of training batches",
-    # Earlier versions of wavegen had Lightning keep the checkpoints.
-    "Be aware that when using `ckpt_path`",
-    ".*does not have many workers",
-    ".*sync_dist",
-    ".*isinstance.treespec",
-    ".*deprecated in v4",
-)
-
-
-def train(options: list[str]) -> Path:
-    """Train on a folder of recordings, or go on with a run.
-
-    Args:
-        options: `FOLDER`, or `--resume RUN`, and options of LightningCLI such as
-            `--trainer.max_steps 1000`.
-
-    Returns:
-        The run folder.
-
-    Raises:
-        WavegenError: as its message says.
-        Stopped: by Ctrl-C or SIGTERM; the run can be resumed.
-    """
-    # Lightning's tips, and its words on devices that are not there, drown ours.
-    for name in ("pytorch_lightning", "lightning_fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
-    for message in _NOISE:
-        warnings.filterwarnings("ignore", message=message)
-    with ExitStack() as held:
-        return _train(options, held)
-
-
-def _train(options: list[str], held: ExitStack) -> Path:
-    try:
-        cli = TrainCLI(
-            LitWaveNet,
-            AudioDataModule,
-            trainer_defaults={
-                # The data module gives every rank crops of its own.
-                "use_distributed_sampler": False,
-                "num_sanity_val_steps": 0,
-                "gradient_clip_val": 1.0,
-                "log_every_n_steps": 20,
-                "enable_model_summary": False,
-            },
-            save_config_callback=None,
-            seed_everything_default=0,
-            run=False,
-            args=options,
-            auto_configure_optimizers=False,
-            parser_kwargs={
-                "prog": "wavegen train",
-                "description": "Train a network on a folder of recordings.",
-                "exit_on_error": False,
-                "allow_abbrev": False,
-            },
-        )
-        if cli.trainer.is_global_zero:
-            _begin(cli, held)
-        _fit(cli)
-        if cli.signals.received:
-            raise Stopped(cli.signals.received, f"; go on with --resume {quoted(cli.run_folder)}")
-        if cli.trainer.enable_validation and cli.model.validated_step != cli.trainer.global_step:
-            # The limit fell between two validations: the last steps count too.
-            cli.trainer.validate(cli.model, cli.datamodule, verbose=False)
-    except (MisconfigurationException, ModuleNotFoundError, ValueError) as error:
-        raise ConfigError(f"{error} (see 'wavegen train --help')") from error
-    except DataError as error:
-        # One that a worker process met comes with that process's traceback before it.
-        reason = str(error).rstrip().rsplit("\n", 1)[-1]
-        raise DataError(reason.removeprefix("wavegen.errors.DataError: ")) from error
-    except torch.OutOfMemoryError as error:
-        raise ConfigError("out of GPU memory: take a smaller --data.batch_size") from error
-    except SystemExit as stopped:
-        # So Lightning ends a training that is interrupted.
-        if stopped.code != 1:
-            raise
-        raise KeyboardInterrupt from None
-    run = cli.run_folder
-    if cli.trainer.is_global_zero:
-        if not is_model(run):
-            # Without a validation no model is the best: the last one it is.
-            save_trained(cli.model.network, cli.datamodule.clip_set, run)
-        print(f"done: {run}\nhear it: wavegen generate {quoted(run)} --out out/")
-    return run
-
-
-def _fit(cli: "TrainCLI") -> None:
-    try:
-        cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=cli.checkpoint)
-    except (RuntimeError, LookupError, TypeError, AttributeError, ValueError) as error:
-        if cli.checkpoint is None or cli.model.ready or isinstance(error, torch.OutOfMemoryError):
-            raise
-        # Lightning takes it that a checkpoint holds what it should.
-        reason = shorten(str(error), 200, placeholder=" ...")
-        raise ModelError(
-            f"{cli.checkpoint}: cannot go on from it ({reason}); was it made by this network and "
-            "this version?"
-        ) from error
 
 
 class TrainCLI(LightningCLI):
@@ -270,30 +148,6 @@ class TrainCLI(LightningCLI):
             raise ConfigError(f"{error} (see 'wavegen train --help')") from error
         check_nodes(trainer)
         return trainer
-
-
-def _begin(cli: TrainCLI, held: ExitStack) -> None:
-    """Make the run folder, have it for this training alone, and say what will happen."""
-    run = cli.run_folder
-    held.enter_context(only_training(run, fresh=cli.config.resume is None))
-    if cli.checkpoint is None:
-        # From now on it can be resumed, if killed before its first checkpoint.
-        write_text(run / CONFIG, cli.settings)
-    record_contents(run, cli.datamodule.contents())
-
-    network, data, trainer = cli.model.network, cli.datamodule, cli.trainer
-    print(summary(data.clip_set, data.decode().sample_rate))
-    for remark in data.remarks():
-        print(f"note: {display(remark)}")
-    parameters = sum(p.numel() for p in network.parameters())
-    limit = f"{trainer.max_steps} steps" if trainer.max_steps > 0 else "to a time or an epoch"
-    print(
-        f"{network.config.describe()}\n"
-        f"training  {parameters:,} parameters, {data.batch_size} crops of {data.crop} samples a "
-        f"step, {limit}, in {trainer.precision} on {trainer.strategy.root_device}\n"
-        f"run       {run}",
-        flush=True,
-    )
 
 
 def _parse(parser: LightningArgumentParser, options: list[str]) -> Any:
