@@ -155,7 +155,7 @@ def _neighbours(share: float) -> None:
         there = targets >= 0
         likelihoods, codes = logits[there].float().log_softmax(-1), targets[there][:, None]
         beside = (codes + torch.tensor([-1, 1])).clamp(0, logits.shape[-1] - 1)
-        left = share * (1 - self._progress(self.trainer.global_step))
+        left = share * (1 - self.progress(self.trainer.global_step))
         own, others = (likelihoods.gather(1, each).mean() for each in (codes, beside))
         loss = -((1 - left) * own + left * others)
         self._watch.look(loss, batch["clips"])
@@ -211,7 +211,7 @@ def _schedule(fall: Callable[[float], float]) -> None:
     """After the warm-up, the learning rate follows from the share of training that is done."""
 
     def factor(self: LitWaveNet, step: int) -> float:
-        return min(1.0, (step + 1) / self.warmup_steps) * fall(self._progress(step))
+        return min(1.0, (step + 1) / self.warmup_steps) * fall(self.progress(step))
 
     _replace(LitWaveNet, "_learning_rate_factor", factor)
 

@@ -22,6 +22,7 @@ from wavegen.data.settings import check_trim
 from wavegen.errors import AudioFileError, DataError
 from wavegen.utils.files import appearing_whole, read_json, write_json
 from wavegen.utils.json_shape import fits, whole
+from wavegen.utils.progress import progress_bar
 
 T = TypeVar("T")
 
@@ -96,7 +97,7 @@ def by_all_cores(
     """
     total = sum(map(len, parts))
     with (
-        tqdm(total=total, desc="decoding", unit="clip", disable=not progress) as bar,
+        progress_bar(total=total, desc="decoding", unit="clip", disable=not progress) as bar,
         # Decoding and resampling leave Python to the other threads.
         ThreadPoolExecutor(os.cpu_count() or 1) as pool,
     ):

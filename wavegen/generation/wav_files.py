@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 import wavegen
 from wavegen.audio import reading, writing
@@ -34,6 +33,7 @@ from wavegen.models.base import Network
 from wavegen.models.serialization import find_model, load_with_fingerprint
 from wavegen.utils.distributed import share
 from wavegen.utils.files import file_sha256, make_folder, write_json
+from wavegen.utils.progress import progress_bar
 from wavegen.utils.text import display
 
 
@@ -280,7 +280,7 @@ def file_stem(stream: Stream, attributes: labelling.Attributes, seed: int) -> st
 def _progress(total: int, sample_rate: int, shown: bool) -> Iterator[Callable[[int], None]]:
     """Shows samples, samples per second and times real time; yields what counts them."""
     began = time.monotonic()
-    with tqdm(total=total, unit=" samples", unit_scale=True, disable=not shown) as bar:
+    with progress_bar(total=total, unit=" samples", unit_scale=True, disable=not shown) as bar:
 
         def count(samples: int) -> None:
             speed = (bar.n + samples) / max(time.monotonic() - began, 1e-9) / sample_rate

@@ -3,6 +3,7 @@
 import os
 import select
 import signal
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
@@ -64,6 +65,9 @@ class StopOnSignal(Callback):
             raise Stopped(number)
         self.received = number
         self._data.stopping = True
+        # Printing could be interrupted in the middle of printing.
+        with suppress(OSError):
+            os.write(2, b"\nwavegen: stopping after this batch; a second signal stops at once\n")
 
     def on_train_batch_end(self, trainer: Trainer, *_: object) -> None:
         """Stop if told to, and without a validation: who sends SIGTERM may not wait long."""

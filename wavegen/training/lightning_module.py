@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from pytorch_lightning import LightningModule, Trainer
-from pytorch_lightning.callbacks import Timer, TQDMProgressBar
+from pytorch_lightning import LightningModule
+from pytorch_lightning.callbacks import Timer
 from torch import Tensor
 from torch.func import functional_call
 
@@ -28,8 +28,6 @@ _DIVERGED_STEPS = 100
 _DIVERGED_BITS = 1.0
 # Processes that train together compare their clocks once in so many steps: it costs a message.
 _TOGETHER = 10
-# Batches between two looks of the progress bar at the loss: each waits for the device.
-_REFRESH = 20
 
 
 class LitModel(LightningModule):
@@ -245,9 +243,9 @@ class LitModel(LightningModule):
 
     def _learning_rate_factor(self, step: int) -> float:
         warmup = min(1.0, (step + 1) / max(1, self.warmup_steps))
-        return warmup * 0.5 * (1 + math.cos(math.pi * self._progress(step)))
+        return warmup * 0.5 * (1 + math.cos(math.pi * self.progress(step)))
 
-    def _progress(self, step: int) -> float:
+    def progress(self, step: int) -> float:
         """Share of the training that is done, by the limit that will be met first."""
         if step == 0:
             # Asked for before a resumed run has its place in the data back.
@@ -294,20 +292,6 @@ class Clock(Timer):
 
     def on_train_epoch_end(self, *_: Any, **__: Any) -> None:
         """Likewise: epochs may be short."""
-
-
-class LossBar(TQDMProgressBar):
-    """The progress bar, with the bits of a training step now and then."""
-
-    def __init__(self) -> None:
-        super().__init__(refresh_rate=_REFRESH)
-
-    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
-        """What stands beside the bar; asked for when it is drawn."""
-        metrics = super().get_metrics(trainer, pl_module)
-        # Logged for the bar, it would be fetched from the device at every step.
-        bits = trainer.callback_metrics.get("train_bits")
-        return metrics if bits is None else {**metrics, "train_bits": bits.item()}
 
 
 class _LossWatch:

@@ -16,9 +16,10 @@ from wavegen.training.averaging import ExponentialMovingAverage
 from wavegen.training.data_module import AudioDataModule
 from wavegen.training.defaults import suggest
 from wavegen.training.interrupts import StopOnSignal
-from wavegen.training.lightning_module import Clock, LossBar
+from wavegen.training.lightning_module import Clock
 from wavegen.training.limits import check_limits, check_nodes, limits_of
 from wavegen.training.openmp import SharedCores
+from wavegen.training.progress import RunProgress
 from wavegen.training.run_config import read_config
 from wavegen.training.run_folder import (
     LAST_CHECKPOINT,
@@ -30,6 +31,7 @@ from wavegen.training.run_folders import (
     choose_run,
     find_checkpoint,
 )
+from wavegen.training.run_page import RunPage
 
 
 class TrainCLI(LightningCLI):
@@ -123,11 +125,11 @@ class TrainCLI(LightningCLI):
         kinds = tuple(map(type, callbacks))
         bar = any(issubclass(kind, ProgressBar) for kind in kinds)
         if asked.enable_progress_bar is not False and not bar:
-            callbacks += [LossBar()]
+            callbacks += [RunProgress()]
         if asked.max_time is not None and Timer not in kinds:
             callbacks += [Clock(asked.max_time)]
         if asked.logger is not False:
-            callbacks += [LearningRateMonitor("step")]
+            callbacks += [RunPage(run), LearningRateMonitor("step")]
         if asked.logger in (None, True):
             kwargs["logger"] = [
                 CSVLogger(run, name="", version=""),
