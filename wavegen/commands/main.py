@@ -18,8 +18,8 @@ from wavegen.training.signals import stopping_on_signals
 from wavegen.utils import distributed
 from wavegen.utils.text import display
 
-# Each is a module of this folder, with `DESCRIPTION`, `add_options` and `run`; `train` is a
-# LightningCLI.
+# Each is a module of this folder, with `DESCRIPTION`, `add_options` and `run`. The options of
+# `train` are in `train_options`, since most of them are those of Lightning's Trainer.
 COMMANDS = {
     "train": "train on a folder of recordings",
     "generate": "generate WAV files from a trained model",
