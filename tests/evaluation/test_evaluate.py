@@ -127,6 +127,18 @@ def test_every_clip_is_decoded_once(folder: Path, monkeypatch, tmp_path: Path) -
     assert set(opened.values()) == {1}
 
 
+@pytest.mark.parametrize(("device", "streams"), [([], 12), (["--device", "cpu"], None)])
+def test_the_engine_is_chosen_for_the_number_of_clips(
+    folder: Path, monkeypatch, tmp_path: Path, device, streams
+) -> None:
+    chosen = []
+    choose = evaluate.choose
+    monkeypatch.setattr(evaluate, "choose", lambda *a: chosen.append(a[3]) or choose(*a))
+    command = ["evaluate", str(folder / "model"), str(folder / "data"), "--seconds", "0.02"]
+    assert main([*command, "--out", str(tmp_path), *device]) == 0
+    assert chosen == [streams]
+
+
 def test_copies_of_training_clips_show(folder: Path, monkeypatch, tmp_path: Path) -> None:
     """A model that says its training data again is found out by the distances alone."""
     copies = [

@@ -98,7 +98,7 @@ class Detector:
     Args:
         normal: float64 (N, len(SCORES)), `features` of N normal recordings.
         sample_rate: in Hz.
-        model_sha256: `checkpoint.fingerprint` of the model.
+        model_sha256: `serialization.fingerprint` of the model.
         labels: under which they were scored.
         histogram: of normal codes, (Q,).
         background: path of a background model, used instead of the histogram.

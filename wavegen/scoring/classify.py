@@ -47,7 +47,7 @@ def classify(
 
     Args:
         model: a network in evaluation mode, or the path of a run folder or model directory.
-        paths: files and folders, or what `scoring.find_sources` found.
+        paths: files and folders, or what `sources.find_sources` found.
         labels: what is known already; those attributes are not asked about.
         counts: for the prior, as in `posterior`; those of the training data are
             `wavegen.data.settings.class_counts`.

@@ -131,7 +131,7 @@ def detect(
 
     Args:
         model: path of a run folder or model directory.
-        paths: files and folders, or what `scoring.find_sources` found.
+        paths: files and folders, or what `sources.find_sources` found.
         false_alarms: share of normal recordings that may be taken for others.
         device: to score on.
         watch: makes what is shown the samples of each file besides, as in `score`; the `Score`
