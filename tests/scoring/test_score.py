@@ -78,7 +78,8 @@ def test_bits_do_not_depend_on_what_is_scored_together(kind, lengths, chunk, sha
         for row, labels in enumerate(KINDS):
             expected = whole(network, recording, labels)
             assert np.abs(bits[row] - expected).max() < 1e-4
-            assert bits[row].sum() == pytest.approx(expected.sum(), rel=1e-6)
+            # A recording of one likely sample has few bits, and float32 rounds those of each.
+            assert bits[row].sum() == pytest.approx(expected.sum(), rel=1e-6, abs=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["torch", "numba"])
