@@ -61,7 +61,10 @@ def test_a_recipe_is_found_by_its_name(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     [word] = train_options.plain(["--config", "digits"])
     assert Path(word.removeprefix("--config=")).read_text().startswith("# Spoken digits")
-    # A file of the user goes first.
+    # A folder of recordings may have the name of a recipe; a file of the user goes first.
+    (tmp_path / "digits").mkdir()
+    assert train_options.plain(["--config", "digits"]) == [word]
+    (tmp_path / "digits").rmdir()
     (tmp_path / "digits").write_text("")
     assert train_options.plain(["--config", "digits"]) == ["--config=digits"]
 

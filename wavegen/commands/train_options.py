@@ -174,4 +174,4 @@ def _duration(value: str) -> str:
 def _recipe(value: str) -> str:
     """The file of a recipe that comes with the package; other values are files themselves."""
     found = Path(__file__).parents[1] / "recipes" / f"{value}.yaml"
-    return str(found) if not Path(value).exists() and found.is_file() else value
+    return str(found) if not Path(value).is_file() and found.is_file() else value
