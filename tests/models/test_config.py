@@ -4,8 +4,8 @@ import json
 import pytest
 
 from wavegen.errors import ConfigError
-from wavegen.models.config import WaveNetConfig
-from wavegen.models.registry import config_from_json
+from wavegen.models.config import FORMAT, ModelConfig, WaveNetConfig
+from wavegen.models.registry import config_from_json, register
 
 
 def test_it_survives_json_with_the_order_of_classes() -> None:
@@ -73,3 +73,35 @@ def test_unknown_and_missing_fields_are_named() -> None:
     del values["layers"]
     with pytest.raises(ConfigError, match="missing fields layers"):
         config_from_json(json.dumps(values))
+
+
+def test_the_first_format_had_neither_a_number_nor_a_network() -> None:
+    values = json.loads(WaveNetConfig(layers=4).to_json())
+    assert (values.pop("format"), values.pop("network")) == (FORMAT, "wavenet")
+    assert config_from_json(json.dumps(values)) == WaveNetConfig(layers=4)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"format": FORMAT + 1}, "newer than this wavegen reads.*upgrade"),
+        ({"format": "2"}, "format is '2'"),
+        ({"format": True}, "format is True"),
+        ({"network": "transformer"}, r"'transformer' is not among.*wavenet.*upgrade"),
+        ({"network": ["wavenet"]}, "is not among"),
+    ],
+)
+def test_formats_and_networks_that_are_not_known_say_what_to_do(
+    change: dict[str, object], says: str
+) -> None:
+    values = json.loads(WaveNetConfig().to_json())
+    with pytest.raises(ConfigError, match=says):
+        config_from_json(json.dumps({**values, **change}))
+
+
+def test_a_name_belongs_to_one_config() -> None:
+    class Other(ModelConfig):
+        network = "wavenet"
+
+    with pytest.raises(ValueError, match="'wavenet' already"):
+        register(Other)(WaveNetConfig)  # type: ignore[type-var]

@@ -81,15 +81,16 @@ class Corpus:
         """Clips (int64 (clips,)) as parts: int64 (clips, 3) of clip, 0 and length."""
         return np.stack([clips, np.zeros_like(clips), self.store.lengths[clips]], axis=1)
 
-    def batch(self, pieces: np.ndarray, time: int) -> Batch:
+    def batch(self, pieces: np.ndarray, time: int, warm_up: int | None = None) -> Batch:
         """Pieces padded to `time`, each after the codes that its predictions depend on.
 
         Those are a receptive field. Where it has no limit the state of the network is warmed up
-        on as many codes as a piece may have, which are not predicted.
+        on the codes before, at most `warm_up` of them or, if that is not given, `time`.
         """
         later = bool(pieces[:, 1].any())
         if self.receptive_field is None:
-            warm_up, history, beginning = time if later else 0, 0, True
+            history, beginning = 0, True
+            warm_up = (time if warm_up is None else warm_up) if later else 0
         else:
             # Before a beginning there is nothing to hear: one start symbol is enough.
             history = self.receptive_field - 1 if later else 0
@@ -219,7 +220,7 @@ class ValidationWindows(Dataset[Batch]):
         longest = _VALIDATION_WINDOW
         if corpus.receptive_field is None:
             # Not cut, for a state is carried on from the beginning of a clip.
-            longest = int(corpus.store.lengths[clips].max(initial=1))
+            longest = int(corpus.store.lengths.max(initial=1))
         self.pieces = corpus.pieces(clips, longest)
         order = np.arange(len(self.pieces))
         batches = bucket(self.pieces, order, longest, _VALIDATION_SAMPLES)
@@ -231,7 +232,8 @@ class ValidationWindows(Dataset[Batch]):
 
     def __getitem__(self, number: int) -> Batch:
         time, chosen = self.batches[number]
-        return self.corpus.batch(self.pieces[chosen], time)
+        pieces = self.pieces[chosen]
+        return self.corpus.batch(pieces, time, warm_up=int(pieces[:, 1].max(initial=0)))
 
 
 class EpochBatches(Sampler[tuple[int, int]]):
