@@ -44,6 +44,17 @@ def tone_folder(tmp_path: Path) -> Path:
     return tmp_path / "tones"
 
 
+@pytest.fixture(scope="session")
+def short_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two steps on the tones, with the options `small.SHORT`; not to be changed."""
+    home = tmp_path_factory.mktemp("short")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WAVEGEN_CACHE", str(home / "cache"))
+        write_tones(home / "tones")
+        assert small.train(home / "tones", "--run", home / "run", sizes=small.SHORT) == 0
+    return home / "run"
+
+
 def write_tones(folder: Path, seed: int = 0) -> None:
     """Two classes of six short recordings at 8 kHz: a low tone and a high one, with noise."""
     rng = np.random.default_rng(seed)

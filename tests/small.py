@@ -26,6 +26,25 @@ TINY = [
     "--trainer.enable_progress_bar=false",
 ]
 
+# Options of a training of two steps.
+SHORT = [
+    "--model.network.layers=4",
+    "--model.network.stacks=2",
+    "--model.network.residual_channels=4",
+    "--model.network.gate_channels=8",
+    "--model.network.skip_channels=6",
+    "--data.crop=50",
+    "--data.batch_size=1",
+    "--trainer.precision=32-true",
+    "--trainer.accelerator=cpu",
+    "--trainer.logger=false",
+    "--trainer.enable_progress_bar=false",
+    "--trainer.max_steps=2",
+    "--trainer.val_check_interval=2",
+    # A timer keeps its time in the checkpoint.
+    "--trainer.max_time=00:01:00:00",
+]
+
 
 def network(seed: int = 0, **fields: object) -> WaveNet:
     """A small network whose weights are all random, the output's too."""

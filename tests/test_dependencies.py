@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 # Names of packages whose module is called otherwise.
 PACKAGES = {"yaml": "pyyaml", "pytorch_lightning": "pytorch-lightning"}
 # torch brings it for GPUs, and litdata is asked for by its own extra.
-OPTIONAL = {"triton", "litdata", "fsspec", "obstore"}
+OPTIONAL = {"triton", "litdata"}
 
 WITHOUT_TORCHAUDIO = """
 import sys

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wavegen.data.clips import ClipSet, find_clips, summary
+from wavegen.data.clips import ClipSet, find_clips
 from wavegen.data.folders import OnBadFile, audio_files
 from wavegen.data.settings import DataSettings
 from wavegen.data.splits import choose_validation
+from wavegen.data.summary import summary
 from wavegen.errors import AudioFileError, ConfigError, DataError, LabelError
 
 

@@ -15,10 +15,11 @@ from audio_files import contents, noise, save
 from mutations import mutated, no_file
 
 from wavegen.data import shard_index, shard_writer, shards
-from wavegen.data.clips import find_clips, summary
+from wavegen.data.clips import find_clips
 from wavegen.data.shard_index import CLIPS, INDEX
 from wavegen.data.shard_writer import write_shards
 from wavegen.data.shards import ShardStore
+from wavegen.data.summary import summary
 from wavegen.errors import DataError
 
 pytest.importorskip("litdata")

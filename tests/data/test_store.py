@@ -234,7 +234,7 @@ def test_any_other_store_is_made_again(tmp_path: Path, data: Path, file: str) ->
         assert [len(store.waveform(clip)) for clip in range(3)] == [4000, 8000, 2000]
 
     if file == "index.json":
-        for text in mutations.mutated(json.loads(path.read_text()), 40):
+        for text in mutations.mutated(json.loads(path.read_text()), 20):
             path.write_text(text, encoding="utf-8", errors="surrogatepass")
             sound()
     for _ in mutations.no_file(path):
@@ -278,7 +278,7 @@ main.main(sys.argv[2:])
 """
 
 
-@pytest.mark.parametrize("shards", [False, True])
+@pytest.mark.parametrize("shards", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_prepare_killed_leaves_nothing_in_the_finished_store(
     tmp_path: Path, data: Path, shards: bool
 ) -> None:

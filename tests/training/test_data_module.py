@@ -38,7 +38,7 @@ def test_the_end_of_one_long_file_is_held_out(tmp_path: Path) -> None:
     # The first sample that validates is predicted from the samples before it.
     pieces = data.corpus.pieces(data.validation, 8192)
     batch = data.corpus.batch(pieces[:1], 8192)
-    before = data.corpus.history + 1
+    before = data.corpus.receptive_field
     codes = mulaw.encode(wave[144_000 - before : 144_000], 256)
     np.testing.assert_array_equal(batch["inputs"][0, :before].numpy(), codes)
 

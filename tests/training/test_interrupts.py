@@ -15,11 +15,11 @@ import soundfile
 import torch
 from conftest import write_tones
 from pytorch_lightning import Callback, Trainer
-from test_restoring import SIZES
+from small import SHORT
 
 from wavegen.training.run_folder import LAST_CHECKPOINT
 
-OPTIONS = [option for option in SIZES if not option.startswith(("--trainer.max_", "--trainer.val"))]
+OPTIONS = [option for option in SHORT if not option.startswith(("--trainer.max_", "--trainer.val"))]
 
 
 class Tells(Callback):

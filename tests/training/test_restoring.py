@@ -11,47 +11,17 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import write_tones
 
 from wavegen.commands.main import main
 from wavegen.errors import ModelError
 from wavegen.models.serialization import best_figures
 from wavegen.training.run_folder import BEST_CHECKPOINT, LAST_CHECKPOINT, WholeCheckpoints
 
-SIZES = [
-    "--model.network.layers=4",
-    "--model.network.stacks=2",
-    "--model.network.residual_channels=4",
-    "--model.network.gate_channels=8",
-    "--model.network.skip_channels=6",
-    "--data.crop=50",
-    "--data.batch_size=1",
-    "--trainer.precision=32-true",
-    "--trainer.accelerator=cpu",
-    "--trainer.logger=false",
-    "--trainer.enable_progress_bar=false",
-    "--trainer.max_steps=2",
-    "--trainer.val_check_interval=2",
-    # A timer keeps its time in the checkpoint.
-    "--trainer.max_time=00:01:00:00",
-]
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of two steps."""
-    home = tmp_path_factory.mktemp("restoring")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("WAVEGEN_CACHE", str(home / "cache"))
-        write_tones(home / "tones")
-        assert main(["train", str(home / "tones"), "--run", str(home / "run"), *SIZES]) == 0
-    return home / "run"
-
 
 @pytest.fixture
-def run(trained: Path, tmp_path: Path) -> Path:
-    """A copy of it."""
-    return shutil.copytree(trained, tmp_path / "run")
+def run(short_run: Path, tmp_path: Path) -> Path:
+    """A copy of a run of two steps."""
+    return shutil.copytree(short_run, tmp_path / "run")
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:

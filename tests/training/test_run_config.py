@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import write_tones
-from test_restoring import SIZES
+from small import SHORT
 
 from wavegen.commands.main import main
 from wavegen.errors import ModelError
@@ -18,21 +17,10 @@ from wavegen.training.run_config import read_config
 from wavegen.training.run_folder import CONFIG
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of two steps."""
-    home = tmp_path_factory.mktemp("config")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("WAVEGEN_CACHE", str(home / "cache"))
-        write_tones(home / "tones")
-        assert main(["train", str(home / "tones"), "--run", str(home / "run"), *SIZES]) == 0
-    return home / "run"
-
-
 @pytest.fixture
-def run(trained: Path, tmp_path: Path) -> Path:
-    """A copy of it."""
-    return shutil.copytree(trained, tmp_path / "run")
+def run(short_run: Path, tmp_path: Path) -> Path:
+    """A copy of a run of two steps."""
+    return shutil.copytree(short_run, tmp_path / "run")
 
 
 def changed(run: Path, name: str, value: object) -> None:
@@ -153,16 +141,16 @@ def test_yaml_that_grows_or_makes_objects_is_refused_at_once(run: Path, capsys) 
     ids=" ".join,
 )
 def test_all_plain_options_come_back(
-    trained: Path, tmp_path: Path, monkeypatch, options: list[str]
+    short_run: Path, tmp_path: Path, monkeypatch, options: list[str]
 ) -> None:
     """What is parsed from a run's config is what wrote it, whatever was said."""
     from wavegen.training.train import train
 
     monkeypatch.chdir(tmp_path)
     names = {option.split("=")[0] for option in options}
-    sizes = [option for option in SIZES if option.split("=")[0] not in names]
+    sizes = [option for option in SHORT if option.split("=")[0] not in names]
     run = tmp_path / "run"
-    data = str(trained.parent / "tones")
+    data = str(short_run.parent / "tones")
     if any(option.startswith("--data.label") for option in options):
         data = str(shutil.copytree(data, tmp_path / "tones"))
     try:

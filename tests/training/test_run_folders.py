@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import write_tones
-from test_restoring import SIZES
+from small import SHORT
 
 from wavegen.commands.main import main
 from wavegen.errors import ConfigError, ModelError
@@ -110,7 +110,7 @@ def test_nothing_is_written_through_a_link(tmp_path: Path, name: str, there: boo
 
 def test_a_run_goes_on_with_its_own_recordings(tone_folder: Path, tmp_path: Path, capsys) -> None:
     run = tmp_path / "run"
-    options = ["--run", str(run), "--trainer.max_steps=1", *SIZES[:-3]]
+    options = ["--run", str(run), "--trainer.max_steps=1", *SHORT[:-3]]
     assert main(["train", str(tone_folder), *options]) == 0
     before = {
         name: (run / name).read_text() for name in ("best.json", "model/training.json", CONFIG)

@@ -31,8 +31,9 @@ def run(options: argparse.Namespace) -> None:
         return
     if not Path(options.path).is_dir():
         raise ConfigError(f"{options.path}: no such folder")
-    from wavegen.data.clips import find_clips, summary
+    from wavegen.data.clips import find_clips
     from wavegen.data.settings import DataSettings
+    from wavegen.data.summary import summary
 
     settings = DataSettings(names_of(options.labels), options.label_pattern)
     clips = find_clips(options.path, settings)

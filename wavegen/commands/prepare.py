@@ -52,11 +52,12 @@ def run(options: argparse.Namespace) -> None:
     """Decode, and print what was found and where it is."""
     import time
 
-    from wavegen.data.clips import find_clips, summary
+    from wavegen.data.clips import find_clips
     from wavegen.data.decoding import seconds
     from wavegen.data.settings import DataSettings
     from wavegen.data.shard_writer import write_shards
     from wavegen.data.store import open_clips
+    from wavegen.data.summary import summary
 
     started = time.perf_counter()
     settings = DataSettings(

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from wavegen.audio.reading import AudioInfo, probe
 from wavegen.data.folders import LeftOut, OnBadFile, Skipped, count, walk
+from wavegen.data.metadata import Description, describe
 from wavegen.data.settings import DEFAULT_SETTINGS, DataSettings
-from wavegen.data.splits import SPLITS, Description, choose_validation, describe
+from wavegen.data.splits import choose_validation
 from wavegen.errors import AudioFileError, ConfigError, DataError, LabelError
 from wavegen.utils.text import display, writable
 
@@ -65,7 +66,7 @@ class ClipSet:
         """Return the set less clips found to be bad; classes left empty go with them."""
         names = {bad.name for bad in skipped}
         clips = tuple(clip for clip in self.clips if clip.name not in names)
-        left = _attributes(clips)
+        left = classes_of(clips)
         return replace(
             self,
             clips=clips,
@@ -84,7 +85,7 @@ def find_clips(
     settings: DataSettings = DEFAULT_SETTINGS,
     on_bad_file: OnBadFile = "skip",
 ) -> ClipSet:
-    """Find every clip below `folder`, with its labels and its split (see `splits.describe`).
+    """Find every clip below `folder`, with its labels and its split (see `metadata.describe`).
 
     Links to folders are followed, each folder being read once; hidden files and folders
     are left alone. Only headers are read, so damage further on shows when decoding.
@@ -123,7 +124,7 @@ def find_clips(
     clips = _with_validation(clips, settings.validation_fraction, settings.seed)
     if not any(clip.split == "train" for clip in clips):
         raise DataError(f"{display(root)}: no clip is in the train split; put some there")
-    classes = _attributes(clips)
+    classes = classes_of(clips)
     # In the order of the columns, whichever clip comes first.
     attributes = {
         key: classes[key] for key in map(writable, described.attributes) if key in classes
@@ -176,7 +177,8 @@ def _with_validation(clips: Sequence[Clip], fraction: float, seed: int) -> list[
     ]
 
 
-def _attributes(clips: Iterable[Clip]) -> dict[str, tuple[str, ...]]:
+def classes_of(clips: Iterable[Clip]) -> dict[str, tuple[str, ...]]:
+    """Attribute -> the class names that some clips have, in natural order."""
     classes: defaultdict[str, set[str]] = defaultdict(set)
     for clip in clips:
         for attribute, name in clip.labels.items():
@@ -208,52 +210,14 @@ def _remarks(clips: Sequence[Clip], attributes: Mapping[str, Sequence[str]]) -> 
             notes.append(f"{count(unspecified, 'clip')} without {attribute}: left unspecified")
         missing = set(names) - {labels.get(attribute) for labels in trained}
         if missing:
-            notes.append(f"{attribute} not in train, so never learned: {_some(missing)}")
+            notes.append(f"{attribute} not in train, so never learned: {some(missing)}")
         missing = set(names) - {labels.get(attribute) for labels in validated}
         if missing and validated:
-            notes.append(f"{attribute} not in validation: {_some(missing)}")
+            notes.append(f"{attribute} not in validation: {some(missing)}")
     return notes
 
 
-def summary(clip_set: ClipSet, sample_rate: int) -> str:
-    """Return what there is to train on as a short table, with what was left out and why.
-
-    `sample_rate` (Hz) is the one trained at.
-    """
-    clips = clip_set.clips
-    groups = [(split, clip_set.of(split)) for split in SPLITS]
-    rows = [("", "clips", "h:mm:ss", "classes")]
-    for title, group in [*((s, g) for s, g in groups if g), ("all", clips)]:
-        seconds = round(sum(clip.info.frames / clip.info.sample_rate for clip in group))
-        length = f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}"
-        classes = ", ".join(f"{len(names)} {key}" for key, names in _attributes(group).items())
-        rows.append((title, str(len(group)), length, classes or "none"))
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    lines = [
-        f"{row[0]:<{widths[0]}}  {row[1]:>{widths[1]}}  {row[2]:>{widths[2]}}  {row[3]}"
-        for row in rows
-    ]
-    rates = Counter(clip.info.sample_rate for clip in clips)
-    resampled = [f"{n} from {rate}" for rate, n in sorted(rates.items()) if rate != sample_rate]
-    lines += ["", f"sample rate: {sample_rate} Hz"]
-    if resampled:
-        lines[-1] += f" (resampled: {', '.join(resampled[:5])}{', ...' * (len(resampled) > 5)})"
-    for attribute, names in clip_set.attributes.items():
-        counts = Counter(clip.labels.get(attribute) for clip in clips)
-        listed = ", ".join(f"{name} ({counts[name]})" for name in names[:12])
-        more = f", and {len(names) - 12} more" if len(names) > 12 else ""
-        lines.append(f"{attribute}: {listed}{more}")
-    if clip_set.skipped:
-        lines.append(f"left out: {count(len(clip_set.skipped), 'file')}")
-        by_reason: defaultdict[str, list[str]] = defaultdict(list)
-        for skipped in clip_set.skipped:
-            # Figures stand in brackets; without them equal reasons meet.
-            by_reason[re.sub(r" \(.*?\)", "", skipped.reason)].append(skipped.name)
-        lines += [f"  {len(found)}: {why}: {_some(found)}" for why, found in by_reason.items()]
-    lines += [f"note: {note}" for note in clip_set.notes]
-    return "\n".join(map(display, lines))
-
-
-def _some(names: Iterable[str]) -> str:
+def some(names: Iterable[str]) -> str:
+    """The first five names in natural order, and how many more there are."""
     listed = sorted(names, key=_natural)
     return ", ".join(listed[:5]) + (f" and {len(listed) - 5} more" if len(listed) > 5 else "")

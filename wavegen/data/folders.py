@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from wavegen.audio.reading import AUDIO_SUFFIXES
-from wavegen.data.splits import METADATA
+from wavegen.data.metadata import METADATA
 from wavegen.errors import DataError, WavegenError
 from wavegen.utils.text import display, writable
 

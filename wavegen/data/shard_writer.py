@@ -15,6 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from wavegen.codecs import mulaw
+from wavegen.data.cache import cache_folder, digest_of, figures_name
 from wavegen.data.clips import Clip, ClipSet
 from wavegen.data.decoding import SAMPLE, by_all_cores, decoded, plan, skip
 from wavegen.data.folders import OnBadFile, Skipped
@@ -22,7 +23,6 @@ from wavegen.data.remote import litdata, storage_errors
 from wavegen.data.shard_index import BEFORE, CLIPS, INDEX, PIECE, describe
 from wavegen.data.shards import is_remote
 from wavegen.data.splits import SPLITS
-from wavegen.data.store import cache_folder, digest_of, figures_name
 from wavegen.data.store_folders import only_one
 from wavegen.errors import AudioFileError, ConfigError, DataError
 from wavegen.utils.files import flush, make_folder, output_errors, read_json, write_json, write_text

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from wavegen.codecs import mulaw
+from wavegen.data.cache import LARGEST_FIGURES, cache_folder, digest_of, figures_kept
 from wavegen.data.remote import check_source, download, downloader, storage_errors
 from wavegen.data.shard_index import (
     BEFORE,
@@ -31,7 +32,6 @@ from wavegen.data.shard_index import (
     parse,
     read_item,
 )
-from wavegen.data.store import LARGEST_FIGURES, cache_folder, digest_of, figures_kept
 from wavegen.errors import DataError, OutputError
 from wavegen.utils.files import make_folder, read_json, write_bytes, write_json
 from wavegen.utils.text import display

@@ -5,20 +5,18 @@ A store is a folder with shards (see `wavegen.data.decoding`), all clips one aft
 trimming, so a store that is found is the right one.
 """
 
-import hashlib
-import json
 import os
 import shutil
 import sys
 import weakref
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
+from wavegen.data.cache import cache_folder, digest_of, figures_kept
 from wavegen.data.clips import Clip, ClipSet
 from wavegen.data.decoding import SAMPLE, decode, seconds, shard_path
 from wavegen.data.folders import OnBadFile
@@ -32,14 +30,10 @@ from wavegen.data.store_folders import (
     remove_unused,
 )
 from wavegen.errors import AudioFileError, DataError, OutputError, WavegenError
-from wavegen.utils.files import flush, read_json, remove_debris, write_json
-from wavegen.utils.json_shape import fits, number, whole
+from wavegen.utils.files import flush, remove_debris, write_json
 from wavegen.utils.text import display
 
 _VERSION = 2
-# Bytes of a file of figures.
-LARGEST_FIGURES = 1 << 16
-_FIGURES = {"order0_bits": number(0, 64), "clamped": whole(0, 2**62)}
 
 _Path = str | os.PathLike[str]
 
@@ -114,25 +108,6 @@ def _mapped(path: Path, samples: int) -> np.ndarray:
     return np.memmap(path, dtype=SAMPLE, mode="r").view(np.ndarray)
 
 
-def figures_name(training_clips: np.ndarray, quantization_channels: int) -> str:
-    """What the figures of these clips (int64) in so many codes are kept under."""
-    chosen = hashlib.blake2b(training_clips.tobytes(), digest_size=12).hexdigest()
-    return f"figures-{quantization_channels}-{chosen}"
-
-
-def figures_kept(path: Path, reckon: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What `reckon` returned when the file was written, which this does if it is not there."""
-    with suppress(DataError):
-        kept = read_json(path, DataError, LARGEST_FIGURES)
-        if fits(kept, _FIGURES):
-            return kept
-    figures = reckon()
-    remove_debris(path.parent)
-    with suppress(OutputError):  # no room: then the next run reckons again
-        write_json(path, figures)
-    return figures
-
-
 def open_store(
     clips: Sequence[Clip],
     sample_rate: int,
@@ -151,8 +126,7 @@ def open_store(
         clips: in the order the store shall have.
         sample_rate: Hz.
         trim: cut both ends more than this many dB below the loudest part; None leaves them.
-        folder: where stores are kept; by default `$WAVEGEN_CACHE`, else `wavegen` in
-            `$XDG_CACHE_HOME` or `~/.cache`.
+        folder: where stores are kept; by default `wavegen.data.cache.cache_folder`.
         on_bad_file: "skip" leaves out a clip that cannot be decoded, "fail" raises.
         progress: show a bar, and say how many files have changed, on stderr.
 
@@ -209,20 +183,6 @@ def open_clips(
 
 def _absolute(clip: Clip) -> str:
     return display(clip.path.absolute())
-
-
-def cache_folder(folder: _Path | None) -> Path:
-    """`folder` if there is one, else the user's folder for what can be made again."""
-    if folder is not None:
-        return Path(folder)
-    if os.environ.get("WAVEGEN_CACHE"):
-        return Path(os.environ["WAVEGEN_CACHE"])
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "wavegen"
-
-
-def digest_of(value: object) -> str:
-    """A name for a value that JSON can hold."""
-    return hashlib.blake2b(json.dumps(value).encode(), digest_size=12).hexdigest()
 
 
 def _opened(target: Path, clips: Sequence[Clip]) -> AudioStore | None:

@@ -23,7 +23,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 import numpy as np
 
 import wavegen
-from wavegen.data.store import cache_folder, digest_of
+from wavegen.data.cache import cache_folder, digest_of
 from wavegen.errors import OutputError
 from wavegen.utils.distributed import rank, ranks
 from wavegen.utils.files import make_folder

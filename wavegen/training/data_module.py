@@ -20,12 +20,13 @@ from wavegen.data.batches import (
     UntilStopped,
     ValidationWindows,
 )
+from wavegen.data.cache import digest_of, figures_name
 from wavegen.data.clips import ClipSet, find_clips
 from wavegen.data.folders import count
 from wavegen.data.settings import DataSettings
 from wavegen.data.shards import ShardStore, is_shards
 from wavegen.data.splits import hold_out_ends
-from wavegen.data.store import AudioStore, digest_of, figures_name, open_clips
+from wavegen.data.store import AudioStore, open_clips
 from wavegen.errors import ConfigError, DataError
 from wavegen.models.base import Network
 

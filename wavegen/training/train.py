@@ -10,7 +10,7 @@ from textwrap import shorten
 import torch
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from wavegen.data.clips import summary
+from wavegen.data.summary import summary
 from wavegen.errors import ConfigError, DataError, ModelError, Stopped
 from wavegen.models.serialization import is_model
 from wavegen.training.data_module import AudioDataModule
