@@ -8,17 +8,14 @@ device, give the same codes for the same samples.
 Source: van den Oord et al. 2016, "WaveNet", section 2.2.
 """
 
+from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import numpy as np
 
+from wavegen.codecs.codec import Array
 from wavegen.errors import DataError
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-Array = TypeVar("Array", np.ndarray, "Tensor")
 
 
 class NotFiniteError(DataError, ValueError):
@@ -80,6 +77,25 @@ def decode(codes: Array, quantization_channels: int = 256) -> Array:
 def count_clamped(waveform: Array) -> int:
     """Number of samples beyond [-1, 1], which `encode` clamps."""
     return int((abs(waveform) > 1).sum())
+
+
+@dataclass(frozen=True)
+class MuLaw:
+    """`wavegen.codecs.codec.Codec` by the functions above.
+
+    Args:
+        codes: Q.
+    """
+
+    codes: int = 256
+
+    def encode(self, waveform: Array) -> Array:
+        """See `encode`."""
+        return encode(waveform, self.codes)
+
+    def decode(self, codes: Array) -> Array:
+        """See `decode`."""
+        return decode(codes, self.codes)
 
 
 class Waveform(Protocol):

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from wavegen.distributions.sampling import Sampling, draw, guide
+from wavegen.distributions.sampling import Sampling
 from wavegen.engines.checks import check_codes, check_drawn, check_noise, check_start
 from wavegen.engines.prefill import begin
 from wavegen.models.base import Network
@@ -47,7 +47,8 @@ class TorchQueue:
         codes = torch.empty(noise.shape, dtype=torch.int64, device=self._codes.device)
         columns = noise.to(codes.device).t().contiguous()
         for time, column in enumerate(columns):
-            self._codes = draw(self._step(), column, self.sampling)
+            parameters = self._step()
+            self._codes = self.network.distribution.draw(parameters, column, self.sampling)
             codes[:, time] = self._codes
         return check_drawn(codes, self.network)
 
@@ -68,5 +69,7 @@ class TorchQueue:
         logits = self.network.step(self._codes.repeat(self._rows), self._state)
         if self.sampling.guided:
             conditioned, unspecified = logits.chunk(2)
-            logits = guide(conditioned, unspecified, self.sampling.guidance)
+            logits = self.network.distribution.guide(
+                conditioned, unspecified, self.sampling.guidance
+            )
         return logits

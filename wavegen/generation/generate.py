@@ -9,7 +9,6 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from wavegen.codecs import mulaw
 from wavegen.data import labels as labelling
 from wavegen.data.labels import Labels
 from wavegen.distributions.sampling import Sampling, stream_noise
@@ -143,7 +142,7 @@ def stream_chunks(
     for start in range(0, samples, chunk):
         noise = stream_noise(seed, indices, start, min(chunk, samples - start))
         drawn = engine.generate(torch.from_numpy(noise))
-        yield mulaw.decode(drawn.cpu().numpy(), config.quantization_channels)
+        yield config.codec.decode(drawn.cpu().numpy())
 
 
 def _heard(prompt: np.ndarray, config: ModelConfig) -> torch.Tensor:
@@ -154,7 +153,7 @@ def _heard(prompt: np.ndarray, config: ModelConfig) -> torch.Tensor:
     heard = prompt if config.receptive_field is None else prompt[-config.receptive_field :]
     if not np.isfinite(heard).all():
         raise ConfigError("the prompt holds NaN or infinity: repair it or leave it out")
-    return torch.from_numpy(mulaw.encode(heard, config.quantization_channels))
+    return torch.from_numpy(config.codec.encode(heard))
 
 
 def sample_count(seconds: float, sample_rate: int) -> int:

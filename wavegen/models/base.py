@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from wavegen.distributions.categorical import Categorical
+from wavegen.distributions.distribution import Distribution
 from wavegen.errors import ConfigError
 from wavegen.models.config import ModelConfig
 
@@ -30,6 +32,7 @@ class Network(nn.Module, ABC):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
+        self.distribution: Distribution = Categorical(config.quantization_channels)
 
     @property
     def device(self) -> torch.device:

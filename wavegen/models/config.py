@@ -4,11 +4,14 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 from wavegen.errors import ConfigError
 from wavegen.utils.numbers import whole_number
 from wavegen.utils.text import display
+
+if TYPE_CHECKING:
+    from wavegen.codecs.codec import Codec
 
 # The format of `config.json`. The first had no number, and no name of a network.
 FORMAT = 2
@@ -79,6 +82,14 @@ class ModelConfig:
     def receptive_field(self) -> int | None:
         """Number of past codes that can influence a prediction; None if there is no limit."""
         return None
+
+    @property
+    def codec(self) -> "Codec":
+        """What makes codes of waveforms, and waveforms of codes."""
+        # Here, so that asking for help loads no numpy.
+        from wavegen.codecs.mulaw import MuLaw
+
+        return MuLaw(self.quantization_channels)
 
     def architecture(self) -> list[str]:
         """Lines that describe the network alone, each a word and what it is."""

@@ -4,16 +4,14 @@ Bits of a recording are -log2 p summed over every sample, the first included. Bi
 sample of a corpus are total bits over total samples, never a mean of means.
 """
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from wavegen.codecs import mulaw, windows
+from wavegen.codecs import windows
 from wavegen.data import labels as labelling
 from wavegen.data.labels import Labels
 from wavegen.engines import memory
@@ -52,20 +50,14 @@ def surprisal(
     Returns:
         float64 (B, T); 0 where the target is `windows.IGNORED`.
     """
-    bias = network.conditioning(labels, inputs.shape[0])
+    bias, of = network.conditioning(labels, inputs.shape[0]), network.distribution.bits
     if network.receptive_field is not None:
-        return _bits(network.predict(inputs, bias, beginning), targets)
+        return of(network.predict(inputs, bias, beginning), targets)
     if not targets.numel():
         return targets.double()
     state, time = network.initial_state(bias), max(1, _CHUNK // len(inputs))
     parts = zip(inputs.split(time, dim=1), targets.split(time, dim=1), strict=True)
-    return torch.cat([_bits(network.advance(part, state), some) for part, some in parts], dim=1)
-
-
-def _bits(logits: Tensor, targets: Tensor) -> Tensor:
-    """Bits float64 (B, T) of targets (B, T) under logits (B, T, Q)."""
-    nats = F.cross_entropy(logits.transpose(1, 2).float(), targets, reduction="none")
-    return nats.double() / math.log(2)
+    return torch.cat([of(network.advance(part, state), some) for part, some in parts], dim=1)
 
 
 class Scorer(Protocol):
@@ -256,9 +248,7 @@ def recording_bits(
     # Sums are of whole blocks.
     block = -(-block // windows.SUMMED) * windows.SUMMED
     codes = (
-        mulaw.encode(
-            np.asarray(waveform[start : start + block]), network.config.quantization_channels
-        )
+        network.config.codec.encode(np.asarray(waveform[start : start + block]))
         for start in range(0, len(waveform), block)
     )
     bits = np.zeros(1)

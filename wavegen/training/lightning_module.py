@@ -6,7 +6,6 @@ from copy import deepcopy
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from pytorch_lightning import LightningModule
 from pytorch_lightning.callbacks import Timer
 from torch import Tensor
@@ -107,7 +106,8 @@ class LitModel(LightningModule):
             weights = dict(zip(products, in_half, strict=True))
         logits = functional_call(self, weights, (batch,), tie_weights=False)
         # Flattening copies nothing.
-        return F.cross_entropy(logits.flatten(0, 1).float(), batch["targets"].t().flatten())
+        targets = batch["targets"].t().flatten()
+        return self.network.distribution.loss(logits.flatten(0, 1), targets)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """See `loss`."""
