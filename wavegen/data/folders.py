@@ -92,8 +92,7 @@ def walk(root: Path, left_out: LeftOut, skip_runs: bool = False) -> tuple[list[s
             if entry.name.startswith("."):
                 continue
             try:
-                # Of a link that leads to itself, the entry would raise and the path says no.
-                folder = Path(entry.path).is_dir() if entry.is_symlink() else entry.is_dir()
+                folder = _is_folder(entry)
             except OSError as error:
                 left_out.add(name, f"cannot be looked at ({error.strerror}); allow reading it")
                 continue
@@ -103,20 +102,25 @@ def walk(root: Path, left_out: LeftOut, skip_runs: bool = False) -> tuple[list[s
                 found.append(name)
             elif entry.name not in METADATA:
                 others[display(suffix) or "without suffix"] += 1
-    kinds = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common(5))
     if runs:
         more = f" and {len(runs) - 5} more" if len(runs) > 5 else ""
         notes.append(f"run folders of wavegen are not read: {', '.join(runs[:5])}{more}")
+    kinds = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common(5))
     if not found:
         closed = [f"{one.name} {one.reason}" for one in left_out.skipped]
-        inside = (*closed, *notes[-1:]) if runs else closed
+        why = [*closed, *(notes[-1:] if runs else []), kinds or "no files"][0]
         raise DataError(
-            f"{display(root)}: no audio in it ({', '.join(inside[:1]) or kinds or 'no files'});"
-            f" give a folder with {' '.join(AUDIO_SUFFIXES)} files"
+            f"{display(root)}: no audio in it ({why}); give a folder with"
+            f" {' '.join(AUDIO_SUFFIXES)} files"
         )
     if others:
         notes.append(f"{count(others.total(), 'file')} of other kinds left alone: {kinds}")
     return sorted(found), notes
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    # Of a link that leads to itself, the entry would raise and the path says no.
+    return Path(entry.path).is_dir() if entry.is_symlink() else entry.is_dir()
 
 
 def _check_folder(root: Path) -> None:
