@@ -1,6 +1,8 @@
 """`wavegen generate`: WAV files from a trained model."""
 
 import argparse
+from collections.abc import Sequence
+from pathlib import Path
 
 from wavegen.commands.options import add_label, add_sampling
 from wavegen.errors import ConfigError
@@ -24,7 +26,20 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--prompt", metavar="FILE", help="recording to continue; it is not repeated in the output"
     )
-    parser.add_argument("--out", default="out", metavar="FOLDER", help="folder for the files")
+    parser.add_argument(
+        "--join", action="store_true", help="put the prompt before its continuation in each file"
+    )
+    parser.add_argument(
+        "--out", default="out", metavar="PATH", help="folder for the files; or one .wav file"
+    )
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace files that have other settings (otherwise the new file gets a number)",
+    )
+    parser.add_argument(
+        "--plot", action="store_true", help="draw waveform and spectrogram, a PNG beside each file"
+    )
     add_sampling(parser)
     parser.add_argument(
         "--like",
@@ -43,7 +58,8 @@ def run(options: argparse.Namespace) -> None:
 
     if options.like is not None:
         _refuse_settings(options)
-        print(display(repeat_file(options.like, options.out, options.model)))
+        path = repeat_file(options.like, options.out, options.model, overwrite=options.overwrite)
+        _report([path], options.plot)
         return
     if options.model is None:
         raise ConfigError("name a MODEL: a run folder or model folder")
@@ -73,8 +89,22 @@ def run(options: argparse.Namespace) -> None:
         device=options.device,
         engine=options.engine,
         precision=options.precision,
+        join=options.join,
+        overwrite=options.overwrite,
     )
-    print(*map(display, paths), sep="\n")
+    _report(paths, options.plot)
+
+
+def _report(paths: Sequence[Path], plot: bool) -> None:
+    """Print the paths; with `plot` draw each file, a PNG beside it."""
+    for path in paths:
+        if plot:
+            from wavegen.audio import reading
+            from wavegen.audio.plots import write_spectrogram
+
+            rate = reading.probe(path).sample_rate
+            write_spectrogram(path.with_suffix(".png"), reading.read(path), rate, path.stem)
+        print(display(path))
 
 
 def _refuse_settings(options: argparse.Namespace) -> None:
@@ -82,7 +112,7 @@ def _refuse_settings(options: argparse.Namespace) -> None:
     parser = argparse.ArgumentParser()
     add_options(parser)
     defaults = vars(parser.parse_args([]))
-    for name in defaults.keys() - {"model", "out", "like"}:
+    for name in defaults.keys() - {"model", "out", "like", "overwrite", "plot"}:
         if getattr(options, name) != defaults[name]:
             option = name.replace("_", "-")
             raise ConfigError(f"--like makes a file as it was made: leave --{option} out")

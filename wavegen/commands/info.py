@@ -4,13 +4,16 @@ import argparse
 
 from wavegen.commands.options import add_labels, add_pattern, names_of
 from wavegen.errors import ConfigError
+from wavegen.utils.text import display
 
-DESCRIPTION = "Show what is in a folder of recordings or in a model."
+DESCRIPTION = "Show what is in a folder of recordings, in a model or in an audio file."
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of this command."""
-    parser.add_argument("path", metavar="PATH", help="folder of recordings, run folder or model")
+    parser.add_argument(
+        "path", metavar="PATH", help="folder of recordings, run folder, model or audio file"
+    )
     add_labels(parser)
     add_pattern(parser)
 
@@ -29,8 +32,11 @@ def run(options: argparse.Namespace) -> None:
                 f"(uniform {figures['uniform_bits']:.1f}, order-0 {figures['order0_bits']:.2f})"
             )
         return
+    if Path(options.path).is_file():
+        print(_recording(options.path))
+        return
     if not Path(options.path).is_dir():
-        raise ConfigError(f"{options.path}: no such folder")
+        raise ConfigError(f"{display(options.path)}: no such file or folder")
     from wavegen.data.clips import find_clips
     from wavegen.data.settings import DataSettings
     from wavegen.data.summary import summary
@@ -38,3 +44,16 @@ def run(options: argparse.Namespace) -> None:
     settings = DataSettings(names_of(options.labels), options.label_pattern)
     clips = find_clips(options.path, settings)
     print(summary(clips, clips.commonest_sample_rate()))
+
+
+def _recording(path: str) -> str:
+    """Rate, channels and length of an audio file, in one line."""
+    from wavegen.audio.reading import probe
+
+    found = probe(path)
+    seconds = found.frames / found.sample_rate
+    channels = "1 channel" if found.channels == 1 else f"{found.channels} channels"
+    return (
+        f"{display(path)}: recording of {seconds:.2f} s ({found.frames:,} samples), "
+        f"{found.sample_rate} Hz, {channels}"
+    )

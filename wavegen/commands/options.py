@@ -1,6 +1,7 @@
 """Options that several commands share, and the parser that shows every default in one way."""
 
 import argparse
+import secrets
 from collections.abc import Iterable
 from typing import NoReturn
 
@@ -155,9 +156,16 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _seed(text: str) -> int:
+    """A seed; `random` picks one, which the names of the files and their recipes say."""
+    return secrets.randbelow(10**6) if text == "random" else int(text)
+
+
 def add_sampling(parser: argparse.ArgumentParser) -> None:
     """How codes are drawn, and by which engine."""
-    parser.add_argument("--seed", type=int, default=0, help="seed of the random numbers")
+    parser.add_argument(
+        "--seed", type=_seed, default=0, help="seed of the random numbers, or 'random'"
+    )
     parser.add_argument(
         "--temperature",
         type=float,

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from wavegen.data.pattern_hints import pattern_hint
 from wavegen.data.patterns import PatternError, search
 from wavegen.data.splits import SPLIT_NAMES, SPLITS
 from wavegen.errors import ConfigError, DataError, LabelError
@@ -80,7 +81,7 @@ def describe(
         if len(class_folders) > 1:
             result.notes.append(f"labels come from {tables[0]}, not from the class folders")
     else:
-        result.attributes = _choose(["label"] if class_folders else [], labels)
+        result.attributes = _choose(["label"] if class_folders else [], labels, names)
         for name, rest in inner.items():
             label = {"label": _top(rest)} if result.attributes and "/" in rest else {}
             result.files[name] = Description(label, None)
@@ -121,12 +122,18 @@ def _top(name: str) -> str:
     return name.partition("/")[0]
 
 
-def _choose(known: Sequence[str], labels: Sequence[str] | None) -> list[str]:
-    """Return the attributes that `labels` selects of the known ones."""
+def _choose(
+    known: Sequence[str], labels: Sequence[str] | None, names: Sequence[str] = ()
+) -> list[str]:
+    """Return the attributes that `labels` selects of the known ones.
+
+    `names` are those of the files, where a pattern may find more attributes in them.
+    """
     for label in labels or []:
         if label not in known:
             there = ", ".join(known) or "none in this folder"
-            raise LabelError(f"no label attribute {label!r}; --data.labels can be: {there}")
+            hint = pattern_hint(names, labels or [])
+            raise LabelError(f"no label attribute {label!r}; --data.labels can be: {there}{hint}")
     return list(known if labels is None else labels)
 
 

@@ -32,13 +32,14 @@ class Recipe:
         sample_rate: in Hz.
         seed: of the noise.
         sampling: how codes were drawn.
-        prompt: path of the recording gone on from.
+        prompt: path of the recording that is continued.
         prompt_sha256: of that file.
         device: that it was generated on.
         threads: of torch.
         versions: of wavegen, torch and numba.
         engine: that generated; wavegen 0.1.0 had but one at first, and did not say.
         precision: of its weights.
+        join: whether the prompt stands before its continuation.
     """
 
     model: str
@@ -56,6 +57,7 @@ class Recipe:
     versions: dict[str, str]
     engine: str = "torch"
     precision: str = "float32"
+    join: bool = False
 
 
 def read_recipe(path: str | Path) -> Recipe:
@@ -97,6 +99,6 @@ def _recipe(values: dict[str, Any]) -> Recipe:
         *recipe.versions,
         *recipe.versions.values(),
     )
-    if not all(isinstance(text, str) for text in texts):
-        raise TypeError("not texts")
+    if not all(isinstance(text, str) for text in texts) or not isinstance(recipe.join, bool):
+        raise TypeError("not texts, or join is neither true nor false")
     return recipe

@@ -29,6 +29,7 @@ from wavegen.generation.generate import (
     stream_chunks,
 )
 from wavegen.generation.recipe import MOST_STREAMS, Recipe, read_recipe
+from wavegen.generation.takes import free_path
 from wavegen.models.base import Network
 from wavegen.models.serialization import find_model, load_with_fingerprint
 from wavegen.utils.distributed import share
@@ -49,6 +50,8 @@ def generate_files(
     device: str | None = None,
     engine: str = "auto",
     precision: str = "float32",
+    join: bool = False,
+    overwrite: bool = False,
     progress: bool = True,
 ) -> list[Path]:
     """Generate `LABEL_SEED_INDEX.wav` for every stream, and its recipe as JSON beside it.
@@ -59,13 +62,16 @@ def generate_files(
         model: run folder or model directory.
         streams: what to generate.
         seconds: length of each.
-        out: folder for the files.
+        out: folder for the files; or the WAV file itself, for one stream.
         seed: of the noise.
         sampling: how codes are drawn.
-        prompt: recording to go on from, at any rate; it is not repeated in the files.
+        prompt: recording to continue, at any rate; it is not repeated in the files.
         device: torch device; if not given the GPU if there is one, for few streams the CPU.
         engine: one of `wavegen.engines.choice.ENGINES`.
         precision: of the weights, one of `wavegen.engines.precision.PRECISIONS`.
+        join: put the whole prompt before its continuation in each file.
+        overwrite: replace files that were generated with other settings; without it the new file
+            gets a number, `LABEL_SEED_INDEX-2.wav`.
         progress: show samples per second and times real time on standard error.
 
     Returns:
@@ -80,13 +86,16 @@ def generate_files(
     samples = sample_count(seconds, config.sample_rate)
     check_seed(seed)
     _check_names(streams, config.labels, seed)
+    out, single = _place(Path(out), len(streams))
+    if join and prompt is None:
+        raise ConfigError("--join puts a prompt before its continuation: name it with --prompt")
     heard = None
     if prompt is not None:
         heard = read_prompt(prompt, config.sample_rate, config.receptive_field)
     ours = share(streams)
     # A device that is named is kept to.
     chosen = choose(network, engine, precision, None if device else len(ours))
-    out = make_folder(out)
+    make_folder(out)
     recipe = Recipe(
         model=str(Path(folder).resolve()),
         model_sha256=model_sha256,
@@ -106,14 +115,29 @@ def generate_files(
             "wavegen": wavegen.__version__,
             **{package: version(package) for package in ("torch", "numba")},
         },
+        join=join,
     )
     written = []
     with _progress(len(ours) * samples, config.sample_rate, progress) as count:
         for part in rounds(ours, chosen.network, MOST_STREAMS):
-            paths = [out / f"{file_stem(stream, config.labels, seed)}.wav" for stream in part]
-            _write_round(chosen, replace(recipe, streams=tuple(part)), paths, heard, count)
+            made = replace(recipe, streams=tuple(part))
+            paths = []
+            for position, stream in enumerate(part):
+                path = out / (single or f"{file_stem(stream, config.labels, seed)}.wav")
+                take = replace(made, position=position)
+                paths.append(path if overwrite else free_path(path, take))
+            _write_round(chosen, made, paths, heard, count)
             written += paths
     return written
+
+
+def _place(out: Path, streams: int) -> tuple[Path, str]:
+    """The folder for the files; and where `out` is a WAV file, its name."""
+    if out.suffix.lower() != ".wav" or out.is_dir():
+        return out, ""
+    if streams > 1:
+        raise ConfigError(f"{out}: is one file, and {streams} are asked for; name a folder")
+    return out.parent, out.name
 
 
 def _check_names(streams: Sequence[Stream], attributes: labelling.Attributes, seed: int) -> None:
@@ -140,6 +164,9 @@ def _write_round(
         writers = [
             stack.enter_context(writing.WavWriter(path, recipe.sample_rate)) for path in paths
         ]
+        for block in _joined(recipe):
+            for writer in writers:
+                writer.append(block)
         for chunk in _chunks(engine, recipe, prompt):
             for writer, waveform in zip(writers, chunk, strict=True):
                 writer.append(waveform)
@@ -155,19 +182,27 @@ def _chunks(engine: Engine, recipe: Recipe, prompt: np.ndarray | None) -> Iterat
     )
 
 
+def _joined(recipe: Recipe) -> Iterator[np.ndarray]:
+    """The prompt, float32 (time,) by blocks, where it stands before its continuation."""
+    if recipe.join and recipe.prompt is not None:
+        yield from reading.blocks(recipe.prompt, recipe.sample_rate)
+
+
 def repeat_file(
     recipe_path: str | Path,
     out: str | Path,
     model: str | Path | None = None,
     *,
+    overwrite: bool = False,
     progress: bool = True,
 ) -> Path:
     """Generate a WAV again from the recipe beside it, bit for bit, into the folder `out`.
 
     Args:
         recipe_path: the JSON.
-        out: folder for the WAV and its recipe.
+        out: folder for the WAV and its recipe, or the WAV file itself.
         model: where the model is now, if it has moved.
+        overwrite: as in `generate_files`.
         progress: as in `generate_files`.
 
     Raises:
@@ -192,12 +227,17 @@ def repeat_file(
             engine = choose(network, recipe.engine, recipe.precision)
         except (ConfigError, LabelError) as error:
             raise ModelError(f"{recipe_path}: {error}") from error
-        target = make_folder(out) / Path(recipe_path).with_suffix(".wav").name
+        folder, single = _place(Path(out), 1)
+        target = make_folder(folder) / (single or Path(recipe_path).with_suffix(".wav").name)
+        if not overwrite:
+            target = free_path(target, recipe)
         total = len(recipe.streams) * recipe.samples
         with (
             _progress(total, recipe.sample_rate, progress) as count,
             writing.WavWriter(target, recipe.sample_rate) as writer,
         ):
+            for block in _joined(recipe):
+                writer.append(block)
             for chunk in _chunks(engine, recipe, heard):
                 writer.append(chunk[recipe.position])
                 count(chunk.size)

@@ -132,11 +132,12 @@ class AudioDataModule(LightningDataModule):
             self._store = self._shards()
             self._clip_set = self._store.clip_set
         if self._store is None:
-            rate = self.sample_rate
+            # Its errors name the folder by themselves.
+            clip_set, rate = self.clip_set, self.sample_rate
             try:
                 self._clip_set, self._store = open_clips(
-                    self.clip_set,
-                    self.clip_set.commonest_sample_rate() if rate is None else rate,
+                    clip_set,
+                    clip_set.commonest_sample_rate() if rate is None else rate,
                     self.store_folder,
                     self.on_bad_file,
                 )
