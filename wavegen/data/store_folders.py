@@ -4,8 +4,8 @@ Whoever has a store open holds a shared lock on its index, and its workers with 
 removes one takes the lock alone. On a file system without locks no store is removed, for nobody
 can tell whether it is in use. Windows has other locks, and renames no folder of open files.
 
-These are locks of the system's own and not of filelock, which has none that are shared by readers,
-and keeps a lock file beside what it guards. Here the guarded file or folder is locked itself.
+These are locks of the system's own and not of filelock, which keeps a lock file beside what it
+guards. Here the guarded file or folder is locked itself, so that nothing is left when it goes.
 """
 
 import os
