@@ -9,7 +9,7 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import ProgressBar
 from tqdm import tqdm
 
-from wavegen.training.lightning_module import LitWaveNet
+from wavegen.training.lightning_module import LitModel
 from wavegen.utils.progress import on_terminal
 
 # Seconds between two lines in a log, and steps between two looks at the loss: each look waits
@@ -111,5 +111,5 @@ def duration(seconds: float) -> str:
 
 
 def _share(trainer: Trainer, module: LightningModule) -> float:
-    assert isinstance(module, LitWaveNet)
+    assert isinstance(module, LitModel)
     return module.progress(trainer.global_step)
