@@ -1,0 +1,87 @@
+"""Waveforms that go in and come out."""
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from wavegen.audio import writing
+from wavegen.errors import ConfigError
+
+# Full scale of the integers that audio is held in.
+_FULL_SCALE = {np.dtype(np.int16): 2**15, np.dtype(np.int32): 2**31}
+
+
+class Audio(np.ndarray):
+    """A waveform that knows its rate: float32 (time,), or (count, time) of several.
+
+    It is an array in every way, can be saved, and is played in a notebook.
+    """
+
+    sample_rate: int
+
+    def __new__(cls, samples: np.ndarray, sample_rate: int) -> "Audio":
+        """An array of `samples` at `sample_rate` Hz, without a copy."""
+        audio = np.asarray(samples, np.float32).view(cls)
+        audio.sample_rate = sample_rate
+        return audio
+
+    def __array_finalize__(self, source: Any) -> None:
+        """Parts of it keep the rate."""
+        self.sample_rate = getattr(source, "sample_rate", 0)
+
+    @property
+    def samples(self) -> np.ndarray:
+        """The same as a plain array."""
+        return self.view(np.ndarray)
+
+    @property
+    def seconds(self) -> float:
+        """Its length."""
+        return self.shape[-1] / self.sample_rate
+
+    def save(self, path: str | Path) -> Path:
+        """Write a mono WAV of 16 bits, whole or not at all.
+
+        Raises:
+            ConfigError: it holds several waveforms: save each by itself.
+            OutputError: NaN, infinity, or a place that cannot be written.
+        """
+        if self.ndim != 1:
+            raise ConfigError(f"{path}: {len(self)} waveforms do not fit one file: save each")
+        writing.write(path, self.samples, self.sample_rate)
+        return Path(path)
+
+    def _repr_html_(self) -> str:
+        """Players, for a notebook."""
+        parts = []
+        for row in np.atleast_2d(self.samples):
+            held = base64.b64encode(writing.encoded(row, self.sample_rate, "WAV")).decode()
+            parts.append(f'<audio controls src="data:audio/wav;base64,{held}"></audio>')
+        return "<br>".join(parts)
+
+
+def as_waveform(recording: Any) -> np.ndarray:
+    """A waveform of any kind as float (time,).
+
+    Args:
+        recording: array, tensor or list; float, or int16 or int32, which are scaled.
+
+    Raises:
+        ConfigError: another type, or more than one channel.
+    """
+    if isinstance(recording, torch.Tensor):
+        recording = recording.detach().cpu().numpy()
+    wave = np.asarray(recording)
+    if wave.ndim != 1:
+        raise ConfigError(
+            f"the waveform has shape {wave.shape}: it must be (time,), one channel; mix channels "
+            "by their mean, or give several waveforms as a list"
+        )
+    if wave.dtype in _FULL_SCALE:
+        return (wave / _FULL_SCALE[wave.dtype]).astype(np.float32)
+    if wave.dtype.kind != "f":
+        raise ConfigError(f"the waveform is {wave.dtype}: it must be float, int16 or int32")
+    return wave.astype(np.float32, copy=False)

@@ -1,0 +1,338 @@
+"""A trained model: generate, score, classify, detect."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from wavegen.api.audio import Audio, as_waveform
+from wavegen.api.results import Classification, Detection, Score
+from wavegen.audio import reading
+from wavegen.codecs import mulaw
+from wavegen.data import labels as labelling
+from wavegen.distributions.sampling import Sampling
+from wavegen.engines.base import Engine
+from wavegen.engines.choice import choose
+from wavegen.errors import AudioFileError, ConfigError
+from wavegen.generation.generate import (
+    Stream,
+    pick_device,
+    rounds,
+    sample_count,
+    stream_chunks,
+)
+from wavegen.models.base import Network
+from wavegen.models.config import ModelConfig
+from wavegen.models.serialization import load_with_fingerprint
+from wavegen.scoring import classify as classifying
+from wavegen.scoring import detect as detecting
+from wavegen.scoring import score as scoring
+from wavegen.scoring.sources import Source, find_sources
+
+Recording = str | Path | np.ndarray | torch.Tensor | Sequence[float]
+Recordings = Recording | Sequence[Recording]
+
+
+class Model:
+    """A trained network, loaded once; made by `wavegen.load`.
+
+    Labels are given by the names of the attributes, `model.generate(digit="7")`, or as a
+    dictionary, `labels={"digit": "7"}`. What is left out is unspecified. Recordings are paths, or
+    waveforms: float in [-1, 1], int16 or int32 of shape (time,), as arrays, tensors or lists, at
+    `sample_rate` Hz or else at the rate of the model. A list of recordings, or a folder, gives a
+    list of results.
+
+    Attributes:
+        path: of the run folder or model directory.
+        network: the `torch.nn.Module`, in evaluation mode and without gradients; for training
+            it further say `model.network.train().requires_grad_()`.
+    """
+
+    def __init__(self, path: str | Path, device: str | None = None) -> None:
+        self.path = Path(path)
+        self.network: Network
+        self.network, self._sha256 = load_with_fingerprint(path, pick_device(device))
+        self._engines: dict[int, Engine] = {}
+
+    @property
+    def config(self) -> ModelConfig:
+        """The architecture, the rate and the labels."""
+        return self.network.config
+
+    @property
+    def sample_rate(self) -> int:
+        """In Hz."""
+        return self.config.sample_rate
+
+    @property
+    def labels(self) -> dict[str, tuple[str, ...]]:
+        """Every label attribute with its classes."""
+        return {name: tuple(classes) for name, classes in self.config.labels.items()}
+
+    def __repr__(self) -> str:
+        """What `wavegen info` shows of a model."""
+        return f"Model({str(self.path)!r})\n{self.config.describe()}"
+
+    def generate(
+        self,
+        *,
+        count: int | None = None,
+        seconds: float = 1.0,
+        seed: int = 0,
+        prompt: Recording | None = None,
+        prompt_rate: int | None = None,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        guidance: float = 1.0,
+        labels: Mapping[str, object] | None = None,
+        **attributes: object,
+    ) -> Audio:
+        """Generate waveforms; equal arguments give equal samples.
+
+        Args:
+            count: how many; without it one waveform is returned by itself.
+            seconds: length of each.
+            seed: of the noise.
+            prompt: recording to continue; it is not part of the result.
+            prompt_rate: of a prompt that is a waveform, in Hz; the model's if not given.
+            temperature: below 1 the likely codes become likelier; 0 takes the likeliest.
+            top_k: only so many of the likeliest codes are drawn.
+            top_p: only the likeliest codes that together have this probability are drawn.
+            guidance: above 1 the labels weigh more than they did in training.
+            labels: attribute -> class.
+            attributes: the same by name.
+
+        Returns:
+            float32 (time,), or (count, time) where `count` is given.
+
+        Raises:
+            ConfigError, LabelError, AudioFileError: as their messages say.
+        """
+        kind = self._kind(labels, attributes)
+        sampling = Sampling(temperature, top_k, top_p, guidance)
+        samples = sample_count(seconds, self.sample_rate)
+        streams = [Stream(kind, index) for index in range(1 if count is None else count)]
+        given = None if prompt is None else self._waveform(prompt, prompt_rate)
+        parts = [
+            np.concatenate(
+                list(stream_chunks(self._engine(len(part)), part, samples, seed, sampling, given)),
+                axis=1,
+            )
+            for part in rounds(streams, self.network)
+        ]
+        waves = np.concatenate(parts) if parts else np.empty((0, samples), np.float32)
+        return Audio(waves[0] if count is None else waves, self.sample_rate)
+
+    def stream(
+        self,
+        *,
+        seed: int = 0,
+        chunk: int = 1024,
+        prompt: Recording | None = None,
+        prompt_rate: int | None = None,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        guidance: float = 1.0,
+        labels: Mapping[str, object] | None = None,
+        **attributes: object,
+    ) -> Iterator[Audio]:
+        """Generate without end, in chunks float32 (chunk,) as they are made; see `generate`.
+
+        The samples are those that `generate` makes of the same arguments.
+        """
+        kind = self._kind(labels, attributes)
+        sampling = Sampling(temperature, top_k, top_p, guidance)
+        given = None if prompt is None else self._waveform(prompt, prompt_rate)
+        # An engine of its own: others may be generated before this one is asked again.
+        engine = choose(self.network, streams=1)
+        chunks = stream_chunks(engine, [Stream(kind)], 2**62, seed, sampling, given, chunk)
+        return (Audio(each[0], self.sample_rate) for each in chunks)
+
+    def score(
+        self,
+        recordings: Recordings,
+        sample_rate: int | None = None,
+        *,
+        labels: Mapping[str, object] | None = None,
+        **attributes: object,
+    ) -> Any:
+        """Exact bits of a recording under labels: a `Score`, or a list of them.
+
+        Raises:
+            AudioFileError: a recording that cannot be read.
+        """
+        sources, single = self._sources(recordings, sample_rate)
+        found = scoring.score(self.network, sources, self._kind(labels, attributes))
+        results = [
+            Score(_name(each), float(_good(each).bits[0]), each.samples, each.seconds)
+            for each in found
+        ]
+        return results[0] if single else results
+
+    def classify(
+        self,
+        recordings: Recordings,
+        sample_rate: int | None = None,
+        *,
+        labels: Mapping[str, object] | None = None,
+        **attributes: object,
+    ) -> Any:
+        """Classes by Bayes' rule under a uniform prior: a `Classification`, or a list of them.
+
+        Args:
+            recordings: as of `score`.
+            sample_rate: of waveforms, in Hz.
+            labels: what is known already.
+            attributes: the same by name.
+        """
+        sources, single = self._sources(recordings, sample_rate)
+        found = classifying.classify(self.network, sources, self._kind(labels, attributes))
+        results = [
+            Classification(_name(_good(each.score)), each.predicted, each.posterior)
+            for each in found
+        ]
+        return results[0] if single else results
+
+    def calibrate(self, normal: str | Path | Sequence[str | Path], **options: Any) -> None:
+        """Learn what normal recordings are; see `wavegen.scoring.detect.calibrate`."""
+        detecting.calibrate(self.path, normal, device=self.network.device, **options)
+
+    def detect(
+        self,
+        recordings: Recordings,
+        sample_rate: int | None = None,
+        *,
+        false_alarms: float = 0.01,
+    ) -> Any:
+        """Whether recordings are normal: a `Detection`, or a list of them.
+
+        The model must have been calibrated, by `calibrate` or `wavegen detect --calibrate`.
+
+        Raises:
+            ModelError: it was not.
+        """
+        sources, single = self._sources(recordings, sample_rate)
+        results = []
+        for each in self.detector(false_alarms).files(sources):
+            verdict = each.verdict
+            name = _name(_good(each.score))
+            assert verdict is not None
+            assert each.normal is not None
+            results.append(
+                Detection(
+                    name,
+                    each.normal,
+                    verdict.p,
+                    verdict.distance,
+                    verdict.raised_by,
+                    verdict.spans,
+                )
+            )
+        return results[0] if single else results
+
+    def detector(self, false_alarms: float = 0.01) -> detecting.AnomalyDetector:
+        """A detector of waveforms and of live sound, of a model that was calibrated."""
+        calibration = detecting.load_detector(self.path, self._sha256)
+        return detecting.AnomalyDetector(self.network, calibration, false_alarms)
+
+    def logits(
+        self,
+        recording: Recording,
+        sample_rate: int | None = None,
+        *,
+        labels: Mapping[str, object] | None = None,
+        **attributes: object,
+    ) -> torch.Tensor:
+        """The network's parameters under teacher forcing, float32 (time, Q) of a recording.
+
+        Row t is computed from the samples before t. The memory is that of one parallel pass.
+        """
+        config = self.config
+        wave = self._waveform(recording, sample_rate)
+        codes = torch.from_numpy(mulaw.encode(wave, config.quantization_channels)).to(
+            self.network.device
+        )
+        row = labelling.encode(self._kind(labels, attributes), config.labels)
+        ids = torch.tensor([row], dtype=torch.int64, device=self.network.device)
+        with torch.inference_mode():
+            return self.network(codes[None].to(ids.device), ids)[0].float()
+
+    def _engine(self, streams: int) -> Engine:
+        """The fastest engine for so many streams; the last one is kept with its compiled code."""
+        if streams not in self._engines:
+            self._engines = {streams: choose(self.network, streams=streams)}
+        return self._engines[streams]
+
+    def _kind(
+        self, labels: Mapping[str, object] | None, attributes: Mapping[str, object]
+    ) -> dict[str, str]:
+        if labels is not None and not isinstance(labels, Mapping):
+            raise ConfigError(f"labels are {labels!r:.40}: give attribute -> class")
+        kind = {name: str(each) for name, each in {**(labels or {}), **attributes}.items()}
+        labelling.encode(kind, self.config.labels)
+        return kind
+
+    def _sources(
+        self, recordings: Recordings, sample_rate: int | None
+    ) -> tuple[list[Source], bool]:
+        """What is to be scored, and whether it is one recording."""
+        several = _is_several(recordings)
+        parts: Any = recordings if several else [recordings]
+        sources: list[Source] = []
+        for number, each in enumerate(parts):
+            if isinstance(each, str | Path):
+                sources += find_sources(each)
+                several |= Path(each).is_dir()
+            else:
+                name = Path(f"waveform {number}" if several else "waveform")
+                sources.append(
+                    Source(name, waveform=as_waveform(each), sample_rate=sample_rate or 0)
+                )
+        return sources, not several
+
+    def _waveform(self, recording: Recording, sample_rate: int | None) -> np.ndarray:
+        """A recording as float32 (time,) at the rate of the model."""
+        if isinstance(recording, str | Path):
+            return reading.read(recording, self.sample_rate)
+        wave = as_waveform(recording)
+        blocks = reading.waveform_blocks(wave, sample_rate or self.sample_rate, self.sample_rate)
+        return np.concatenate(list(blocks))
+
+
+def load(path: str | Path, device: str | None = None) -> Model:
+    """Load a trained model from a run folder or a model directory.
+
+    Args:
+        path: of the folder.
+        device: `cpu`, `cuda`, `cuda:1`; the GPU if there is one.
+
+    Raises:
+        ModelError: it is no model, or a damaged one.
+        ConfigError: the device is not there.
+    """
+    return Model(path, device)
+
+
+def _is_several(recordings: Any) -> bool:
+    if isinstance(recordings, Audio):
+        return recordings.ndim > 1
+    if isinstance(recordings, str | Path | np.ndarray | torch.Tensor):
+        return False
+    if not isinstance(recordings, Iterable):
+        raise ConfigError(f"{recordings!r:.40} is no recording: give a path or a waveform")
+    return not all(isinstance(each, Real) for each in recordings)
+
+
+def _good(score: scoring.Score) -> scoring.Score:
+    if score.error:
+        raise AudioFileError(f"{_name(score)}: {score.error}", reason=score.error)
+    return score
+
+
+def _name(score: scoring.Score) -> str:
+    return str(score.source.path)

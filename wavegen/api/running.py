@@ -1,0 +1,127 @@
+"""Training on a folder, and looking at one."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from wavegen.api.model import Model, load
+from wavegen.data.clips import find_clips
+from wavegen.data.settings import DataSettings
+from wavegen.data.summary import summary
+from wavegen.errors import ConfigError
+from wavegen.models.serialization import best_figures, is_model, load_config
+from wavegen.utils.durations import days_first, seconds_of
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training that has ended; `folder` can be resumed and loaded."""
+
+    folder: Path
+
+    @cached_property
+    def model(self) -> Model:
+        """The best model of the run."""
+        return load(self.folder)
+
+    @property
+    def best_bits(self) -> float | None:
+        """Held-out bits per sample of the best model; None without a validation."""
+        return best_figures(self.folder).get("val_bits")
+
+
+def train(
+    folder: str | Path | None = None,
+    *,
+    run: str | Path | None = None,
+    resume: str | Path | None = None,
+    config: str | Path | None = None,
+    max_time: str | None = None,
+    steps: int | None = None,
+    epochs: int | None = None,
+    network: Mapping[str, object] | None = None,
+    **options: Mapping[str, object],
+) -> Run:
+    """Train on a folder of recordings, as `wavegen train` does.
+
+    Args:
+        folder: of the recordings.
+        run: run folder to make; `runs/NAME` by default.
+        resume: run folder to resume instead.
+        config: YAML file with any of the options.
+        max_time: such as `15m`, `1h30m` or `1:00:00`.
+        steps: limit on optimizer steps.
+        epochs: limit on epochs.
+        network: fields of the architecture, such as `{"layers": 16}`.
+        options: groups of further options: `data={"batch_size": 8}`, `model={"learning_rate":
+            1e-3}`, `trainer={"accelerator": "cpu"}`.
+
+    Raises:
+        WavegenError: as its message says.
+    """
+    # Lightning takes seconds to import.
+    from wavegen.training import train as training
+
+    words = [] if folder is None else [str(folder)]
+    given: dict[str, object] = {"run": run, "resume": resume, "config": config}
+    if max_time is not None:
+        try:
+            given["trainer.max_time"] = days_first(seconds_of(str(max_time)))
+        except ValueError as error:
+            raise ConfigError(f"max_time is {max_time}: say 15m, 1h30m or 1:00:00") from error
+    given |= {"trainer.max_steps": steps, "trainer.max_epochs": epochs}
+    given |= {f"model.network.{name}": value for name, value in (network or {}).items()}
+    for group, values in options.items():
+        if not isinstance(values, Mapping):
+            raise ConfigError(f"{group} is {values!r:.40}: give a dictionary of its options")
+        given |= {f"{group}.{name}": value for name, value in values.items()}
+    words += [f"--{name}={_option(value)}" for name, value in given.items() if value is not None]
+    return Run(training.train(words))
+
+
+def _option(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(str, value))}]"
+    return str(value)
+
+
+@dataclass(frozen=True)
+class Info:
+    """What is in a folder of recordings or in a model; printed as `wavegen info` prints it."""
+
+    path: Path
+    sample_rate: int
+    labels: Mapping[str, tuple[str, ...]]
+    text: str
+
+    def __str__(self) -> str:
+        """A few lines."""
+        return self.text
+
+
+def info(
+    path: str | Path, *, labels: Sequence[str] | None = None, label_pattern: str | None = None
+) -> Info:
+    """Look at a folder of recordings, or at a model.
+
+    Args:
+        path: of the folder, run folder or model directory.
+        labels: attributes of metadata to use; all by default.
+        label_pattern: regular expression with named groups, searched in each file's path.
+
+    Raises:
+        DataError, ModelError: as their messages say.
+    """
+    if is_model(path):
+        config = load_config(path)
+        text = config.describe()
+        rate, attributes = config.sample_rate, config.labels
+    else:
+        settings = DataSettings(None if labels is None else tuple(labels), label_pattern)
+        clips = find_clips(path, settings)
+        rate, attributes = clips.commonest_sample_rate(), clips.attributes
+        text = summary(clips, rate)
+    return Info(Path(path), rate, {name: tuple(each) for name, each in attributes.items()}, text)
