@@ -69,6 +69,24 @@ def run_demo(home: Path, *arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=home, capture_output=True, text=True)
 
 
+@pytest.mark.parametrize(("shares", "trainings"), [([0.95], 1), ([0.5, 0.9], 2), ([0.1] * 3, 3)])
+def test_the_demo_trains_until_its_promise_holds(
+    shares: list[float], trainings: int, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    import demo
+
+    calls = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(demo, "write_instruments", lambda _: None)
+    monkeypatch.setattr(demo, "wavegen", lambda words: calls.append(words) or 0)
+    found = iter(shares)
+    monkeypatch.setattr(demo, "generated", lambda *_: next(found))
+    assert demo.main(None) == 0
+    assert len(calls) == trainings
+    assert all("--resume" in words for words in calls[1:])
+    assert ("--resume" in capsys.readouterr().out) == (shares[-1] < 0.9)
+
+
 @pytest.mark.slow
 def test_the_demo_generates_what_it_was_asked_for(tmp_path: Path) -> None:
     done = run_demo(tmp_path)

@@ -118,7 +118,13 @@ def _train(options: list[str], held: ExitStack) -> Path:
         if not is_model(run):
             # Without a validation no model is the best: the last one it is.
             save_trained(cli.model.network, cli.datamodule.clip_set, run)
-        print(f"done: {run}\nhear it: wavegen generate {quoted(run)} --out out/")
+        if cli.checkpoint is not None and not cli.model.ready:
+            print(
+                f"{run}: it was at its limit before, and nothing was trained; raise --steps, "
+                "--epochs or --time to train it further"
+            )
+        else:
+            print(f"done: {run}\nhear it: wavegen generate {quoted(run)} --out out/")
     return run
 
 
