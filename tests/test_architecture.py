@@ -111,3 +111,9 @@ def test_help_takes_little_more_than_python_itself() -> None:
 
     # Importing torch takes some hundred times as long as starting Python.
     assert seconds("-m", "wavegen", "--help") < 10 * seconds("-c", "import argparse")
+
+
+def test_no_two_files_of_tests_have_one_name() -> None:
+    """pytest imports them by their name alone."""
+    names = [path.name for path in Path(__file__).parent.rglob("test_*.py")]
+    assert len(names) == len(set(names))

@@ -208,6 +208,9 @@ def test_objects_of_the_user_are_given_again(run: Path, tmp_path: Path, capsys) 
         ("val_check_interval", 0),
         ("max_time", "99999999999:00:00:00"),
         ("max_time", "{'x': 1}"),
+        ("max_time", {"seconds": -5}),
+        ("log_every_n_steps", -1),
+        ("profiler", "xla"),
     ],
 )
 def test_a_setting_that_cannot_be_is_one_line(

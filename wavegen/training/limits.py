@@ -1,6 +1,7 @@
 """How long a training takes and how often it validates, and what Lightning would fail on later."""
 
 import os
+from importlib.util import find_spec
 from typing import Any
 
 from pytorch_lightning import Trainer
@@ -28,16 +29,27 @@ def check_limits(asked: Any) -> None:
             f"--trainer.accumulate_grad_batches is {asked.accumulate_grad_batches}: it must be "
             "above 0 and below 2^31"
         )
+    # Lightning's own refusal comes with a traceback of its half-made profiler.
+    if asked.profiler == "xla" and find_spec("torch_xla") is None:
+        raise ConfigError(
+            "--trainer.profiler is xla: it needs the package torch_xla, which is not installed"
+        )
+    if asked.log_every_n_steps is not None and asked.log_every_n_steps < 0:
+        raise ConfigError(
+            f"--trainer.log_every_n_steps is {asked.log_every_n_steps}: it must be 0 or above"
+        )
     if asked.val_check_interval == 0:
         raise ConfigError("--trainer.val_check_interval is 0: it must be above 0")
     for name in ("max_time", "val_check_interval"):
         if isinstance(time := asked[name], str | dict):
             try:
-                Timer(time)
+                remaining = Timer(time).time_remaining()
             except (OverflowError, TypeError, MisconfigurationException) as error:
                 raise ConfigError(
                     f"--trainer.{name} is {time}: it must be like 00:12:00:00, days first"
                 ) from error
+            if remaining is not None and remaining < 0:
+                raise ConfigError(f"--trainer.{name} is {time}: it must not be negative")
 
 
 def limits_of(asked: Any, steps: int) -> dict[str, Any]:
