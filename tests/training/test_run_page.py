@@ -54,3 +54,17 @@ def test_a_run_has_a_page_with_every_validation(tone_folder, tmp_path: Path, mon
     assert len(curve.val_bits) == 2
     assert len(curve.train_bits) >= 6
     assert curve.minutes[0] < curve.minutes[1]
+
+
+def test_the_end_of_a_limited_time_is_validated_once(
+    tone_folder, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setenv("WAVEGEN_CACHE", str(tmp_path / "cache"))
+    run = tmp_path / "run"
+    limits = ["--trainer.max_time=00:00:00:04", "--trainer.val_check_interval=00:00:00:02"]
+    assert train(tone_folder, "--run", run, *limits) == 0
+    curve = learning_curve(run)
+    assert curve is not None
+    # The last one, which ends the training, is on the curve too.
+    assert len(curve.minutes) == 2
+    assert 60 * (curve.minutes[1] - curve.minutes[0]) > 1

@@ -92,7 +92,7 @@ class Corpus:
             history, beginning = 0, True
             warm_up = (time if warm_up is None else warm_up) if later else 0
         else:
-            # Before a beginning there is nothing to hear: one start symbol is enough.
+            # Before a beginning there is nothing: one start symbol is enough.
             history = self.receptive_field - 1 if later else 0
             warm_up, beginning = 0, not history
         rows, warmed = [], []

@@ -1,7 +1,7 @@
 """Shards: decoded clips as a data set of litdata, in a folder or in object storage.
 
-An item of the data set is a piece of a clip, together with the samples before it that a
-network hears, so that a crop is nearly always in one item. Items lie in chunks, files of some
+An item of the data set is a piece of a clip, together with the samples before it in a
+receptive field, so that a crop is nearly always in one item. Items lie in chunks, files of some
 64 MB. Training reads a few chunks at a time, in an order of its own for each epoch, so that it
 needs neither the memory nor the disk for all of them. `wavegen.data.shard_writer` writes them,
 litdata fetches them from object storage, and `wavegen.data.shard_index` reads what is in them.

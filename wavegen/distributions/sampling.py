@@ -18,7 +18,7 @@ from wavegen.utils.numbers import whole_number
 
 # Noise is made in blocks of this many samples, each with a counter of its own.
 _BLOCK = 4096
-# Beyond it logits overflow, and no more is heard of the labels.
+# Beyond it logits overflow.
 _MOST_GUIDANCE = 1e6
 
 

@@ -33,7 +33,7 @@ def compared(
         figure: {name: figures[figure] for name, (figures, _) in measured.items()}
         for figure in measured["generated"][0]
     }
-    # 1: as far from what was heard in training as what was not. Less: copies. Real clips that are
+    # 1: as far from the training clips as from held-out ones. Less: copies. Real clips that are
     # in training themselves, such as silent ones, are no measure.
     if np.median(other) > _ALIKE:
         result["nearest_generated_over_real"] = {

@@ -116,7 +116,7 @@ def _page(evaluation: Evaluation, about: dict[str, Any], attributes: Attributes)
         for name in classes[:_MOST_CLASSES]:
             yield from _pair(evaluation, attribute, name, about["sample_rate"])
     if not attributes:
-        yield "<h2>Heard</h2>"
+        yield "<h2>Recordings</h2>"
         yield from _pair(evaluation, None, "", about["sample_rate"])
     yield "<h2>Settings</h2><table>"
     for name, value in about.items():

@@ -146,7 +146,7 @@ def stream_chunks(
 
 
 def _heard(prompt: np.ndarray, config: ModelConfig) -> torch.Tensor:
-    """Codes (time,) of what a network hears of a prompt; `ConfigError` if it is no waveform."""
+    """Codes (time,) of a prompt, its last receptive field; `ConfigError` if it is no waveform."""
     if prompt.ndim != 1 or prompt.dtype.kind != "f":
         raise ConfigError(f"the prompt is {prompt.dtype} {prompt.shape}: it must be float (time,)")
     # What was longer ago changes nothing.

@@ -130,7 +130,7 @@ class Network(nn.Module, ABC):
         Args:
             inputs: int64 (B, N), codes or start symbols.
             bias: (B, ...) of `conditioning`.
-            beginning: whether nothing was heard before the first input. Otherwise a network
+            beginning: whether nothing comes before the first input. Otherwise a network
                 with a receptive field R predicts only what follows R inputs or more.
 
         Returns:

@@ -178,6 +178,5 @@ class WaveNetConfig(ModelConfig):
             f"network   {self.layers} layers in {self.stacks} stacks, kernel {self.kernel_size}; "
             f"{self.residual_channels} residual, {self.gate_channels} gate ({self.gate}), "
             f"{self.skip_channels} skip channels",
-            f"hears     {self.receptive_field} samples ({milliseconds:.0f} ms): "
-            "its receptive field",
+            f"memory    receptive field of {self.receptive_field} samples ({milliseconds:.0f} ms)",
         ]

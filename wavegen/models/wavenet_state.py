@@ -20,7 +20,7 @@ PART = 1 << 17
 
 
 class WaveNetState:
-    """What B streams of a network have heard.
+    """What B streams of a network keep of the past.
 
     Args:
         network: whose weights are packed now, and not earlier: weights that were loaded or
@@ -64,7 +64,7 @@ def fill_queues(network: "WaveNet", bias: Tensor, prompt: Tensor | None) -> Iter
     Args:
         network: whose blocks.
         bias: (B, 1, L, G) of `WaveNet.conditioning`.
-        prompt: int64 codes (B, T) heard before, or None; its last code is not in the
+        prompt: int64 codes (B, T) that came before, or None; its last code is not in the
             queues yet: it is the input of the first step.
     """
     if prompt is not None and prompt.shape[1] == 0:

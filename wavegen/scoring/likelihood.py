@@ -66,7 +66,7 @@ class Scorer(Protocol):
     def surprisals(self, recordings: Sequence[np.ndarray], context: int = 0) -> list[np.ndarray]:
         """Bits of every code of some recordings, int64 (time,): float64 (K, time) for each.
 
-        The first `context` codes of each are heard, but not scored: they are all that came
+        The first `context` codes of each are given, but not scored: they are all that came
         before, or at least a receptive field.
         """
         ...
@@ -153,7 +153,7 @@ class TorchScorer:
             time = pieces[0][2] - pieces[0][1]
             together = max(1, self._chunk // (time * len(self._labels)))
             part, pieces = pieces[:together], pieces[together:]
-            # Before a beginning there is nothing to hear.
+            # Before a beginning there is nothing.
             history = field - 1 if field and any(begin for _, begin, _ in part) else 0
             # What is gone through from the beginning of each besides.
             warm_up = context if field is None else 0

@@ -36,7 +36,7 @@ class LitModel(LightningModule):
         network: the config of any registered network.
         learning_rate: at its highest.
         weight_decay: on matrices only. With little of it a wide network with linear gates diverges
-            after some thousand steps: each layer multiplies what it hears, and matrices grow.
+            after some thousand steps: each layer multiplies its inputs, and matrices grow.
         warmup_steps: the learning rate rises linearly over this many steps, then falls as
             a cosine to 0 at the end of training, be that a step, an epoch or a time.
         optimizer: `muon` moves the matrices of the blocks, of the skip sum and of the hidden
@@ -262,6 +262,8 @@ class LitModel(LightningModule):
         shares = [elapsed / max(elapsed + rest, 1e-9) for elapsed, rest in left if rest is not None]
         every = trainer._val_check_time_interval
         due = every is not None and time.monotonic() - self._validated >= every
+        # The end of a training is validated anyway; two of them in a row would be time lost.
+        due = due and all(rest is None or rest > every / 2 for _, rest in left)
         if shares or every is not None:
             self._time_share, validate = largest([max(shares, default=0.0), due])
             self._due = bool(validate)

@@ -10,7 +10,6 @@ from urllib.parse import quote
 import numpy as np
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers import CSVLogger
-from pytorch_lightning.trainer.states import TrainerFn
 
 from wavegen.training.run_folder import SAMPLES
 from wavegen.utils.files import write_bytes, write_text
@@ -123,7 +122,7 @@ class RunPage(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write both, by the process that writes the run folder."""
-        if not trainer.is_global_zero or trainer.state.fn != TrainerFn.FITTING:
+        if not trainer.is_global_zero or trainer.sanity_checking:
             return
         loggers: list[Any] = trainer.loggers
         for logger in loggers:

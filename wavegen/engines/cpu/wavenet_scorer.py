@@ -296,7 +296,7 @@ def _entry() -> Any:
         Args:
             packed: `Packed` in float32, for a team of one.
             scratch: `Scratch`.
-            start: float32 (L, R), what every layer hears before the first code.
+            start: float32 (L, R), the input of every layer before the first code.
             bias: float32 (L, 2 * gate).
             codes: int64 (1 + N,).
             bits: float64 (T,), T <= N; filled for the last T codes.
