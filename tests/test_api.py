@@ -1,4 +1,5 @@
 import inspect
+import pickle
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from small import network as small_network
 
 import wavegen
 from wavegen.codecs import mulaw
+from wavegen.commands.main import main
 from wavegen.errors import AudioFileError, ConfigError, LabelError, ModelError
 from wavegen.generation.generate import generate
 from wavegen.models.serialization import save_model
@@ -63,9 +65,52 @@ def test_a_stream_is_what_is_generated_at_once(model) -> None:
     # What is generated in between does not disturb it.
     whole = model.generate(digit="2", seconds=300 / 8000, seed=1)
     np.testing.assert_array_equal(np.concatenate([*first, *islice(chunks, 5)]), whole)
+    with pytest.raises(LabelError):
+        model.stream(digit="9")
 
 
-@pytest.mark.parametrize("make", [np.asarray, torch.from_numpy, np.ndarray.tolist])
+def test_an_engine_is_prepared_once(monkeypatch, tmp_path: Path) -> None:
+    save_model(small_network(), tmp_path / "model")
+    model = wavegen.load(tmp_path / "model", device="cpu")
+    made = []
+    choose = wavegen.choose_engine
+    monkeypatch.setattr(
+        "wavegen.api.model.choose",
+        lambda *given, **named: made.append(1) or choose(*given, **named),
+    )
+    for count in (None, 3, None):
+        model.generate(count=count, seconds=0.01)
+    streamed = model.stream()
+    next(streamed)
+    assert len(made) == 1
+    model.generate(seconds=0.01)
+    assert len(made) == 2
+    streamed.close()
+
+
+def test_further_training_is_heard_and_has_gradients(tmp_path: Path, wave) -> None:
+    save_model(small_network(labels=LABELS), tmp_path / "model")
+    model = wavegen.load(tmp_path / "model", device="cpu")
+    assert not model.logits(wave).requires_grad
+    before = model.generate(seconds=0.02)
+    optimizer = torch.optim.SGD(model.network.train().requires_grad_().parameters(), lr=1.0)
+    model.logits(wave, digit=1).logsumexp(-1).mean().backward()
+    optimizer.step()
+    model.network.requires_grad_(False)
+    assert not np.array_equal(before, model.generate(seconds=0.02))
+
+
+def test_a_waveform_keeps_its_rate(model, wave) -> None:
+    audio = pickle.loads(pickle.dumps(wavegen.Audio(wave, 16_000)[:600]))
+    np.testing.assert_array_equal(audio, wave[:600])
+    assert audio.sample_rate == 16_000
+    assert model.score(audio) == model.score(wave[:600], 16_000)
+    assert model.score(audio).samples == 300
+
+
+@pytest.mark.parametrize(
+    "make", [np.asarray, torch.from_numpy, np.ndarray.tolist, lambda x: x[None]]
+)
 def test_waveforms_of_every_kind_are_scored_alike(model, wave, make) -> None:
     scored = model.score(make(wave), digit="1")
     assert scored.bits == pytest.approx(recording_bits(model.network, wave, {"digit": "1"}))
@@ -122,6 +167,8 @@ def test_detection_of_waveforms(tmp_path: Path) -> None:
     )
     assert not loud.normal
     assert "anomalous" in str(loud)
+    # Nor does what lies below print a histogram.
+    assert "histogram" not in repr(model.detector(0.1).judge(np.zeros(800)))
     assert quiet.distance < loud.distance
 
 
@@ -135,6 +182,8 @@ def test_detection_of_waveforms(tmp_path: Path) -> None:
         (lambda m, _: m.score(np.zeros((2, 50))), ConfigError, "one channel"),
         (lambda m, _: m.score(np.zeros(5, np.int64)), ConfigError, "int64"),
         (lambda m, _: m.score(np.zeros(0, np.float32)), AudioFileError, "no samples"),
+        (lambda m, _: m.score([[0.0], [0.0, 1.0]], sample_rate=1), ConfigError, "sample_rate"),
+        (lambda m, _: m.logits([[0.0], [0.0, 1.0]]), ConfigError, "unequal"),
         (lambda m, _: m.score(7), ConfigError, "no recording"),
         (lambda m, path: m.score(path / "text.wav"), AudioFileError, "text.wav"),
         (lambda _, path: wavegen.load(path), ModelError, "no model"),
@@ -162,15 +211,29 @@ def test_training_looking_and_loading(tone_folder, tmp_path: Path, monkeypatch) 
     sizes = {k.partition(".")[2]: v for k, v in groups["model"].items() if "." in k}
     groups["model"] = {k: v for k, v in groups["model"].items() if "." not in k}
     trained = wavegen.train(
-        tone_folder, run=tmp_path / "run", steps=4, network={**sizes, "layers": 6}, **groups
+        tone_folder,
+        run=tmp_path / "run",
+        steps=4,
+        network={**sizes, "layers": 6},
+        ema_decay=0,
+        **groups,
     )
     assert trained.folder == tmp_path / "run"
     assert trained.model.config.layers == 6
     assert 0 < trained.best_bits < 9
-    assert str(wavegen.info(trained.folder)) in repr(trained.model)
+    described, held_out = str(wavegen.info(trained.folder)).rsplit("\n", 1)
+    assert described in repr(trained.model)
+    assert f" {trained.best_bits:.3f} bits per sample at step " in held_out
     # Unlike a network that was just made, a loaded one takes no gradients until it is asked to.
     network = trained.model.network.train().requires_grad_()
     network(torch.zeros(1, 40, dtype=torch.int64)).sum().backward()
+
+
+def test_looking_prints_what_the_command_prints(tone_folder, capsys) -> None:
+    assert main(["info", str(tone_folder)]) == 0
+    assert capsys.readouterr().out == f"{wavegen.info(tone_folder)}\n"
+    with pytest.raises(ConfigError, match="no such"):
+        wavegen.info(tone_folder / "nowhere")
 
 
 def test_completion_and_import_load_no_torch() -> None:

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from wavegen.api.audio import Audio
+    from wavegen.api.looking import Info, info
     from wavegen.api.model import Model, load
     from wavegen.api.results import Classification, Detection, Score
-    from wavegen.api.running import Info, Run, info, train
+    from wavegen.api.running import Run, train
     from wavegen.distributions.sampling import Sampling
     from wavegen.engines.choice import choose as choose_engine
     from wavegen.errors import WavegenError
@@ -32,7 +33,8 @@ _PLACES = {
     "Audio": "wavegen.api.audio",
     **dict.fromkeys(("load", "Model"), "wavegen.api.model"),
     **dict.fromkeys(("Score", "Classification", "Detection"), "wavegen.api.results"),
-    **dict.fromkeys(("train", "info", "Run", "Info"), "wavegen.api.running"),
+    **dict.fromkeys(("info", "Info"), "wavegen.api.looking"),
+    **dict.fromkeys(("train", "Run"), "wavegen.api.running"),
     "Sampling": "wavegen.distributions.sampling",
     "WaveNet": "wavegen.models.wavenet",
     "WaveNetConfig": "wavegen.models.config",

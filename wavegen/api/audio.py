@@ -1,13 +1,15 @@
 """Waveforms that go in and come out."""
 
 import base64
+from collections.abc import Iterable
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from wavegen.audio import writing
+from wavegen.audio import reading, writing
 from wavegen.errors import ConfigError
 
 # Full scale of the integers that audio is held in.
@@ -31,6 +33,10 @@ class Audio(np.ndarray):
     def __array_finalize__(self, source: Any) -> None:
         """Parts of it keep the rate."""
         self.sample_rate = getattr(source, "sample_rate", 0)
+
+    def __reduce__(self) -> Any:
+        """Pickling keeps the rate."""
+        return Audio, (self.samples, self.sample_rate)
 
     @property
     def samples(self) -> np.ndarray:
@@ -67,14 +73,22 @@ def as_waveform(recording: Any) -> np.ndarray:
     """A waveform of any kind as float (time,).
 
     Args:
-        recording: array, tensor or list; float, or int16 or int32, which are scaled.
+        recording: array, tensor or list; float, or int16 or int32, which are scaled. One channel:
+            (time,), or with another axis of length 1.
 
     Raises:
         ConfigError: another type, or more than one channel.
     """
     if isinstance(recording, torch.Tensor):
-        recording = recording.detach().cpu().numpy()
-    wave = np.asarray(recording)
+        recording = recording.detach().cpu()
+        # NumPy has no bfloat16.
+        recording = (recording.float() if recording.is_floating_point() else recording).numpy()
+    try:
+        wave = np.asarray(recording)
+    except ValueError as error:
+        raise ConfigError("the waveform is a list of unequal rows: give (time,)") from error
+    if wave.ndim == 2 and 1 in wave.shape:
+        wave = wave.reshape(-1)
     if wave.ndim != 1:
         raise ConfigError(
             f"the waveform has shape {wave.shape}: it must be (time,), one channel; mix channels "
@@ -85,3 +99,42 @@ def as_waveform(recording: Any) -> np.ndarray:
     if wave.dtype.kind != "f":
         raise ConfigError(f"the waveform is {wave.dtype}: it must be float, int16 or int32")
     return wave.astype(np.float32, copy=False)
+
+
+def rate_of(recording: Any, sample_rate: int | None) -> int:
+    """Rate of a waveform in Hz: as given, or its own if it is `Audio`; 0 if it is not known."""
+    return sample_rate or (recording.sample_rate if isinstance(recording, Audio) else 0)
+
+
+def read_waveform(recording: Any, sample_rate: int | None, wanted_rate: int) -> np.ndarray:
+    """A file or a waveform as float32 (time,) at `wanted_rate` Hz.
+
+    Args:
+        recording: path, or as in `as_waveform`.
+        sample_rate: of a waveform, in Hz; its own or `wanted_rate` if not given.
+        wanted_rate: in Hz.
+
+    Raises:
+        AudioFileError: a file that cannot be read, no samples, NaN or infinity.
+        ConfigError: as `as_waveform`; a rate outside 100 to 768,000 Hz.
+    """
+    if isinstance(recording, str | Path):
+        return reading.read(recording, wanted_rate)
+    rate = rate_of(recording, sample_rate) or wanted_rate
+    blocks = reading.waveform_blocks(as_waveform(recording), rate, wanted_rate)
+    return np.concatenate(list(blocks))
+
+
+def is_several(recordings: Any) -> bool:
+    """Whether these are several recordings: rows of `Audio`, or a list of more than numbers.
+
+    Raises:
+        ConfigError: they are no recordings at all.
+    """
+    if isinstance(recordings, Audio):
+        return recordings.ndim > 1
+    if isinstance(recordings, str | Path | np.ndarray | torch.Tensor):
+        return False
+    if not isinstance(recordings, Iterable):
+        raise ConfigError(f"{recordings!r:.40} is no recording: give a path or a waveform")
+    return not all(isinstance(each, Real) for each in recordings)

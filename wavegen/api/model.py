@@ -1,21 +1,20 @@
 """A trained model: generate, score, classify, detect."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from numbers import Real
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from wavegen.api.audio import Audio, as_waveform
+from wavegen.api.audio import Audio, as_waveform, is_several, rate_of, read_waveform
 from wavegen.api.results import Classification, Detection, Score
-from wavegen.audio import reading
 from wavegen.codecs import mulaw
 from wavegen.data import labels as labelling
 from wavegen.distributions.sampling import Sampling
 from wavegen.engines.base import Engine
-from wavegen.engines.choice import choose
+from wavegen.engines.choice import FEW_STREAMS, choose
 from wavegen.errors import AudioFileError, ConfigError
 from wavegen.generation.generate import (
     Stream,
@@ -48,14 +47,17 @@ class Model:
     Attributes:
         path: of the run folder or model directory.
         network: the `torch.nn.Module`, in evaluation mode and without gradients; for training
-            it further say `model.network.train().requires_grad_()`.
+            it further say `model.network.train().requires_grad_()`. Every call uses the weights
+            as they are then.
     """
 
     def __init__(self, path: str | Path, device: str | None = None) -> None:
         self.path = Path(path)
         self.network: Network
         self.network, self._sha256 = load_with_fingerprint(path, pick_device(device))
-        self._engines: dict[int, Engine] = {}
+        # Engines that wait for the next call, by whether they are for few streams.
+        self._idle: dict[bool, list[Engine]] = {False: [], True: []}
+        self._versions: list[int] = []
 
     @property
     def config(self) -> ModelConfig:
@@ -116,14 +118,14 @@ class Model:
         sampling = Sampling(temperature, top_k, top_p, guidance)
         samples = sample_count(seconds, self.sample_rate)
         streams = [Stream(kind, index) for index in range(1 if count is None else count)]
-        given = None if prompt is None else self._waveform(prompt, prompt_rate)
-        parts = [
-            np.concatenate(
-                list(stream_chunks(self._engine(len(part)), part, samples, seed, sampling, given)),
-                axis=1,
-            )
-            for part in rounds(streams, self.network)
-        ]
+        given = None if prompt is None else read_waveform(prompt, prompt_rate, self.sample_rate)
+        with self._engine(len(streams)) as engine:
+            parts = [
+                np.concatenate(
+                    list(stream_chunks(engine, part, samples, seed, sampling, given)), axis=1
+                )
+                for part in rounds(streams, engine.network)
+            ]
         waves = np.concatenate(parts) if parts else np.empty((0, samples), np.float32)
         return Audio(waves[0] if count is None else waves, self.sample_rate)
 
@@ -147,11 +149,16 @@ class Model:
         """
         kind = self._kind(labels, attributes)
         sampling = Sampling(temperature, top_k, top_p, guidance)
-        given = None if prompt is None else self._waveform(prompt, prompt_rate)
-        # An engine of its own: others may be generated before this one is asked again.
-        engine = choose(self.network, streams=1)
-        chunks = stream_chunks(engine, [Stream(kind)], 2**62, seed, sampling, given, chunk)
-        return (Audio(each[0], self.sample_rate) for each in chunks)
+        given = None if prompt is None else read_waveform(prompt, prompt_rate, self.sample_rate)
+
+        def chunks() -> Iterator[Audio]:
+            with self._engine(1) as engine:
+                parts = stream_chunks(engine, [Stream(kind)], 2**62, seed, sampling, given, chunk)
+                for each in parts:
+                    yield Audio(each[0], self.sample_rate)
+
+        # Mistakes in the arguments have shown by now, not at the first chunk.
+        return chunks()
 
     def score(
         self,
@@ -251,29 +258,42 @@ class Model:
         """The network's parameters under teacher forcing, float32 (time, Q) of a recording.
 
         Row t is computed from the samples before t. The memory is that of one parallel pass.
+        Gradients are kept if the weights of `network` require them.
         """
         config = self.config
-        wave = self._waveform(recording, sample_rate)
+        wave = read_waveform(recording, sample_rate, self.sample_rate)
         codes = torch.from_numpy(mulaw.encode(wave, config.quantization_channels)).to(
             self.network.device
         )
         row = labelling.encode(self._kind(labels, attributes), config.labels)
         ids = torch.tensor([row], dtype=torch.int64, device=self.network.device)
-        with torch.inference_mode():
-            return self.network(codes[None].to(ids.device), ids)[0].float()
+        trains = any(weight.requires_grad for weight in self.network.parameters())
+        with torch.inference_mode(not trains):
+            return self.network(codes[None], ids)[0].float()
 
-    def _engine(self, streams: int) -> Engine:
-        """The fastest engine for so many streams; the last one is kept with its compiled code."""
-        if streams not in self._engines:
-            self._engines = {streams: choose(self.network, streams=streams)}
-        return self._engines[streams]
+    @contextmanager
+    def _engine(self, streams: int) -> Iterator[Engine]:
+        """The fastest engine for so many streams, for one caller; kept for the next call."""
+        # Few streams may be generated on the CPU though the network lies on a GPU.
+        few = self.network.device.type != "cpu" and streams < FEW_STREAMS
+        # An engine may hold a copy of the weights, which further training would not change.
+        versions = [weight._version for weight in self.network.parameters()]
+        if versions != self._versions:
+            self._versions, self._idle = versions, {False: [], True: []}
+        kept = self._idle[few]
+        engine = kept.pop() if kept else choose(self.network, streams=streams)
+        try:
+            yield engine
+        finally:
+            kept.append(engine)
 
     def _kind(
         self, labels: Mapping[str, object] | None, attributes: Mapping[str, object]
     ) -> dict[str, str]:
         if labels is not None and not isinstance(labels, Mapping):
             raise ConfigError(f"labels are {labels!r:.40}: give attribute -> class")
-        kind = {name: str(each) for name, each in {**(labels or {}), **attributes}.items()}
+        given = {**(labels or {}), **attributes}
+        kind = {name: str(each) for name, each in given.items() if each is not None}
         labelling.encode(kind, self.config.labels)
         return kind
 
@@ -281,7 +301,7 @@ class Model:
         self, recordings: Recordings, sample_rate: int | None
     ) -> tuple[list[Source], bool]:
         """What is to be scored, and whether it is one recording."""
-        several = _is_several(recordings)
+        several = is_several(recordings)
         parts: Any = recordings if several else [recordings]
         sources: list[Source] = []
         for number, each in enumerate(parts):
@@ -291,17 +311,9 @@ class Model:
             else:
                 name = Path(f"waveform {number}" if several else "waveform")
                 sources.append(
-                    Source(name, waveform=as_waveform(each), sample_rate=sample_rate or 0)
+                    Source(name, waveform=as_waveform(each), sample_rate=rate_of(each, sample_rate))
                 )
         return sources, not several
-
-    def _waveform(self, recording: Recording, sample_rate: int | None) -> np.ndarray:
-        """A recording as float32 (time,) at the rate of the model."""
-        if isinstance(recording, str | Path):
-            return reading.read(recording, self.sample_rate)
-        wave = as_waveform(recording)
-        blocks = reading.waveform_blocks(wave, sample_rate or self.sample_rate, self.sample_rate)
-        return np.concatenate(list(blocks))
 
 
 def load(path: str | Path, device: str | None = None) -> Model:
@@ -316,16 +328,6 @@ def load(path: str | Path, device: str | None = None) -> Model:
         ConfigError: the device is not there.
     """
     return Model(path, device)
-
-
-def _is_several(recordings: Any) -> bool:
-    if isinstance(recordings, Audio):
-        return recordings.ndim > 1
-    if isinstance(recordings, str | Path | np.ndarray | torch.Tensor):
-        return False
-    if not isinstance(recordings, Iterable):
-        raise ConfigError(f"{recordings!r:.40} is no recording: give a path or a waveform")
-    return not all(isinstance(each, Real) for each in recordings)
 
 
 def _good(score: scoring.Score) -> scoring.Score:

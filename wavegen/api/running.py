@@ -1,16 +1,13 @@
-"""Training on a folder, and looking at one."""
+"""Training on a folder."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from wavegen.api.model import Model, load
-from wavegen.data.clips import find_clips
-from wavegen.data.settings import DataSettings
-from wavegen.data.summary import summary
 from wavegen.errors import ConfigError
-from wavegen.models.serialization import best_figures, is_model, load_config
+from wavegen.models.serialization import best_figures
 from wavegen.utils.durations import days_first, seconds_of
 
 
@@ -41,7 +38,7 @@ def train(
     steps: int | None = None,
     epochs: int | None = None,
     network: Mapping[str, object] | None = None,
-    **options: Mapping[str, object],
+    **options: object,
 ) -> Run:
     """Train on a folder of recordings, as `wavegen train` does.
 
@@ -55,7 +52,8 @@ def train(
         epochs: limit on epochs.
         network: fields of the architecture, such as `{"layers": 16}`.
         options: groups of further options: `data={"batch_size": 8}`, `model={"learning_rate":
-            1e-3}`, `trainer={"accelerator": "cpu"}`.
+            1e-3}`, `trainer={"accelerator": "cpu"}`; and options without a group, such as
+            `ema_decay=0`.
 
     Raises:
         WavegenError: as its message says.
@@ -73,9 +71,12 @@ def train(
     given |= {"trainer.max_steps": steps, "trainer.max_epochs": epochs}
     given |= {f"model.network.{name}": value for name, value in (network or {}).items()}
     for group, values in options.items():
-        if not isinstance(values, Mapping):
+        if isinstance(values, Mapping):
+            given |= {f"{group}.{name}": value for name, value in values.items()}
+        elif group in ("data", "model", "trainer"):
             raise ConfigError(f"{group} is {values!r:.40}: give a dictionary of its options")
-        given |= {f"{group}.{name}": value for name, value in values.items()}
+        else:
+            given[group] = values
     words += [f"--{name}={_option(value)}" for name, value in given.items() if value is not None]
     return Run(training.train(words))
 
@@ -86,42 +87,3 @@ def _option(value: object) -> str:
     if isinstance(value, list | tuple):
         return f"[{','.join(map(str, value))}]"
     return str(value)
-
-
-@dataclass(frozen=True)
-class Info:
-    """What is in a folder of recordings or in a model; printed as `wavegen info` prints it."""
-
-    path: Path
-    sample_rate: int
-    labels: Mapping[str, tuple[str, ...]]
-    text: str
-
-    def __str__(self) -> str:
-        """A few lines."""
-        return self.text
-
-
-def info(
-    path: str | Path, *, labels: Sequence[str] | None = None, label_pattern: str | None = None
-) -> Info:
-    """Look at a folder of recordings, or at a model.
-
-    Args:
-        path: of the folder, run folder or model directory.
-        labels: attributes of metadata to use; all by default.
-        label_pattern: regular expression with named groups, searched in each file's path.
-
-    Raises:
-        DataError, ModelError: as their messages say.
-    """
-    if is_model(path):
-        config = load_config(path)
-        text = config.describe()
-        rate, attributes = config.sample_rate, config.labels
-    else:
-        settings = DataSettings(None if labels is None else tuple(labels), label_pattern)
-        clips = find_clips(path, settings)
-        rate, attributes = clips.commonest_sample_rate(), clips.attributes
-        text = summary(clips, rate)
-    return Info(Path(path), rate, {name: tuple(each) for name, each in attributes.items()}, text)

@@ -3,7 +3,6 @@
 import argparse
 
 from wavegen.commands.options import add_labels, add_pattern, names_of
-from wavegen.errors import ConfigError
 from wavegen.utils.text import display
 
 DESCRIPTION = "Show what is in a folder of recordings, in a model or in an audio file."
@@ -22,28 +21,13 @@ def run(options: argparse.Namespace) -> None:
     """Print what is in a folder or a model."""
     from pathlib import Path
 
-    from wavegen.models.serialization import best_figures, is_model, load_config
-
-    if is_model(options.path):
-        print(load_config(options.path).describe())
-        if figures := best_figures(options.path):
-            print(
-                f"held out  {figures['val_bits']:.3f} bits per sample at step {figures['step']} "
-                f"(uniform {figures['uniform_bits']:.1f}, order-0 {figures['order0_bits']:.2f})"
-            )
-        return
     if Path(options.path).is_file():
         print(_recording(options.path))
         return
-    if not Path(options.path).is_dir():
-        raise ConfigError(f"{display(options.path)}: no such file or folder")
-    from wavegen.data.clips import find_clips
-    from wavegen.data.settings import DataSettings
-    from wavegen.data.summary import summary
+    from wavegen.api.looking import info
 
-    settings = DataSettings(names_of(options.labels), options.label_pattern)
-    clips = find_clips(options.path, settings)
-    print(summary(clips, clips.commonest_sample_rate()))
+    labels = names_of(options.labels)
+    print(info(options.path, labels=labels, label_pattern=options.label_pattern))
 
 
 def _recording(path: str) -> str:

@@ -25,7 +25,7 @@ _TRIED = {"cpu": ("numba", "torch"), "cuda": ("triton", "graph", "torch")}
 ENGINES = ("auto", "torch", "numba", "graph", "triton")
 # Fewer streams than these are generated faster by compiled code on a CPU than step by step on a
 # GPU, whose steps take as long for one as for all.
-_FEW = 16
+FEW_STREAMS = 16
 _PRECISIONS = {
     "torch": ("float32",),
     "numba": tuple(PRECISIONS),
@@ -72,7 +72,7 @@ def choose(
             if each == "numba" and device != "cpu" and not failures:
                 _say_once(
                     f"wavegen: generating on the CPU, which is faster than {device} for fewer than "
-                    f"{_FEW} streams; --engine graph stays there"
+                    f"{FEW_STREAMS} streams; --engine graph stays there"
                 )
             return engine
         failures.append((each, failure))
@@ -93,7 +93,7 @@ def _candidates(device: str, name: str, precision: str, streams: int | None = No
     if name == "auto" and precision == "float32" and device == "cuda":
         # Matrix units multiply float32 coarsely or not at all.
         able.remove("triton")
-        if streams is not None and streams < _FEW:
+        if streams is not None and streams < FEW_STREAMS:
             able.insert(0, "numba")
     elif able == ["triton"] and name == "auto" and streams is not None:
         able.append("numba")  # for networks that do not fit

@@ -59,11 +59,12 @@ class Score:
     samples: int = 0
     seconds: float = 0.0
     bits: np.ndarray = field(default_factory=lambda: np.zeros(0))
-    histogram: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    # What is long is not printed.
+    histogram: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64), repr=False)
     file_rate: int = 0
-    surprisal: np.ndarray | None = None
-    waveform: np.ndarray | None = None
-    watcher: Any = None
+    surprisal: np.ndarray | None = field(default=None, repr=False)
+    waveform: np.ndarray | None = field(default=None, repr=False)
+    watcher: Any = field(default=None, repr=False)
     error: str = ""
 
     def without_samples(self) -> "Score":
