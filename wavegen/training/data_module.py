@@ -215,7 +215,11 @@ class AudioDataModule(LightningDataModule):
     def setup(self, stage: str | None = None) -> None:
         """Decode the clips and match them with the network, if that has not been done."""
         if self._corpus is None:
-            assert self.trainer is not None, "a Trainer calls this"
+            if self.trainer is None:
+                raise ConfigError(
+                    "the data module does not know the network yet: call match(network), or let a "
+                    "Trainer call setup"
+                )
             network: Any = self.trainer.lightning_module.network
             self.match(network)
 
