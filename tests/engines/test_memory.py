@@ -13,7 +13,16 @@ from wavegen.engines import memory
 from wavegen.engines.gpu.cuda_graph import GraphQueue
 from wavegen.generation.generate import Stream, rounds
 from wavegen.models.config import WaveNetConfig
+from wavegen.models.wavenet import WaveNet
 from wavegen.scoring.likelihood import TorchScorer, chunk_for
+
+
+class Sizes(SimpleNamespace):
+    """Takes itself for a WaveNet."""
+
+    @property
+    def __class__(self) -> type:
+        return WaveNet
 
 
 @pytest.fixture
@@ -23,10 +32,11 @@ def on_a_gpu(monkeypatch):
     def make(free: float, **fields: int) -> SimpleNamespace:
         config = WaveNetConfig(**fields)
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (int(free), 0))
-        return SimpleNamespace(
+        return Sizes(
             config=config,
             history=config.receptive_field - 1,
-            output=SimpleNamespace(weight=SimpleNamespace(device=torch.device("cuda"))),
+            receptive_field=config.receptive_field,
+            device=torch.device("cuda"),
         )
 
     return make
