@@ -327,7 +327,7 @@ def test_an_output_that_cannot_be_written_is_an_output_error(tmp_path: Path) -> 
 def test_a_full_disk_is_an_output_error_and_leaves_nothing(tmp_path: Path) -> None:
     script = (
         "import json, sys, numpy as np\n"
-        "from wavegen import audio, errors\n"
+        "from wavegen import errors\nfrom wavegen.audio import writing\n"
         "try:\n"
         "    writing.write(sys.argv[1], np.zeros(80_000, np.float32), 8000)\n"
         "except errors.OutputError as error:\n"
