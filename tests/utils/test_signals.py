@@ -118,4 +118,4 @@ def test_handlers_of_a_program_stay_and_other_threads_have_none(tmp_path: Path, 
     thread.start()
     thread.join()
     assert status == [2]
-    assert "no such folder" in capsys.readouterr().err
+    assert "no such file or folder" in capsys.readouterr().err

@@ -62,16 +62,24 @@ def test_names_from_elsewhere_do_no_harm(tmp_path: Path, capsys) -> None:
         ["classify", model, data, "--check", "--data.label_pattern", "(?P<label>.)"],
         ["generate", model, "--seconds", "0.01", "--out", str(tmp_path / name), "--label", name],
     ):
-        assert main(command) == 0
+        # One of the recordings cannot be read, which those that read them all say by their status.
+        assert main(command) == (command[0] in ("score", "classify"))
     for command in (["score", model, data + name], ["generate", model, "--label", HARMFUL + "x"]):
         assert main(command) == 2
     captured = capsys.readouterr()
     assert harmless(captured.out + captured.err)
-    assert main(["classify", model, data, "--format", "csv"]) == 0
+    assert main(["classify", model, data, "--format", "csv"]) == 1
     text = capsys.readouterr().out
     head, *rows = csv.reader(io.StringIO(text, newline=""))
-    assert head == ["path", "samples", "seconds", display("la\u202ebel"), "error"]
-    assert [len(row) for row in rows] == [5, 5, 5]
+    assert head == [
+        "path",
+        "samples",
+        "seconds",
+        display("la\u202ebel"),
+        display("la\u202ebel_probability"),
+        "error",
+    ]
+    assert [len(row) for row in rows] == [6, 6, 6]
     assert text.splitlines() == text.split("\n")[:-1]
     assert rows[0][0] == display(next(iter(sorted((tmp_path / "data" / name).iterdir()))))
     spectrogram_png(noise, 8000, f"{name} $x_$ \ud800")
