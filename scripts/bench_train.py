@@ -89,7 +89,10 @@ def train(
             _synchronise(device)
             began, waited, samples = time.perf_counter(), 0.0, 0.0
         start = time.perf_counter()
-        batch = {name: each.to(device, non_blocking=True) for name, each in next(batches).items()}
+        batch = {
+            name: each.to(device, non_blocking=True) if isinstance(each, Tensor) else each
+            for name, each in next(batches).items()
+        }
         waited += time.perf_counter() - start
         half = precision != "float32"
         with training_products():
