@@ -107,8 +107,15 @@ def test_the_resolved_config_trains_again(trained, tmp_path: Path) -> None:
     assert load_config(again) == load_config(run)
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("number", "workers"),
+    [
+        (signal.SIGTERM, 2),
+        (signal.SIGINT, 0),
+        pytest.param(signal.SIGTERM, 0, marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, 2, marks=pytest.mark.slow),
+    ],
+)
 def test_resuming_gives_what_never_stopping_gives(trained, tmp_path: Path, number, workers) -> None:
     """Stopped after 11 of 30 steps, in mid-epoch: the same to the last bit."""
     tones, _ = trained
