@@ -611,3 +611,13 @@ def test_a_gpu_trains_in_bf16_and_its_run_goes_on_without_one(trained, tmp_path:
     assert "precision: bf16-mixed" in (run / "config.yaml").read_text()
     cpu = ["--trainer.accelerator=cpu", "--trainer.max_steps=5"]
     assert main(["train", "--resume", str(run), *cpu]) == 0
+
+
+def test_a_run_at_its_limit_stays_as_it_is(trained: tuple[Path, Path], tmp_path, capsys) -> None:
+    run = shutil.copytree(trained[1], tmp_path / "run")
+    kept = {name: (run / name).read_bytes() for name in ("best.json", "model/model.safetensors")}
+    assert main(["train", "--resume", str(run)]) == 0
+    said = capsys.readouterr().out
+    assert "at its limit before" in said
+    assert "held-out sample" not in said
+    assert kept == {name: (run / name).read_bytes() for name in kept}

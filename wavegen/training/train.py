@@ -97,7 +97,10 @@ def _train(options: list[str], held: ExitStack) -> Path:
         _fit(cli)
         if cli.signals.received:
             raise Stopped(cli.signals.received, f"; go on with --resume {quoted(cli.run_folder)}")
-        if cli.trainer.enable_validation and cli.model.validated_step != cli.trainer.global_step:
+        # At its limit before, a run has been validated, and by averaged weights.
+        trained = cli.model.ready or not is_model(cli.run_folder)
+        validated = cli.model.validated_step == cli.trainer.global_step
+        if cli.trainer.enable_validation and trained and not validated:
             # The limit fell between two validations: the last steps count too.
             cli.trainer.validate(cli.model, cli.datamodule, verbose=False)
     except (MisconfigurationException, ModuleNotFoundError, ValueError) as error:
