@@ -10,7 +10,6 @@ import torch
 
 from wavegen.api.audio import Audio, as_waveform, is_several, rate_of, read_waveform
 from wavegen.api.results import Classification, Detection, Score
-from wavegen.codecs import mulaw
 from wavegen.data import labels as labelling
 from wavegen.distributions.sampling import Sampling
 from wavegen.engines.base import Engine
@@ -19,9 +18,9 @@ from wavegen.errors import AudioFileError, ConfigError
 from wavegen.generation.generate import (
     Stream,
     pick_device,
-    rounds,
     sample_count,
     stream_chunks,
+    whole_streams,
 )
 from wavegen.models.base import Network
 from wavegen.models.config import ModelConfig
@@ -29,6 +28,7 @@ from wavegen.models.serialization import load_with_fingerprint
 from wavegen.scoring import classify as classifying
 from wavegen.scoring import detect as detecting
 from wavegen.scoring import score as scoring
+from wavegen.scoring.likelihood import label_ids
 from wavegen.scoring.sources import Source, find_sources
 
 Recording = str | Path | np.ndarray | torch.Tensor | Sequence[float]
@@ -120,13 +120,7 @@ class Model:
         streams = [Stream(kind, index) for index in range(1 if count is None else count)]
         given = None if prompt is None else read_waveform(prompt, prompt_rate, self.sample_rate)
         with self._engine(len(streams)) as engine:
-            parts = [
-                np.concatenate(
-                    list(stream_chunks(engine, part, samples, seed, sampling, given)), axis=1
-                )
-                for part in rounds(streams, engine.network)
-            ]
-        waves = np.concatenate(parts) if parts else np.empty((0, samples), np.float32)
+            waves = whole_streams(engine, streams, samples, seed, sampling, given)
         return Audio(waves[0] if count is None else waves, self.sample_rate)
 
     def stream(
@@ -260,13 +254,10 @@ class Model:
         Row t is computed from the samples before t. The memory is that of one parallel pass.
         Gradients are kept if the weights of `network` require them.
         """
-        config = self.config
+        device = self.network.device
         wave = read_waveform(recording, sample_rate, self.sample_rate)
-        codes = torch.from_numpy(mulaw.encode(wave, config.quantization_channels)).to(
-            self.network.device
-        )
-        row = labelling.encode(self._kind(labels, attributes), config.labels)
-        ids = torch.tensor([row], dtype=torch.int64, device=self.network.device)
+        codes = torch.from_numpy(self.config.codec.encode(wave)).to(device)
+        ids = label_ids(self.network, [self._kind(labels, attributes)]).to(device)
         trains = any(weight.requires_grad for weight in self.network.parameters())
         with torch.inference_mode(not trains):
             return self.network(codes[None], ids)[0].float()

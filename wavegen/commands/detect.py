@@ -101,14 +101,14 @@ def _calibrate(options: argparse.Namespace) -> None:
 
 
 def _judge(options: argparse.Namespace) -> int:
-    from wavegen.commands.inputs import job_of, sources_of
+    from wavegen.commands.inputs import sources_of, unfinished_files
     from wavegen.commands.output import Rows, progress
     from wavegen.generation.generate import pick_device
     from wavegen.models.serialization import find_model, load_config
     from wavegen.scoring.detect import DETECTOR, Finding, detect
     from wavegen.scoring.sample_files import SampleFiles
     from wavegen.scoring.sources import Source, seconds_of
-    from wavegen.scoring.unfinished import file_state, unfinished
+    from wavegen.scoring.unfinished import file_state
     from wavegen.utils.distributed import by_ranks
 
     rate = load_config(options.model).sample_rate
@@ -116,14 +116,8 @@ def _judge(options: argparse.Namespace) -> int:
     files = SampleFiles(rate, pictures=options.plot)
     named = list(zip(sources, files.names(options.paths, sources), strict=True))
     files.make_folders()
-    # Results of an interrupted run count only while their pictures are there.
-    kept_findings = unfinished(
-        Finding,
-        job_of(options, file_state(find_model(options.model) / DETECTOR)),
-        lambda item: file_state(item[0].path),
-        lambda item: files.there(item[1]),
-    )
-    with progress() as count, kept_findings as kept:
+    calibration = file_state(find_model(options.model) / DETECTOR)
+    with progress() as count, unfinished_files(Finding, options, files, calibration) as kept:
 
         def work(some: Sequence[tuple[Source, str]]) -> Iterator[Finding]:
             findings = detect(

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from wavegen.data.settings import DEFAULT_SETTINGS, DataSettings, training_settings
 from wavegen.models.serialization import fingerprint
+from wavegen.scoring.sample_files import SampleFiles
 from wavegen.scoring.sources import Source, find_sources
 from wavegen.scoring.unfinished import Unfinished, file_state, unfinished
 from wavegen.utils.distributed import ranks
@@ -39,11 +40,22 @@ def unfinished_sources(
     kind: type, options: argparse.Namespace, *more: str
 ) -> AbstractContextManager[Unfinished | None]:
     """Results by source, for the next run of the same command with the same files."""
-    about = job_of(options, *more)
-    return unfinished(kind, about, lambda source: file_state(source.path))
+    return unfinished(kind, _job_of(options, *more), lambda source: file_state(source.path))
 
 
-def job_of(options: argparse.Namespace, *more: str) -> dict[str, object]:
+def unfinished_files(
+    kind: type, options: argparse.Namespace, files: SampleFiles, *more: str
+) -> AbstractContextManager[Unfinished | None]:
+    """The same by a source and its name in `files`; they count only while its files are there."""
+    return unfinished(
+        kind,
+        _job_of(options, *more),
+        lambda item: file_state(item[0].path),
+        lambda item: files.there(item[1]),
+    )
+
+
+def _job_of(options: argparse.Namespace, *more: str) -> dict[str, object]:
     """What the results of a job that processes share follow from; a lone process keeps none."""
     if ranks() == 1:
         return {}

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import NoReturn
 
 from wavegen.errors import ConfigError
-from wavegen.utils.suggestions import closest
+from wavegen.utils.suggestions import unknown_option
 
 # What users of other programs guess, for commands that have the option.
 SYNONYMS = {
@@ -65,9 +65,7 @@ class CommandParser(argparse.ArgumentParser):
             if name.startswith("--") and name not in self._option_string_actions:
                 known = self._option_string_actions
                 guesses = {word: option for word, option in SYNONYMS.items() if option in known}
-                meant = closest(name, known, guesses)
-                hint = f": did you mean {meant}?" if meant else ""
-                raise ConfigError(f"unknown option {name}{hint} (see '{self.prog} --help')")
+                raise unknown_option(name, known, guesses, self.prog)
 
 
 def add_scoring(parser: argparse.ArgumentParser) -> None:

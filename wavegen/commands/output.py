@@ -12,6 +12,7 @@ from tqdm import tqdm
 from wavegen.errors import ConfigError
 from wavegen.scoring.score import Score
 from wavegen.utils.distributed import rank
+from wavegen.utils.progress import on_terminal
 from wavegen.utils.text import display
 
 T = TypeVar("T")
@@ -109,6 +110,6 @@ def _shown(value: object) -> object:
 
 @contextmanager
 def progress() -> Iterator[Callable[[int], object]]:
-    quiet = rank() > 0 or not sys.stderr.isatty()
+    quiet = rank() > 0 or not on_terminal()
     with tqdm(unit=" samples", unit_scale=True, disable=quiet) as bar:
         yield bar.update

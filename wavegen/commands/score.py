@@ -30,7 +30,7 @@ def run(options: argparse.Namespace) -> int:
     import numpy as np
 
     from wavegen.codecs import mulaw
-    from wavegen.commands.inputs import job_of, sources_of
+    from wavegen.commands.inputs import sources_of, unfinished_files
     from wavegen.commands.output import Rows, progress
     from wavegen.data import labels as labelling
     from wavegen.generation.generate import pick_device
@@ -38,7 +38,6 @@ def run(options: argparse.Namespace) -> int:
     from wavegen.scoring.sample_files import SampleFiles
     from wavegen.scoring.score import Score, score
     from wavegen.scoring.sources import Source, seconds_of
-    from wavegen.scoring.unfinished import file_state, unfinished
     from wavegen.utils.distributed import by_ranks
 
     network = load_model(options.model, pick_device(options.device))
@@ -51,14 +50,7 @@ def run(options: argparse.Namespace) -> int:
     fields = ("path", "samples", "seconds", "bits", "bits_per_sample", "error")
     rows = Rows(options.format, fields, config.sample_rate)
     bits, samples, histogram = 0.0, 0, np.zeros(config.quantization_channels, np.int64)
-    # Results of an interrupted run count only while the files of their samples are there.
-    kept_scores = unfinished(
-        Score,
-        job_of(options),
-        lambda item: file_state(item[0].path),
-        lambda item: files.there(item[1]),
-    )
-    with progress() as count, kept_scores as kept:
+    with progress() as count, unfinished_files(Score, options, files) as kept:
 
         def work(some: Sequence[tuple[Source, str]]) -> Iterator[Score]:
             ours = [source for source, _ in some]

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from wavegen.commands.options import names_of
 from wavegen.errors import ConfigError
 from wavegen.utils.durations import days_first, seconds_of
-from wavegen.utils.suggestions import closest
+from wavegen.utils.suggestions import unknown_option
 
 
 class Option(NamedTuple):
@@ -153,9 +153,7 @@ def _refuse_unknown(name: str) -> None:
     known = {f"--{option.name}" for options in GROUPS.values() for option in options}
     if "." in name or name in known or name.removeprefix("--") in OTHERS:
         return
-    meant = closest(name, known, _SYNONYMS)
-    hint = f": did you mean {meant}?" if meant else ""
-    raise ConfigError(f"unknown option {name}{hint} (see 'wavegen train --help')")
+    raise unknown_option(name, known, _SYNONYMS, "wavegen train")
 
 
 def _duration(value: str) -> str:

@@ -93,9 +93,21 @@ def generate(
     streams = [Stream(kind, index) for kind in kinds for index in range(count)]
     samples = sample_count(seconds, network.config.sample_rate)
     chosen = choose(network, engine, precision, len(streams))
+    return whole_streams(chosen, streams, samples, seed, sampling, prompt)
+
+
+def whole_streams(
+    engine: Engine,
+    streams: Sequence[Stream],
+    samples: int,
+    seed: int = 0,
+    sampling: Sampling | None = None,
+    prompt: np.ndarray | None = None,
+) -> np.ndarray:
+    """What `stream_chunks` yields of any number of streams, float32 (streams, samples)."""
     waveforms = [
-        np.concatenate(list(stream_chunks(chosen, part, samples, seed, sampling, prompt)), axis=1)
-        for part in rounds(streams, chosen.network)
+        np.concatenate(list(stream_chunks(engine, part, samples, seed, sampling, prompt)), axis=1)
+        for part in rounds(streams, engine.network)
     ]
     return np.concatenate(waveforms) if waveforms else np.empty((0, samples), dtype=np.float32)
 

@@ -3,6 +3,17 @@
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 
+from wavegen.errors import ConfigError
+
+
+def unknown_option(
+    name: str, known: Iterable[str], synonyms: Mapping[str, str], program: str
+) -> ConfigError:
+    """The error for an option that `program` does not have; the other arguments as in `closest`."""
+    meant = closest(name, known, synonyms)
+    hint = f": did you mean {meant}?" if meant else ""
+    return ConfigError(f"unknown option {name}{hint} (see '{program} --help')")
+
 
 def closest(name: str, known: Iterable[str], synonyms: Mapping[str, str]) -> str | None:
     """The known option that is meant by `name`, or None.
