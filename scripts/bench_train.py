@@ -124,7 +124,7 @@ def corpus_of(folder: Path, config: WaveNetConfig, seconds: float, count: int) -
     clips = find_clips(folder).clips
     store = open_store(clips, config.sample_rate, folder=folder / "store", progress=False)
     ids = np.zeros((len(clips), 0), np.int64)
-    return Corpus(store, ids, config.receptive_field, config.quantization_channels)
+    return Corpus(store, ids, config.receptive_field, config.codec)
 
 
 def batches_of(corpus: Corpus, crop: int, size: int) -> Iterator[Batch]:

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wavegen.codecs import mulaw, windows
+from wavegen.codecs.mulaw import MuLaw
 from wavegen.data.batches import Corpus, EpochBatches, TrainingCrops, ValidationWindows, bucket
 from wavegen.data.clips import find_clips
 from wavegen.data.store import open_store
@@ -18,7 +19,7 @@ HISTORY = 62
 def corpus(tone_folder: Path) -> Corpus:
     store = open_store(find_clips(tone_folder).clips, 8000, progress=False)
     labels = np.arange(1, len(store) + 1)[:, None]
-    return Corpus(store, labels, HISTORY + 1, 256)
+    return Corpus(store, labels, HISTORY + 1, MuLaw())
 
 
 def targets_seen(corpus: Corpus, batches) -> dict[int, list[int]]:

@@ -16,6 +16,7 @@ import torch
 from audio_files import contents, cut, noise, save
 from mutations import mutated
 
+from wavegen.codecs.mulaw import MuLaw
 from wavegen.commands.main import main
 from wavegen.data import shard_index, shard_writer, shards
 from wavegen.data.batches import Corpus, TrainingCrops, ValidationWindows
@@ -74,7 +75,7 @@ def test_shards_know_how_their_folder_was_read(voices: Path, tmp_path: Path) -> 
 
 def corpus_of(store, history: int = HISTORY) -> Corpus:
     labels = np.arange(1, len(store) + 1)[:, None]
-    return Corpus(store, labels, history + 1, 256)
+    return Corpus(store, labels, history + 1, MuLaw())
 
 
 def test_shards_hold_what_the_store_holds(voices: Path, written: Path) -> None:

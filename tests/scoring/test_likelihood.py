@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from small import LABELS
 
 from wavegen.codecs import mulaw, windows
+from wavegen.codecs.mulaw import MuLaw
 from wavegen.scoring.likelihood import recording_bits, surprisal
 
 RNG = np.random.default_rng(1)
@@ -41,7 +42,7 @@ def test_bits_do_not_depend_on_the_blocks(block: int, length: int) -> None:
 
 def test_bits_do_not_depend_on_batching_or_padding(network) -> None:
     recordings = [WAVEFORM[:40], WAVEFORM[40:300], WAVEFORM[:1]]
-    rows = [windows.window(w, 0, len(w), network.history, 256) for w in recordings]
+    rows = [windows.window(w, 0, len(w), network.history, MuLaw()) for w in recordings]
     inputs, targets = map(torch.from_numpy, windows.stack(rows, network.history))
     assert (targets >= 0).sum().item() == 40 + 260 + 1
     bits = surprisal(network, inputs, targets, None).sum(dim=1)
@@ -50,10 +51,10 @@ def test_bits_do_not_depend_on_batching_or_padding(network) -> None:
 
 
 def test_a_window_from_mid_file_carries_true_history(network) -> None:
-    codes = windows.window(WAVEFORM, 200, 260, network.history, 256)
+    codes = windows.window(WAVEFORM, 200, 260, network.history, MuLaw())
     true = mulaw.encode(WAVEFORM)[200 - network.history - 1 : 260]
     assert np.array_equal(codes, true)
-    early = windows.window(WAVEFORM, 3, 10, network.history, 256)
+    early = windows.window(WAVEFORM, 3, 10, network.history, MuLaw())
     assert (early[: network.history + 1 - 3] == network.start_symbol).all()
     assert np.array_equal(early[network.history + 1 - 3 :], mulaw.encode(WAVEFORM[:10]))
 

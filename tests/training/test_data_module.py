@@ -7,6 +7,8 @@ import soundfile
 from small import network
 
 from wavegen.codecs import mulaw
+from wavegen.codecs.counts import CodeCounts
+from wavegen.codecs.mulaw import MuLaw
 from wavegen.data.splits import hold_out_ends
 from wavegen.training.data_module import AudioDataModule
 
@@ -31,7 +33,7 @@ def test_the_end_of_one_long_file_is_held_out(tmp_path: Path) -> None:
     data = matched(tmp_path / "one")
     assert data.training.tolist() == [[0, 0, 144_000]]
     assert data.validation.tolist() == [[0, 144_000, 160_000]]
-    counts = mulaw.CodeCounts(256)
+    counts = CodeCounts(MuLaw())
     counts.add(wave[:144_000])
     assert data.order0_bits == counts.figures()["order0_bits"]
     assert "the ends of 1 clip are, 2.0 s together" in data.remarks()[0]

@@ -19,7 +19,8 @@ import torch
 from pytorch_lightning import Callback, Trainer
 from small import TINY, train
 
-from wavegen.codecs import mulaw
+from wavegen.codecs.counts import CodeCounts
+from wavegen.codecs.mulaw import MuLaw
 from wavegen.commands.main import main
 from wavegen.data.clips import find_clips
 from wavegen.data.settings import DataSettings, training_settings
@@ -85,7 +86,7 @@ def test_validation_is_exact_and_stands_beside_its_baselines(trained) -> None:
     by_split = {"train": [], "validation": []}
     for number, clip in enumerate(clips.clips):
         by_split[clip.split].append((store.waveform(number), clip.labels))
-    counts = mulaw.CodeCounts(256)
+    counts = CodeCounts(MuLaw())
     for waveform, _ in by_split["train"]:
         counts.add(waveform)
     order0 = counts.figures()["order0_bits"]

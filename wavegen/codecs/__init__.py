@@ -1,4 +1,4 @@
 """Waveforms to codes and back, and the windows of codes that a network sees.
 
-Open `mulaw` first.
+Open `codec` first: the contract, which `mulaw` keeps.
 """

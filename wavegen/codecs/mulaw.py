@@ -10,7 +10,6 @@ Source: van den Oord et al. 2016, "WaveNet", section 2.2.
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Protocol
 
 import numpy as np
 
@@ -30,7 +29,7 @@ class NotFiniteError(DataError, ValueError):
 
 
 def encode(waveform: Array, quantization_channels: int = 256) -> Array:
-    """Quantise a waveform; samples beyond [-1, 1] are clamped (see `count_clamped`).
+    """Quantise a waveform; samples beyond [-1, 1] are clamped (see `counts.count_clamped`).
 
     Args:
         waveform: floating point, any shape, numpy or torch.
@@ -74,11 +73,6 @@ def decode(codes: Array, quantization_channels: int = 256) -> Array:
     return torch.from_numpy(centres).to(codes.device)[codes.long()]
 
 
-def count_clamped(waveform: Array) -> int:
-    """Number of samples beyond [-1, 1], which `encode` clamps."""
-    return int((abs(waveform) > 1).sum())
-
-
 @dataclass(frozen=True)
 class MuLaw:
     """`wavegen.codecs.codec.Codec` by the functions above.
@@ -89,6 +83,11 @@ class MuLaw:
 
     codes: int = 256
 
+    @property
+    def name(self) -> str:
+        """See `Codec.name`."""
+        return f"{self.codes} mu-law"
+
     def encode(self, waveform: Array) -> Array:
         """See `encode`."""
         return encode(waveform, self.codes)
@@ -96,46 +95,6 @@ class MuLaw:
     def decode(self, codes: Array) -> Array:
         """See `decode`."""
         return decode(codes, self.codes)
-
-
-class Waveform(Protocol):
-    """A recording (time,) that may lie elsewhere: slices of it are float32 arrays."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, part: slice, /) -> Any: ...
-
-
-class CodeCounts:
-    """How often each code comes in the recordings added: what a model without memory knows.
-
-    Attributes:
-        counts: int64 (Q,).
-        clamped: samples beyond [-1, 1].
-    """
-
-    def __init__(self, quantization_channels: int) -> None:
-        self.counts = np.zeros(quantization_channels, dtype=np.int64)
-        self.clamped = 0
-
-    def add(self, waveform: Waveform) -> None:
-        """Count a waveform (time,), or a part of one."""
-        channels = len(self.counts)
-        # In pieces, for a memory-mapped recording may be larger than memory.
-        for start in range(0, len(waveform), 2**20):
-            part = np.asarray(waveform[start : start + 2**20])
-            self.counts += np.bincount(encode(part, channels), minlength=channels)
-            self.clamped += count_clamped(part)
-
-    def figures(self) -> dict[str, float]:
-        """order0_bits, the entropy of the histogram in bits a sample, and clamped."""
-        return {"order0_bits": entropy(self.counts), "clamped": self.clamped}
-
-
-def entropy(counts: np.ndarray) -> float:
-    """Entropy in bits of a histogram, int64 (Q,); 0 of an empty one."""
-    share = counts[counts > 0] / max(1, counts.sum())
-    return float(-(share * np.log2(share)).sum())
 
 
 @cache

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from wavegen.codecs import mulaw
+from wavegen.codecs.codec import Codec, Waveform
 
 # Where a window is shorter than the others of its batch: `torch.nn.functional.cross_entropy`
 # leaves targets of this value out by default.
@@ -20,9 +20,7 @@ IGNORED = -100
 SUMMED = 256
 
 
-def window(
-    waveform: mulaw.Waveform, start: int, stop: int, history: int, quantization_channels: int
-) -> np.ndarray:
+def window(waveform: Waveform, start: int, stop: int, history: int, codec: Codec) -> np.ndarray:
     """Codes of samples start - H - 1 to stop - 1, start symbols before the first.
 
     Args:
@@ -31,14 +29,14 @@ def window(
         start: first sample to predict.
         stop: end of the samples to predict.
         history: H of the network.
-        quantization_channels: Q; the start symbol is Q.
+        codec: makes the codes; the start symbol is the number after the last of them.
 
     Returns:
         int64 (H + 1 + stop - start,).
     """
     first = start - history - 1
-    codes = mulaw.encode(np.asarray(waveform[max(first, 0) : stop]), quantization_channels)
-    return from_place(codes, first, quantization_channels)
+    codes = codec.encode(np.asarray(waveform[max(first, 0) : stop]))
+    return from_place(codes, first, codec.codes)
 
 
 def from_place(codes: np.ndarray, first: int, start_symbol: int) -> np.ndarray:

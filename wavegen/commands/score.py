@@ -29,7 +29,7 @@ def run(options: argparse.Namespace) -> int:
     """Print the bits of every file and of all together: 1 if a file could not be read."""
     import numpy as np
 
-    from wavegen.codecs import mulaw
+    from wavegen.codecs.counts import entropy
     from wavegen.commands.inputs import sources_of, unfinished_files
     from wavegen.commands.output import Rows, progress
     from wavegen.data import labels as labelling
@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
     files.make_folders()
     fields = ("path", "samples", "seconds", "bits", "bits_per_sample", "error")
     rows = Rows(options.format, fields, config.sample_rate)
-    bits, samples, histogram = 0.0, 0, np.zeros(config.quantization_channels, np.int64)
+    bits, samples, histogram = 0.0, 0, np.zeros(config.codec.codes, np.int64)
     with progress() as count, unfinished_files(Score, options, files) as kept:
 
         def work(some: Sequence[tuple[Source, str]]) -> Iterator[Score]:
@@ -71,8 +71,8 @@ def run(options: argparse.Namespace) -> int:
             rows.write({**row, "bits": total, "bits_per_sample": total / each.samples})
     print(
         f"all       {bits / samples:.4f} bits per sample over {samples:,} samples "
-        f"(uniform {np.log2(config.quantization_channels):.1f}, "
-        f"order-0 {mulaw.entropy(histogram):.2f})",
+        f"(uniform {np.log2(config.codec.codes):.1f}, "
+        f"order-0 {entropy(histogram):.2f})",
         file=sys.stdout if options.format == "table" else sys.stderr,
     )
     return rows.status()

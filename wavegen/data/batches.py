@@ -9,6 +9,7 @@ import torch
 from torch.utils.data import Dataset, Sampler, SequentialSampler
 
 from wavegen.codecs import windows
+from wavegen.codecs.codec import Codec
 from wavegen.data import labels as labelling
 from wavegen.data.shards import ShardStore
 from wavegen.data.store import AudioStore
@@ -47,13 +48,13 @@ class Corpus:
         store: the clips.
         label_ids: int64 (clips, A) as in `wavegen.data.labels`.
         receptive_field: of the network; None where it has no limit.
-        quantization_channels: Q of the network.
+        codec: of the network.
     """
 
     store: AudioStore | ShardStore
     label_ids: np.ndarray
     receptive_field: int | None
-    quantization_channels: int
+    codec: Codec
 
     def pieces(self, clips: np.ndarray, longest: int) -> np.ndarray:
         """Clips cut into equal pieces of at most `longest` samples.
@@ -99,7 +100,7 @@ class Corpus:
         for clip, start, stop in pieces.tolist():
             warmed.append(min(start, warm_up))
             waveform, first = self.store.waveform(clip), start - warmed[-1]
-            rows.append(windows.window(waveform, first, stop, history, self.quantization_channels))
+            rows.append(windows.window(waveform, first, stop, history, self.codec))
         inputs, targets = windows.stack(rows, history, time + warm_up)
         for row, count in enumerate(warmed):
             targets[row, :count] = windows.IGNORED

@@ -36,10 +36,10 @@ def digest_of(value: object) -> str:
     return hashlib.blake2b(json.dumps(value).encode(), digest_size=12).hexdigest()
 
 
-def figures_name(training_clips: np.ndarray, quantization_channels: int) -> str:
+def figures_name(training_clips: np.ndarray, codes: int) -> str:
     """What the figures of these clips (int64) in so many codes are kept under."""
     chosen = hashlib.blake2b(training_clips.tobytes(), digest_size=12).hexdigest()
-    return f"figures-{quantization_channels}-{chosen}"
+    return f"figures-{codes}-{chosen}"
 
 
 def figures_kept(path: Path, reckon: Callable[[], dict[str, Any]]) -> dict[str, Any]:

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from wavegen.codecs import mulaw
+from wavegen.codecs.counts import CodeCounts
+from wavegen.codecs.mulaw import MuLaw
 from wavegen.data.cache import cache_folder, digest_of, figures_name
 from wavegen.data.clips import Clip, ClipSet
 from wavegen.data.decoding import SAMPLE, by_all_cores, decoded, plan, skip
@@ -34,7 +35,7 @@ _CHUNK_BYTES = 64 << 20
 # Of what is done again at most when it was interrupted, in each thread.
 _PART_BYTES = 4 * _CHUNK_BYTES
 # Of the codes that networks mostly have; figures for others are reckoned when they are needed.
-_CHANNELS = 256
+_CODEC = MuLaw()
 _JOURNAL = ".parts"
 _RECORD = {
     "chunks": [{"filename": str, "chunk_bytes": whole(1), "chunk_size": whole(1)}],
@@ -154,10 +155,10 @@ def _part(
     items = 0
     lengths: dict[str, tuple[int, int]] = {}
     skipped: list[tuple[str, str]] = []
-    total = mulaw.CodeCounts(_CHANNELS)
+    total = CodeCounts(_CODEC)
     for clip in clips:
         first, length = items, 0
-        counts = mulaw.CodeCounts(_CHANNELS)
+        counts = CodeCounts(_CODEC)
         try:
             for piece, before in _pieces(decoded(clip.path, sample_rate, trim)):
                 if chunk := writer.add_item(items, {"audio": piece}):
@@ -195,7 +196,7 @@ def _recorded(done: Path, clips: Sequence[Clip]) -> dict[str, Any] | None:
     """What is known of a part that was done before; None if nothing, or if that was damaged."""
     with suppress(DataError):
         record = read_json(done, DataError)
-        if fits(record, _RECORD) and len(record["counts"]) == _CHANNELS:
+        if fits(record, _RECORD) and len(record["counts"]) == _CODEC.codes:
             named = [*record["lengths"], *(name for name, _ in record["skipped"])]
             if sorted(named) == sorted(clip.name for clip in clips):
                 return record
@@ -247,7 +248,7 @@ def _finish(
     clips = clip_set.without(skipped)
     first_items, lengths = zip(*(places[clip.name] for clip in clips.clips), strict=True)
     training = np.flatnonzero([clip.split == "train" for clip in clips.clips])
-    total = mulaw.CodeCounts(_CHANNELS)
+    total = CodeCounts(_CODEC)
     for record in records:
         total.counts += record["counts"]
         total.clamped += record["clamped"]
@@ -262,7 +263,7 @@ def _finish(
         **describe(clips),
     }
     for name, value in {
-        f"{figures_name(training, _CHANNELS)}.json": total.figures(),
+        f"{figures_name(training, _CODEC.codes)}.json": total.figures(),
         INDEX: index,
         CLIPS: description,
     }.items():

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from wavegen.codecs import mulaw
+from wavegen.codecs.codec import Waveform
 from wavegen.data.cache import LARGEST_FIGURES, cache_folder, digest_of, figures_kept
 from wavegen.data.remote import check_source, download, downloader, storage_errors
 from wavegen.data.shard_index import (
@@ -101,7 +101,7 @@ class ShardStore:
     def __len__(self) -> int:
         return len(self.names)
 
-    def waveform(self, clip: int) -> mulaw.Waveform:
+    def waveform(self, clip: int) -> Waveform:
         """A clip, whose samples are read as they are asked for."""
         return _Waveform(int(self.lengths[clip]), lambda start, stop: self._read(clip, start, stop))
 
@@ -289,7 +289,7 @@ class ShardStore:
 
 
 class _Waveform:
-    """A `mulaw.Waveform` of which only what is asked for is read."""
+    """A `codecs.codec.Waveform` of which only what is asked for is read."""
 
     def __init__(self, length: int, read: Callable[[int, int], np.ndarray]) -> None:
         self._length = length

@@ -39,7 +39,7 @@ def check_noise(noise: Tensor, streams: int) -> None:
 def check_codes(codes: Tensor, streams: int, network: Network) -> None:
     """`ValueError` where codes are not int64 (streams, time) from 0 to Q - 1."""
     _check_rows("codes", codes, streams, torch.int64)
-    most = network.config.quantization_channels - 1
+    most = network.start_symbol - 1
     if codes.numel() and not (codes.min() >= 0 and codes.max() <= most):
         raise ValueError(f"codes must be from 0 to {most}")
 

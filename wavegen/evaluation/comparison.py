@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from wavegen.audio.mel import log_mel
-from wavegen.codecs import mulaw
+from wavegen.codecs.codec import Codec
+from wavegen.codecs.counts import histogram
 from wavegen.evaluation.distances import (
     divergence,
     frechet,
@@ -23,10 +24,10 @@ _ALIKE = 1e-3
 
 
 def compared(
-    columns: dict[str, list[np.ndarray]], trained: list[np.ndarray], rate: int, channels: int
+    columns: dict[str, list[np.ndarray]], trained: list[np.ndarray], rate: int, codec: Codec
 ) -> dict[str, dict[str, Figure]]:
     """Figures of each column against training, by name."""
-    reference = _Reference(trained, rate, channels)
+    reference = _Reference(trained, rate, codec)
     measured = {name: _measured(waves, reference) for name, waves in columns.items()}
     one, other = measured["generated"][1], measured["real"][1]
     result: dict[str, dict[str, Figure]] = {
@@ -47,14 +48,14 @@ def compared(
 class _Reference:
     """What clips are compared with: those of training, and their scale."""
 
-    def __init__(self, waves: Sequence[np.ndarray], rate: int, channels: int) -> None:
-        self.rate, self.channels = rate, channels
+    def __init__(self, waves: Sequence[np.ndarray], rate: int, codec: Codec) -> None:
+        self.rate, self.codec = rate, codec
         spectra = [log_mel(wave, rate) for wave in waves]
         rows = np.stack([statistics(each) for each in spectra])
         self._mean, self._deviation = rows.mean(axis=0), rows.std(axis=0) + 1e-3
         self.rows = self.scaled(rows)
         self.shapes = np.stack([shape(each) for each in spectra])
-        self.counts = np.sum([histogram(wave, channels) for wave in waves], axis=0)
+        self.counts = np.sum([histogram(codec.encode(wave), codec) for wave in waves], axis=0)
 
     def scaled(self, rows: np.ndarray) -> np.ndarray:
         return (rows - self._mean) / self._deviation
@@ -68,7 +69,8 @@ def _measured(
     spectra = [log_mel(wave, reference.rate) for wave in waves]
     rows = reference.scaled(np.stack([statistics(each) for each in spectra]))
     distances = nearest(np.stack([shape(each) for each in spectra]), reference.shapes)
-    counts = np.stack([histogram(wave, reference.channels) for wave in waves])
+    codec = reference.codec
+    counts = np.stack([histogram(codec.encode(wave), codec) for wave in waves])
     figures = {
         "frechet_log_mel": half_samples(lambda n: frechet(rows[n], reference.rows), size),
         "kernel_log_mel": half_samples(lambda n: kernel(rows[n], reference.rows), size),
@@ -81,10 +83,6 @@ def _measured(
         "nearest_training_clip": bootstrap(lambda n: float(np.median(distances[n])), size),
     }
     return figures, distances
-
-
-def histogram(wave: np.ndarray, channels: int) -> np.ndarray:
-    return np.bincount(mulaw.encode(wave, channels), minlength=channels)
 
 
 def decibels(wave: np.ndarray) -> float:

@@ -6,25 +6,25 @@ from typing import Any
 import numpy as np
 
 from wavegen.audio import writing
-from wavegen.codecs import mulaw
+from wavegen.codecs.codec import Codec
+from wavegen.codecs.counts import entropy, histogram
 from wavegen.data.labels import Attributes, Labels
-from wavegen.evaluation.comparison import histogram
 from wavegen.evaluation.counterparts import ClipFigures
 from wavegen.evaluation.intervals import Figure, bootstrap, share_of
 from wavegen.evaluation.recognition import confusion
 
 
 def bits_per_sample(
-    each: Sequence[ClipFigures], waves: Sequence[np.ndarray], rate: int, channels: int
+    each: Sequence[ClipFigures], waves: Sequence[np.ndarray], rate: int, codec: Codec
 ) -> dict[str, Any]:
     """Bits per sample of whole clips, beside what guessing, a histogram and FLAC take."""
     bits = np.array([one.bits for one in each])
     samples = np.array([one.samples for one in each])
-    counts = np.stack([histogram(wave, channels) for wave in waves])
+    counts = np.stack([histogram(codec.encode(wave), codec) for wave in waves])
     figures: dict[str, Any] = {
         "bits_per_sample": bootstrap(lambda n: bits[n].sum() / samples[n].sum(), len(bits)),
-        "uniform": float(np.log2(channels)),
-        "order0": bootstrap(lambda n: mulaw.entropy(counts[n].sum(axis=0)), len(bits)),
+        "uniform": float(np.log2(codec.codes)),
+        "order0": bootstrap(lambda n: entropy(counts[n].sum(axis=0)), len(bits)),
     }
     if writing.has_rate("FLAC", rate):
         # A file's headers and all, as people know it.

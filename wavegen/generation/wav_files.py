@@ -14,7 +14,7 @@ import torch
 
 import wavegen
 from wavegen.audio import reading, writing
-from wavegen.codecs import mulaw
+from wavegen.codecs.counts import count_clamped
 from wavegen.data import labels as labelling
 from wavegen.distributions.sampling import Sampling
 from wavegen.engines.base import Engine
@@ -296,7 +296,7 @@ def read_prompt(path: str | Path, sample_rate: int, most: int | None) -> np.ndar
     kept: deque[np.ndarray] = deque()
     length = clamped = 0
     for block in reading.blocks(path, sample_rate):
-        clamped += mulaw.count_clamped(block)
+        clamped += count_clamped(block)
         kept.append(block)
         length += len(block)
         while most is not None and length - len(kept[0]) >= most:

@@ -47,7 +47,7 @@ class Network(nn.Module, ABC):
     @property
     def start_symbol(self) -> int:
         """The input that stands for "before the recording"; it is no code."""
-        return self.config.quantization_channels
+        return self.config.codec.codes
 
     @property
     def receptive_field(self) -> int | None:

@@ -99,7 +99,7 @@ class ModelConfig:
         """The architecture, the receptive field and the labels, in a few lines."""
         lines = [
             *self.architecture(),
-            f"codes     {self.quantization_channels} mu-law at {self.sample_rate} Hz",
+            f"codes     {self.codec.name} at {self.sample_rate} Hz",
             *(f"label     {name}: {', '.join(classes)}" for name, classes in self.labels.items()),
         ]
         return "\n".join(map(display, lines))

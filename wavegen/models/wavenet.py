@@ -21,7 +21,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wavegen.codecs import mulaw
 from wavegen.models.base import Network
 from wavegen.models.config import WaveNetConfig
 from wavegen.models.wavenet_block import Block
@@ -76,7 +75,7 @@ class WaveNet(Network):
         self.embedding.weight[:codes] = 4 * 2**0.5 * torch.cos(torch.pi * places[:, None] * waves)
         # The last few channels begin as the amplitude itself, louder and louder: what a
         # recording's next sample is nearly linear in.
-        amplitude = torch.from_numpy(mulaw.decode(np.arange(codes), codes))
+        amplitude = torch.from_numpy(self.config.codec.decode(np.arange(codes)))
         for channel, gain in zip(
             range(self.config.residual_channels - 1, 0, -1), _GAINS, strict=False
         ):

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from wavegen.audio import reading
-from wavegen.codecs import mulaw
+from wavegen.codecs import counts
 from wavegen.codecs.windows import regrouped
 from wavegen.data.decoding import decoded
 from wavegen.data.labels import Labels
@@ -209,10 +209,10 @@ class _Scoring:
         return replace(result, watcher=watcher)
 
     def _encode(self, wave: np.ndarray) -> np.ndarray:
-        return mulaw.encode(wave, self.network.config.quantization_channels)
+        return self.network.config.codec.encode(wave)
 
     def _histogram(self, codes: np.ndarray) -> np.ndarray:
-        return np.bincount(codes, minlength=self.network.config.quantization_channels)
+        return counts.histogram(codes, self.network.config.codec)
 
 
 def _open(source: Source, sample_rate: int) -> tuple[_Opened, int]:

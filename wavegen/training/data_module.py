@@ -11,7 +11,7 @@ import torch
 from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from wavegen.codecs import mulaw
+from wavegen.codecs.counts import CodeCounts
 from wavegen.data import labels as labelling
 from wavegen.data.batches import (
     Corpus,
@@ -185,9 +185,7 @@ class AudioDataModule(LightningDataModule):
         clips = self.clip_set.clips
         ids = [labelling.encode(clip.labels, config.labels) for clip in clips]
         label_ids = np.array(ids, dtype=np.int64).reshape(len(clips), len(config.labels))
-        self._corpus = Corpus(
-            store, label_ids, network.receptive_field, config.quantization_channels
-        )
+        self._corpus = Corpus(store, label_ids, network.receptive_field, config.codec)
 
         splits = np.array([clip.split for clip in clips])
         whole = self._corpus.whole(np.flatnonzero(splits == "train"))
@@ -202,13 +200,13 @@ class AudioDataModule(LightningDataModule):
             self.validation = self.training
 
         def reckon() -> dict[str, float]:
-            counts = mulaw.CodeCounts(config.quantization_channels)
+            counts = CodeCounts(config.codec)
             for clip, start, stop in self.training.tolist():
                 counts.add(store.waveform(clip)[start:stop])
             return counts.figures()
 
         uncut = np.array_equal(whole, self.training)
-        name = figures_name(whole[:, 0] if uncut else self.training, config.quantization_channels)
+        name = figures_name(whole[:, 0] if uncut else self.training, config.codec.codes)
         figures = store.figures(name, reckon)
         self.order0_bits, self.clamped = figures["order0_bits"], figures["clamped"]
 

@@ -69,7 +69,7 @@ class LitModel(LightningModule):
         self._began = self._validated = time.monotonic()
         # What the clocks say: the share of the time that is over, and whether to validate.
         self._time_share, self._due = 0.0, False
-        self._watch = _LossWatch(math.log2(network.quantization_channels) + _DIVERGED_BITS)
+        self._watch = _LossWatch(math.log2(network.codec.codes) + _DIVERGED_BITS)
         # Whatever a resumed run had to load has been loaded.
         self.ready = False
         # A signal ended validation before all batches were seen.
@@ -140,7 +140,7 @@ class LitModel(LightningModule):
                 f"of its batch: {names}"
             )
         if not low:
-            guessing = math.log2(self.network.config.quantization_channels)
+            guessing = math.log2(self.network.config.codec.codes)
             raise ConfigError(
                 f"training has diverged: by step {self.trainer.global_step} the average loss is "
                 f"more than {_DIVERGED_BITS:.0f} bit above guessing, which is {guessing:.1f}; "
@@ -186,7 +186,7 @@ class LitModel(LightningModule):
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         return {
             "val_bits": bits / samples,
-            "uniform_bits": math.log2(self.network.config.quantization_channels),
+            "uniform_bits": math.log2(self.network.config.codec.codes),
             "order0_bits": data.order0_bits,
         }
 
