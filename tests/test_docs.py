@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 import soundfile
 
+import wavegen
 from wavegen.commands.main import COMMANDS, main
 from wavegen.training import train as training
 
@@ -266,6 +267,16 @@ def test_names_of_the_package_can_be_imported() -> None:
     for each in names:
         module, _, attribute = each.rpartition(".")
         assert hasattr(importlib.import_module(module), attribute), each
+
+
+def test_the_reference_has_every_public_name() -> None:
+    pages = (ROOT / "docs" / "reference").glob("*.md")
+    documented = re.findall(r"^::: ([\w.]+)$", "".join(p.read_text() for p in pages), re.MULTILINE)
+    assert len(documented) == len(set(documented))
+    left = {f"wavegen.{each}" for each in wavegen.__all__} - set(documented)
+    # The module of all errors is shown as a whole.
+    assert left == {"wavegen.WavegenError"}
+    assert "wavegen.errors" in documented
 
 
 def test_pictures_are_small() -> None:

@@ -12,14 +12,11 @@ class Distribution(Protocol):
     """p(code) from parameters.
 
     Shapes: B batch, T time, N predictions, P parameters of each.
-
-    Args:
-        parameters: P, what a network puts out for each code.
     """
 
     @property
     def parameters(self) -> int:
-        """P."""
+        """P, how many numbers a network puts out for each code."""
         ...
 
     def loss(self, parameters: "Tensor", codes: "Tensor") -> "Tensor":

@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 class Engine(Protocol):
     """Generates B streams of one network side by side.
 
-    Args:
-        name: as in `wavegen.engines.choice.ENGINES`.
-
     Shapes: B streams, T time, Q codes.
+
+    Attributes:
+        name: as in `wavegen.engines.choice.ENGINES`.
 
     Raises:
         ValueError: something of another shape, dtype or range than is said here (`checks`).
