@@ -17,6 +17,7 @@ from wavegen.distributions.sampling import Sampling
 from wavegen.errors import ConfigError, LabelError, ModelError, OutputError, WavegenError
 from wavegen.generation import wav_files
 from wavegen.generation.generate import Stream, generate
+from wavegen.generation.prompts import read_prompt
 from wavegen.generation.recipe import read_recipe
 from wavegen.generation.wav_files import generate_files, repeat_file
 from wavegen.models.serialization import save_model
@@ -182,7 +183,7 @@ def test_two_streams_of_one_name_are_refused(model: Path, tmp_path: Path) -> Non
 def test_a_prompt_at_another_rate_is_resampled_and_said(model, tmp_path: Path, capsys) -> None:
     tone = 0.5 * np.sin(np.arange(4410) * 0.05)
     soundfile.write(tmp_path / "prompt.wav", np.stack([tone, tone], 1), 44100)
-    heard = wav_files.read_prompt(tmp_path / "prompt.wav", 8000, 10_000)
+    heard = read_prompt(tmp_path / "prompt.wav", 8000, 10_000)
     assert len(heard) == pytest.approx(800, abs=2)
     captured = capsys.readouterr()
     assert "resampled from 44100 to 8000 Hz" in captured.err
@@ -197,16 +198,16 @@ def test_of_a_prompt_only_the_end_is_kept(tmp_path: Path, capsys) -> None:
     soundfile.write(tmp_path / "prompt.flac", wave, 8000)
     whole = reading.read(tmp_path / "prompt.flac")
     for most in (1, 2999, 5000, 2**18, 2**18 + 1, len(wave), len(wave) + 1):
-        heard = wav_files.read_prompt(tmp_path / "prompt.flac", 8000, most)
+        heard = read_prompt(tmp_path / "prompt.flac", 8000, most)
         assert np.array_equal(heard, whole[-most:])
     tracemalloc.start()
-    heard = wav_files.read_prompt(tmp_path / "prompt.flac", 16000, 4000)
+    heard = read_prompt(tmp_path / "prompt.flac", 16000, 4000)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert np.array_equal(heard, reading.read(tmp_path / "prompt.flac", 16000)[-4000:])
     assert peak < wave.nbytes / 2
     soundfile.write(tmp_path / "loud.wav", np.full(3 * 2**18, 1.5), 8000, subtype="FLOAT")
-    wav_files.read_prompt(tmp_path / "loud.wav", 8000, 10)
+    read_prompt(tmp_path / "loud.wav", 8000, 10)
     assert "786432 samples beyond full scale" in capsys.readouterr().err
 
 
@@ -221,6 +222,20 @@ def test_nothing_half_written_is_left(model: Path, tmp_path: Path, monkeypatch) 
     with pytest.raises(KeyboardInterrupt):
         generate_files(model, STREAMS, 1.0, tmp_path / "out", progress=False)
     assert names(tmp_path / "out") == []
+
+
+def test_a_recording_that_is_not_replaced_keeps_its_recipe(model, tmp_path, monkeypatch) -> None:
+    (path,) = generate_files(model, STREAMS[:1], 0.01, tmp_path / "out", progress=False)
+    before = {each: each.read_bytes() for each in path.parent.iterdir()}
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+        yield
+
+    monkeypatch.setattr(wav_files, "stream_chunks", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        generate_files(model, STREAMS[:1], 0.02, tmp_path / "out", overwrite=True, progress=False)
+    assert {each: each.read_bytes() for each in path.parent.iterdir()} == before
 
 
 def test_a_wrong_request_writes_nothing(model: Path, tmp_path: Path) -> None:

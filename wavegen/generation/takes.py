@@ -1,12 +1,41 @@
-"""Names of generated files, such that no recording is overwritten by another."""
+"""Places and names of generated files, such that no recording is overwritten by another."""
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-from wavegen.errors import ModelError
+from wavegen.errors import ConfigError, ModelError
 from wavegen.generation.recipe import Recipe, read_recipe
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where generated files are written.
+
+    Args:
+        folder: of them.
+        name: of the only WAV; empty where the streams give the names.
+        overwrite: whether a recording that was generated with other settings is replaced.
+    """
+
+    folder: Path
+    name: str
+    overwrite: bool
+
+    def path(self, stem: str, recipe: Recipe) -> Path:
+        """Path of the WAV of a recipe; `stem` is its name where `out` gave none."""
+        path = self.folder / (self.name or f"{stem}.wav")
+        return path if self.overwrite else free_path(path, recipe)
+
+
+def place_for(out: Path, streams: int, overwrite: bool) -> Place:
+    """The place that `out` means: a folder, or for one stream the WAV file itself."""
+    if out.suffix.lower() != ".wav" or out.is_dir():
+        return Place(out, "", overwrite)
+    if streams > 1:
+        raise ConfigError(f"{out}: is one file, and {streams} are asked for; name a folder")
+    return Place(out.parent, out.name, overwrite)
 
 
 def free_path(path: Path, recipe: Recipe) -> Path:

@@ -1,8 +1,6 @@
 """Generated WAV files, each with its recipe: all it takes to make the same file again."""
 
-import sys
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
@@ -14,7 +12,6 @@ import torch
 
 import wavegen
 from wavegen.audio import reading, writing
-from wavegen.codecs.counts import count_clamped
 from wavegen.data import labels as labelling
 from wavegen.distributions.sampling import Sampling
 from wavegen.engines.base import Engine
@@ -28,14 +25,14 @@ from wavegen.generation.generate import (
     sample_count,
     stream_chunks,
 )
+from wavegen.generation.prompts import read_prompt
 from wavegen.generation.recipe import MOST_STREAMS, Recipe, read_recipe
-from wavegen.generation.takes import free_path
+from wavegen.generation.takes import place_for
 from wavegen.models.base import Network
 from wavegen.models.serialization import find_model, load_with_fingerprint
 from wavegen.utils.distributed import share
 from wavegen.utils.files import file_sha256, make_folder, write_json
 from wavegen.utils.progress import progress_bar
-from wavegen.utils.text import display
 
 
 def generate_files(
@@ -86,7 +83,7 @@ def generate_files(
     samples = sample_count(seconds, config.sample_rate)
     check_seed(seed)
     _check_names(streams, config.labels, seed)
-    out, single = _place(Path(out), len(streams))
+    place = place_for(Path(out), len(streams), overwrite)
     if join and prompt is None:
         raise ConfigError("--join puts a prompt before its continuation: name it with --prompt")
     heard = None
@@ -95,7 +92,7 @@ def generate_files(
     ours = share(streams)
     # A device that is named is kept to.
     chosen = choose(network, engine, precision, None if device else len(ours))
-    make_folder(out)
+    make_folder(place.folder)
     recipe = Recipe(
         model=str(Path(folder).resolve()),
         model_sha256=model_sha256,
@@ -111,33 +108,25 @@ def generate_files(
         engine=chosen.name,
         precision=precision,
         threads=torch.get_num_threads(),
-        versions={
-            "wavegen": wavegen.__version__,
-            **{package: version(package) for package in ("torch", "numba")},
-        },
+        versions=_versions(),
         join=join,
     )
     written = []
     with _progress(len(ours) * samples, config.sample_rate, progress) as count:
         for part in rounds(ours, chosen.network, MOST_STREAMS):
             made = replace(recipe, streams=tuple(part))
-            paths = []
-            for position, stream in enumerate(part):
-                path = out / (single or f"{file_stem(stream, config.labels, seed)}.wav")
-                take = replace(made, position=position)
-                paths.append(path if overwrite else free_path(path, take))
-            _write_round(chosen, made, paths, heard, count)
+            takes = [replace(made, position=position) for position in range(len(part))]
+            stems = [file_stem(stream, config.labels, seed) for stream in part]
+            paths = [place.path(*each) for each in zip(stems, takes, strict=True)]
+            _write(chosen, takes, paths, heard, count)
             written += paths
     return written
 
 
-def _place(out: Path, streams: int) -> tuple[Path, str]:
-    """The folder for the files; and where `out` is a WAV file, its name."""
-    if out.suffix.lower() != ".wav" or out.is_dir():
-        return out, ""
-    if streams > 1:
-        raise ConfigError(f"{out}: is one file, and {streams} are asked for; name a folder")
-    return out.parent, out.name
+def _versions() -> dict[str, str]:
+    """Of the packages whose code decides on the last bit."""
+    packages = ("torch", "numba")
+    return {"wavegen": wavegen.__version__, **{each: version(each) for each in packages}}
 
 
 def _check_names(streams: Sequence[Stream], attributes: labelling.Attributes, seed: int) -> None:
@@ -149,17 +138,26 @@ def _check_names(streams: Sequence[Stream], attributes: labelling.Attributes, se
         raise ConfigError("two of the streams would be written to one file")
 
 
-def _write_round(
+def _write(
     engine: Engine,
-    recipe: Recipe,
+    takes: Sequence[Recipe],
     paths: Sequence[Path],
     prompt: np.ndarray | None,
     count: Callable[[int], object],
 ) -> None:
-    """Generate the streams of a recipe side by side, each into a file, with its recipe."""
-    for path in paths:
-        # Should this stop half-way, no old recipe lies beside a new recording.
-        path.with_suffix(".json").unlink(missing_ok=True)
+    """Generate a round, and write some of its streams, each into a file with its recipe.
+
+    Args:
+        engine: that generates.
+        takes: recipes that differ in their position only.
+        paths: of the WAV of each.
+        prompt: what is continued, float32 (time,).
+        count: told the samples as they are generated.
+    """
+    recipe = takes[0]
+    chunks = stream_chunks(
+        engine, recipe.streams, recipe.samples, recipe.seed, recipe.sampling, prompt
+    )
     with ExitStack() as stack:
         writers = [
             stack.enter_context(writing.WavWriter(path, recipe.sample_rate)) for path in paths
@@ -167,19 +165,15 @@ def _write_round(
         for block in _joined(recipe):
             for writer in writers:
                 writer.append(block)
-        for chunk in _chunks(engine, recipe, prompt):
-            for writer, waveform in zip(writers, chunk, strict=True):
-                writer.append(waveform)
+        for chunk in chunks:
+            for writer, take in zip(writers, takes, strict=True):
+                writer.append(chunk[take.position])
             count(chunk.size)
-    for position, path in enumerate(paths):
-        write_json(path.with_suffix(".json"), asdict(replace(recipe, position=position)))
-
-
-def _chunks(engine: Engine, recipe: Recipe, prompt: np.ndarray | None) -> Iterator[np.ndarray]:
-    """What `stream_chunks` gives of a recipe."""
-    return stream_chunks(
-        engine, recipe.streams, recipe.samples, recipe.seed, recipe.sampling, prompt
-    )
+        for path in paths:
+            # No old recipe may lie beside a new recording, should this stop in between.
+            path.with_suffix(".json").unlink(missing_ok=True)
+    for path, take in zip(paths, takes, strict=True):
+        write_json(path.with_suffix(".json"), asdict(take))
 
 
 def _joined(recipe: Recipe) -> Iterator[np.ndarray]:
@@ -227,21 +221,12 @@ def repeat_file(
             engine = choose(network, recipe.engine, recipe.precision)
         except (ConfigError, LabelError) as error:
             raise ModelError(f"{recipe_path}: {error}") from error
-        folder, single = _place(Path(out), 1)
-        target = make_folder(folder) / (single or Path(recipe_path).with_suffix(".wav").name)
-        if not overwrite:
-            target = free_path(target, recipe)
+        place = place_for(Path(out), 1, overwrite)
+        make_folder(place.folder)
+        target = place.path(Path(recipe_path).stem, recipe)
         total = len(recipe.streams) * recipe.samples
-        with (
-            _progress(total, recipe.sample_rate, progress) as count,
-            writing.WavWriter(target, recipe.sample_rate) as writer,
-        ):
-            for block in _joined(recipe):
-                writer.append(block)
-            for chunk in _chunks(engine, recipe, heard):
-                writer.append(chunk[recipe.position])
-                count(chunk.size)
-    write_json(target.with_suffix(".json"), asdict(recipe))
+        with _progress(total, recipe.sample_rate, progress) as count:
+            _write(engine, [recipe], [target], heard, count)
     return target
 
 
@@ -274,41 +259,6 @@ def _torch_threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def read_prompt(path: str | Path, sample_rate: int, most: int | None) -> np.ndarray:
-    """The end of a recording, in memory that does not grow with its length where `most` is given.
-
-    Args:
-        path: of the recording.
-        sample_rate: in Hz, to resample to; said where that differs from the file's.
-        most: samples that are kept at most; None keeps all.
-
-    Returns:
-        float32 (time,), the last `most` samples or fewer.
-
-    Raises:
-        AudioFileError: as `reading.blocks`.
-    """
-    info = reading.probe(path)
-    if info.sample_rate != sample_rate:
-        _remark(f"{display(path)}: resampled from {info.sample_rate} to {sample_rate} Hz")
-    kept: deque[np.ndarray] = deque()
-    length = clamped = 0
-    for block in reading.blocks(path, sample_rate):
-        clamped += count_clamped(block)
-        kept.append(block)
-        length += len(block)
-        while most is not None and length - len(kept[0]) >= most:
-            length -= len(kept.popleft())
-    if clamped:
-        _remark(f"{display(path)}: {clamped} samples beyond full scale were clamped")
-    return np.concatenate(kept)[-(most or length) :]
-
-
-def _remark(text: str) -> None:
-    """On standard error: standard output lists the files that were written."""
-    print(text, file=sys.stderr)
 
 
 def file_stem(stream: Stream, attributes: labelling.Attributes, seed: int) -> str:
