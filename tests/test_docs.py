@@ -15,6 +15,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import threading
 import types
 from pathlib import Path
 
@@ -234,20 +235,66 @@ def test_figures_name_files_that_are_there() -> None:
             assert (ROOT / path).exists(), f"{name(page)}: {path}"
 
 
-def walks(page: Path) -> list[list[str]]:
-    """Files of each table below the heading "The walk"."""
-    walk = page.read_text().split("## The walk", 1)[1].split("\n## ")[0]
-    return [re.findall(r"^\| `(.*?)`", part, re.MULTILINE) for part in walk.split("### ")[1:]]
+def walks() -> list[list[tuple[str, str]]]:
+    """(file, function) of each table below the heading "The walk"."""
+    walk = (ROOT / "docs" / "inside.md").read_text().split("## The walk", 1)[1].split("\n## ")[0]
+    row = r"^\| `(.*?)` \| `(.*?)` \|"
+    return [re.findall(row, part, re.MULTILINE) for part in walk.split("### ")[1:]]
 
 
-def test_the_walk_meets_files_that_are_there() -> None:
-    """At most seven on each, and none twice."""
-    found = walks(ROOT / "docs" / "inside.md")
-    assert len(found) == 4
-    for files in found:
+def test_each_walk_is_short_and_meets_a_file_once() -> None:
+    assert len(walks()) == 4
+    for steps in walks():
+        files = [file for file, _ in steps]
         assert 1 < len(files) == len(set(files)) <= 7
-        for file in files:
-            assert (ROOT / "wavegen" / file).is_file(), file
+
+
+def calls_of(command: str) -> list[tuple[str, str]]:
+    """(file, function) of every call that a command makes on the walks, in order."""
+    named = {step for steps in walks() for step in steps}
+    package = f"{Path(wavegen.__file__).parent}{os.sep}"
+    calls = []
+
+    def note(frame: types.FrameType, event: str, _: object) -> None:
+        file = frame.f_code.co_filename
+        if event == "call" and file.startswith(package):
+            step = (file.removeprefix(package), frame.f_code.co_qualname.rpartition("<locals>.")[2])
+            if step in named:
+                calls.append(step)
+
+    threading.setprofile(note)
+    sys.setprofile(note)
+    try:
+        run_command(command)
+    finally:
+        sys.setprofile(None)
+        threading.setprofile(None)
+    return calls
+
+
+@pytest.mark.parametrize(
+    ("walk", "command"),
+    [
+        (0, "wavegen train FOLDER --run runs/walk"),
+        (1, "wavegen train FOLDER --run runs/walk"),
+        (2, "wavegen generate runs/dogs --label dog --engine numba --out walk"),
+        (3, "wavegen score runs/dogs a.wav"),
+    ],
+)
+def test_a_walk_is_the_order_of_calls(
+    walk: int, command: str, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Nothing is decoded yet.
+    monkeypatch.setenv("WAVEGEN_CACHE", str(home / "cache"))
+    calls = iter(calls_of(command))
+    for step in walks()[walk]:
+        assert step in calls, f"{step} is not called after the step before it"
+
+
+def test_the_table_of_folders_is_complete() -> None:
+    text = (ROOT / "docs" / "inside.md").read_text()
+    listed = re.findall(r"`(\w+)/`", text.split("## Folders", 1)[1].split("\n## ")[0])
+    assert set(listed) == {path.parent.name for path in (ROOT / "wavegen").glob("*/__init__.py")}
 
 
 def test_code_that_is_named_is_there() -> None:
