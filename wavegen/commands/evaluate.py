@@ -2,9 +2,16 @@
 
 import argparse
 import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING
 
+import wavegen
 from wavegen.commands.options import add_combinations, add_pattern, add_sampling, add_store
 from wavegen.errors import ConfigError
+
+if TYPE_CHECKING:
+    from wavegen.distributions.sampling import Sampling
+    from wavegen.models.config import ModelConfig
 
 DESCRIPTION = (
     "Measure a model on held-out recordings, and the recordings it generates beside them: "
@@ -43,9 +50,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Measure, print the figures, and write the report."""
-    from dataclasses import asdict
-
-    import wavegen
     from wavegen.commands.inputs import read_as_training
     from wavegen.data.store import open_clips
     from wavegen.distributions.sampling import Sampling
@@ -59,12 +63,7 @@ def run(options: argparse.Namespace) -> None:
     from wavegen.utils.files import make_folder
     from wavegen.utils.text import display
 
-    if options.count < 1:
-        raise ConfigError(f"--count is {options.count}: it must be 1 or more")
-    if not 0 < options.seconds < float("inf"):
-        raise ConfigError(f"--seconds is {options.seconds}: it must be above 0")
-    if options.classified is not None and options.classified < 0:
-        raise ConfigError(f"--classified is {options.classified}: it must be 0 or more")
+    _check(options)
     check_seed(options.seed)
     folder = find_model(options.model)
     network, model_sha256 = load_with_fingerprint(folder, pick_device(options.device))
@@ -100,17 +99,36 @@ def run(options: argparse.Namespace) -> None:
         about = {
             "model": str(folder),
             "model_sha256": model_sha256,
-            "data": str(options.data),
-            "network": config.describe(),
-            "sample_rate": config.sample_rate,
-            "seed": options.seed,
-            "seconds_compared": options.seconds,
-            **asdict(sampling),
-            "version": wavegen.__version__,
+            **_settings(options, config, sampling),
         }
         paths = write_report(options.out, evaluation, about, config.labels)
         print(summary(evaluation.figures))
         print(*map(display, paths), sep="\n")
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Refuse numbers that make no sense, before anything takes long."""
+    if options.count < 1:
+        raise ConfigError(f"--count is {options.count}: it must be 1 or more")
+    if not 0 < options.seconds < float("inf"):
+        raise ConfigError(f"--seconds is {options.seconds}: it must be above 0")
+    if options.classified is not None and options.classified < 0:
+        raise ConfigError(f"--classified is {options.classified}: it must be 0 or more")
+
+
+def _settings(
+    options: argparse.Namespace, config: "ModelConfig", sampling: "Sampling"
+) -> dict[str, object]:
+    """What the figures follow from besides the model, as the report says it."""
+    return {
+        "data": str(options.data),
+        "network": config.describe(),
+        "sample_rate": config.sample_rate,
+        "seed": options.seed,
+        "seconds_compared": options.seconds,
+        **asdict(sampling),
+        "version": wavegen.__version__,
+    }
 
 
 def _say(text: str) -> None:

@@ -4,6 +4,7 @@ import os
 import posixpath
 import stat
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -64,28 +65,75 @@ def walk(root: Path, left_out: LeftOut, skip_runs: bool = False) -> tuple[list[s
         DataError: `root` cannot be opened, or there is no audio in it.
     """
     _check_folder(root)
-    found: list[str] = []
-    notes: list[str] = []
+    folders = _Folders(root, left_out)
     runs: list[str] = []
-    others: Counter[str] = Counter()
-    seen: set[tuple[int, int]] = set()
     waiting = [""]
     while waiting:
         prefix = waiting.pop()
-        try:
-            status = (root / prefix).stat()
-            if (status.st_dev, status.st_ino) in seen:
-                notes.append(f"{display(prefix)} leads to a folder already read: not read again")
-                continue
-            seen.add((status.st_dev, status.st_ino))
-            with os.scandir(root / prefix) as scan:
-                entries = sorted(scan, key=lambda entry: entry.name, reverse=True)
-        except OSError as error:
-            left_out.add(prefix or ".", f"cannot be opened ({error.strerror}); allow reading it")
+        entries = folders.opened(prefix)
+        if entries is None:
             continue
         if skip_runs and prefix and _is_run({entry.name for entry in entries}):
             runs.append(display(prefix))
             continue
+        waiting += folders.take(prefix, entries)
+    notes = folders.notes
+    if runs:
+        more = f" and {len(runs) - 5} more" if len(runs) > 5 else ""
+        notes.append(f"run folders of wavegen are not read: {', '.join(runs[:5])}{more}")
+    kinds = ", ".join(f"{count} {suffix}" for suffix, count in folders.others.most_common(5))
+    if not folders.audio:
+        closed = [f"{one.name} {one.reason}" for one in left_out.skipped]
+        why = [*closed, *(notes[-1:] if runs else []), kinds or "no files"][0]
+        raise DataError(
+            f"{display(root)}: no audio in it ({why}); give a folder with"
+            f" {' '.join(AUDIO_SUFFIXES)} files"
+        )
+    if folders.others:
+        total = folders.others.total()
+        notes.append(f"{count(total, 'file')} of other kinds left alone: {kinds}")
+    return sorted(folders.audio), notes
+
+
+class _Folders:
+    """Opens folders, each once, and sorts what is in them.
+
+    Args:
+        root: above all of them; they are given and kept as paths below it, with `/`.
+        left_out: told of what cannot be opened.
+
+    Attributes:
+        audio: the audio files.
+        others: how many files there are of each other suffix.
+        notes: remarks, on folders that were met again.
+    """
+
+    def __init__(self, root: Path, left_out: LeftOut) -> None:
+        self._root, self._left_out = root, left_out
+        self._seen: set[tuple[int, int]] = set()
+        self.audio: list[str] = []
+        self.others: Counter[str] = Counter()
+        self.notes: list[str] = []
+
+    def opened(self, prefix: str) -> list[os.DirEntry[str]] | None:
+        """The entries of a folder, the last name first; None if it was read, or cannot be."""
+        try:
+            status = (self._root / prefix).stat()
+            if (status.st_dev, status.st_ino) in self._seen:
+                self.notes.append(
+                    f"{display(prefix)} leads to a folder already read: not read again"
+                )
+                return None
+            self._seen.add((status.st_dev, status.st_ino))
+            with os.scandir(self._root / prefix) as scan:
+                return sorted(scan, key=lambda entry: entry.name, reverse=True)
+        except OSError as error:
+            reason = f"cannot be opened ({error.strerror}); allow reading it"
+            self._left_out.add(prefix or ".", reason)
+            return None
+
+    def take(self, prefix: str, entries: Iterable[os.DirEntry[str]]) -> Iterator[str]:
+        """Take the files of a folder; yield the folders in it."""
         for entry in entries:
             name = posixpath.join(prefix, entry.name)
             suffix = posixpath.splitext(entry.name)[1].lower()
@@ -94,28 +142,15 @@ def walk(root: Path, left_out: LeftOut, skip_runs: bool = False) -> tuple[list[s
             try:
                 folder = _is_folder(entry)
             except OSError as error:
-                left_out.add(name, f"cannot be looked at ({error.strerror}); allow reading it")
+                reason = f"cannot be looked at ({error.strerror}); allow reading it"
+                self._left_out.add(name, reason)
                 continue
             if folder:
-                waiting.append(name)
+                yield name
             elif suffix in AUDIO_SUFFIXES:
-                found.append(name)
+                self.audio.append(name)
             elif entry.name not in METADATA:
-                others[display(suffix) or "without suffix"] += 1
-    if runs:
-        more = f" and {len(runs) - 5} more" if len(runs) > 5 else ""
-        notes.append(f"run folders of wavegen are not read: {', '.join(runs[:5])}{more}")
-    kinds = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common(5))
-    if not found:
-        closed = [f"{one.name} {one.reason}" for one in left_out.skipped]
-        why = [*closed, *(notes[-1:] if runs else []), kinds or "no files"][0]
-        raise DataError(
-            f"{display(root)}: no audio in it ({why}); give a folder with"
-            f" {' '.join(AUDIO_SUFFIXES)} files"
-        )
-    if others:
-        notes.append(f"{count(others.total(), 'file')} of other kinds left alone: {kinds}")
-    return sorted(found), notes
+                self.others[display(suffix) or "without suffix"] += 1
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

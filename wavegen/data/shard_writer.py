@@ -8,6 +8,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -99,23 +100,25 @@ def write_shards(
         if not is_remote(place):
             _refuse_others(Path(place), journal / settings)
         send = _sender(place)
-        journal.mkdir(exist_ok=True)
-        if not (journal / settings).exists():
-            # What is left of other settings is of no use. The folder stays: it may be the lock.
-            for left in journal.iterdir():
-                shutil.rmtree(left) if left.is_dir() else left.unlink()
-            (journal / settings).touch()
-
-        def work(number: int, bar: tqdm) -> dict[str, Any]:
-            return _part(parts[number], number, sample_rate, trim, journal, send, on_bad_file, bar)
-
-        records = by_all_cores(work, parts, progress)
+        _begin(journal, settings)
+        work = _Parts(parts, sample_rate, trim, journal, send, on_bad_file)
+        records = by_all_cores(work.of, parts, progress)
         about = {"prepared_from": settings, "sample_rate": sample_rate}
         if not is_remote(place):
             _remove_others(Path(place), records)
         done = _finish(clip_set, about, order, records, journal, send)
         shutil.rmtree(journal)
     return done
+
+
+def _begin(journal: Path, settings: str) -> None:
+    """Make the journal, or empty it if it is of other settings."""
+    journal.mkdir(exist_ok=True)
+    if not (journal / settings).exists():
+        # What is left of other settings is of no use. The folder stays: it may be the lock.
+        for left in journal.iterdir():
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        (journal / settings).touch()
 
 
 def _refuse_others(place: Path, begun: Path) -> None:
@@ -133,63 +136,68 @@ def _order(clips: Sequence[Clip]) -> list[int]:
     return sorted(chance.tolist(), key=lambda clip: SPLITS.index(clips[clip].split))
 
 
-def _part(
-    clips: Sequence[Clip],
-    number: int,
-    sample_rate: int,
-    trim: float | None,
-    journal: Path,
-    send: Callable[[Path], None],
-    on_bad_file: OnBadFile,
-    bar: tqdm,
-) -> dict[str, Any]:
-    """Decode some clips into chunks of their own, unless that has been done."""
-    done = journal / f"{number}.json"
-    if (known := _recorded(done, clips)) is not None:
-        bar.update(len(clips))
-        return known
-    folder = journal / str(number)
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    writer = _writer(folder, number)
-    items = 0
-    lengths: dict[str, tuple[int, int]] = {}
-    skipped: list[tuple[str, str]] = []
-    total = CodeCounts(_CODEC)
-    for clip in clips:
-        first, length = items, 0
-        counts = CodeCounts(_CODEC)
-        try:
-            for piece, before in _pieces(decoded(clip.path, sample_rate, trim)):
-                if chunk := writer.add_item(items, {"audio": piece}):
-                    send(Path(chunk))
-                items += 1
-                length += len(piece) - before
-                if clip.split == "train":
-                    counts.add(piece[before:])
-        except AudioFileError as error:
-            skipped.append(skip(clip, error, on_bad_file))
-        else:
-            lengths[clip.name] = first, length
-            total.counts += counts.counts
-            total.clamped += counts.clamped
-        bar.update()
-    for chunk in writer.done():
-        send(Path(chunk))
-    index = folder / f"{number}.{INDEX}"
-    # Without any item there is none.
-    written = json.loads(index.read_text()) if index.exists() else {"chunks": [], "config": None}
-    record = {
-        **written,
-        "items": items,
-        "lengths": lengths,
-        "skipped": skipped,
-        "counts": total.counts.tolist(),
-        "clamped": total.clamped,
-    }
-    write_json(done, record)
-    shutil.rmtree(folder)
-    return record
+@dataclass(frozen=True)
+class _Parts:
+    """Writes parts of the data, each into chunks of its own.
+
+    Args:
+        parts: the clips of each.
+        sample_rate: in Hz.
+        trim: as in `wavegen.data.decoding.decode`.
+        journal: folder for the records of those that are done, and for what is on its way.
+        send: takes a chunk to its place.
+        on_bad_file: as in `write_shards`.
+    """
+
+    parts: Sequence[Sequence[Clip]]
+    sample_rate: int
+    trim: float | None
+    journal: Path
+    send: Callable[[Path], None]
+    on_bad_file: OnBadFile
+
+    def of(self, number: int, bar: tqdm) -> dict[str, Any]:
+        """The record of a part, which is decoded and sent unless that has been done."""
+        clips, done = self.parts[number], self.journal / f"{number}.json"
+        if (known := _recorded(done, clips)) is not None:
+            bar.update(len(clips))
+            return known
+        folder = self.journal / str(number)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        record = self._written(clips, _Chunks(folder, number, self.send), bar)
+        write_json(done, record)
+        shutil.rmtree(folder)
+        return record
+
+    def _written(self, clips: Sequence[Clip], chunks: "_Chunks", bar: tqdm) -> dict[str, Any]:
+        lengths: dict[str, tuple[int, int]] = {}
+        skipped: list[tuple[str, str]] = []
+        total = CodeCounts(_CODEC)
+        for clip in clips:
+            first, length = chunks.items, 0
+            counts = CodeCounts(_CODEC)
+            try:
+                for piece, before in _pieces(decoded(clip.path, self.sample_rate, self.trim)):
+                    chunks.add(piece)
+                    length += len(piece) - before
+                    if clip.split == "train":
+                        counts.add(piece[before:])
+            except AudioFileError as error:
+                skipped.append(skip(clip, error, self.on_bad_file))
+            else:
+                lengths[clip.name] = first, length
+                total.counts += counts.counts
+                total.clamped += counts.clamped
+            bar.update()
+        return {
+            **chunks.finish(),
+            "items": chunks.items,
+            "lengths": lengths,
+            "skipped": skipped,
+            "counts": total.counts.tolist(),
+            "clamped": total.clamped,
+        }
 
 
 def _recorded(done: Path, clips: Sequence[Clip]) -> dict[str, Any] | None:
@@ -216,14 +224,43 @@ def _pieces(blocks: Iterator[np.ndarray]) -> Iterator[tuple[np.ndarray, int]]:
         yield held, before
 
 
-def _writer(folder: Path, number: int) -> Any:
-    from litdata.streaming.writer import BinaryWriter
+class _Chunks:
+    """Chunks of one part, sent away as they are full.
 
-    class PartWriter(BinaryWriter):
-        # Of files called chunk-RANK-N.bin.
-        rank = number
+    Args:
+        folder: where they are written.
+        number: of the part.
+        send: takes a chunk to its place.
+    """
 
-    return PartWriter(str(folder), chunk_bytes=_CHUNK_BYTES)
+    def __init__(self, folder: Path, number: int, send: Callable[[Path], None]) -> None:
+        from litdata.streaming.writer import BinaryWriter
+
+        class PartWriter(BinaryWriter):
+            # Of files called chunk-RANK-N.bin.
+            rank = number
+
+        self._writer = PartWriter(str(folder), chunk_bytes=_CHUNK_BYTES)
+        self._index = folder / f"{number}.{INDEX}"
+        self._send = send
+        self.items = 0
+
+    def add(self, piece: np.ndarray) -> None:
+        """Take one more item, float32 (time,)."""
+        if chunk := self._writer.add_item(self.items, {"audio": piece}):
+            self._send(Path(chunk))
+        self.items += 1
+
+    def finish(self) -> dict[str, Any]:
+        """Send the last chunks; what litdata says of all of them."""
+        for chunk in self._writer.done():
+            self._send(Path(chunk))
+        # Without any item there is no index.
+        return (
+            json.loads(self._index.read_text())
+            if self._index.exists()
+            else {"chunks": [], "config": None}
+        )
 
 
 def _finish(

@@ -18,10 +18,11 @@ from tqdm import tqdm
 
 from wavegen.data.cache import cache_folder, digest_of, figures_kept
 from wavegen.data.clips import Clip, ClipSet
-from wavegen.data.decoding import SAMPLE, decode, seconds, shard_path
+from wavegen.data.decoding import SAMPLE, Shard, decode, seconds, shard_path
 from wavegen.data.folders import OnBadFile
 from wavegen.data.store_folders import (
     INDEX,
+    Neighbour,
     hold,
     neighbours,
     only_one,
@@ -209,16 +210,8 @@ def _make(
     parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers(parent)
     others = neighbours(target)
-    older = [other for other in others if not files.keys().isdisjoint(other.files)]
-    if older and progress:
-        before = max(older, key=lambda other: other.used).files
-        changed = sum(before.get(file) != files.get(file) for file in before.keys() | files.keys())
-        if changed:
-            tqdm.write(
-                f"{changed} audio files are new, gone or changed since the last run:"
-                " decoding all again",
-                file=sys.stderr,
-            )
+    if progress:
+        _say_changed(others, files)
     part = target.with_name(f".{target.name}.part")
     with only_one(part):
         # Whoever had it before may have made the store.
@@ -228,21 +221,7 @@ def _make(
         remove_debris(part)
         try:
             shards = decode(clips, sample_rate, trim, part, on_bad_file, progress)
-            skipped = [each for shard in shards for each in shard.skipped]
-            if not any(shard.names for shard in shards):
-                first = f"; {skipped[0][0]} {skipped[0][1]}" if skipped else ""
-                raise DataError(f"none of {len(clips)} clips can be decoded{first}")
-            index = {
-                "sample_rate": sample_rate,
-                "files": files,
-                "names": [name for shard in shards for name in shard.names],
-                "lengths": [length for shard in shards for length in shard.lengths],
-                "skipped": skipped,
-                "shards": [sum(shard.lengths) for shard in shards],
-            }
-            write_json(part / INDEX, index)
-            for number in range(len(shards)):
-                shard_path(part, number).with_suffix(".json").unlink()
+            _write_index(part, shards, files, sample_rate)
             # What is damaged is in the way.
             shutil.rmtree(target, ignore_errors=True)
             part.rename(target)
@@ -254,3 +233,39 @@ def _make(
     for other in others:
         remove_unused(other, files)
     return store
+
+
+def _say_changed(others: Sequence[Neighbour], files: dict[str, list[int]]) -> None:
+    """Say how many files are not as they were when a store was last made of them, if one was."""
+    older = [other for other in others if not files.keys().isdisjoint(other.files)]
+    if older:
+        before = max(older, key=lambda other: other.used).files
+        changed = sum(before.get(file) != files.get(file) for file in before.keys() | files.keys())
+        if changed:
+            tqdm.write(
+                f"{changed} audio files are new, gone or changed since the last run:"
+                " decoding all again",
+                file=sys.stderr,
+            )
+
+
+def _write_index(
+    folder: Path, shards: Sequence[Shard], files: dict[str, list[int]], sample_rate: int
+) -> None:
+    """Write what is in the shards of a folder, in place of what was said of each."""
+    skipped = [each for shard in shards for each in shard.skipped]
+    names = [name for shard in shards for name in shard.names]
+    if not names:
+        first = f"; {skipped[0][0]} {skipped[0][1]}" if skipped else ""
+        raise DataError(f"none of {len(skipped)} clips can be decoded{first}")
+    index = {
+        "sample_rate": sample_rate,
+        "files": files,
+        "names": names,
+        "lengths": [length for shard in shards for length in shard.lengths],
+        "skipped": skipped,
+        "shards": [sum(shard.lengths) for shard in shards],
+    }
+    write_json(folder / INDEX, index)
+    for number in range(len(shards)):
+        shard_path(folder, number).with_suffix(".json").unlink()

@@ -1,6 +1,6 @@
 """What is measured of generated clips and of real ones alike, against those of training."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -24,7 +24,10 @@ _ALIKE = 1e-3
 
 
 def compared(
-    columns: dict[str, list[np.ndarray]], trained: list[np.ndarray], rate: int, codec: Codec
+    columns: Mapping[str, Sequence[np.ndarray]],
+    trained: Sequence[np.ndarray],
+    rate: int,
+    codec: Codec,
 ) -> dict[str, dict[str, Figure]]:
     """Figures of each column against training, by name."""
     reference = _Reference(trained, rate, codec)

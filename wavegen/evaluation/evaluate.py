@@ -115,30 +115,10 @@ def evaluate(
     each = _measured(work, clips, kept)
     if each is None:
         return None
-    right, by_likelihood = classes_by_likelihood(each, labels, asked, config.labels)
-    generated = [one.generated for one in each]
-    drifts = drift(made, streams, real, seed, sampling)
-
-    say(f"comparing with {len(training)} clips of training")
     trained = [np.array(store.waveform(number)[:limit]) for number in training]
-    columns = {"generated": generated, "real": real}
     known = [_known(clip_set.clips[number], network) for number in training]
-    recognised = {}
-    for attribute in config.labels:
-        say(f"training a label classifier of {attribute}")
-        recognised[attribute] = recognition(attribute, columns, labels, trained, known, rate)
-    figures = {
-        "split": split,
-        "clips": len(clips),
-        "seconds": sum(map(len, real)) / rate,
-        "likelihood": bits_per_sample(each, whole, rate, config.codec),
-        "classification_by_likelihood": right,
-        "clips_classified": len(asked),
-        "samples": compared(columns, trained, rate, config.codec),
-        "recognised_by_a_judge": {name: one.shares for name, one in recognised.items()},
-        "confusion": _confusion(config.labels, by_likelihood, recognised),
-        "drift": drifts,
-    }
+    figures = {"split": split, **_figures(work, each, trained, known, say)}
+    generated = [one.generated for one in each]
     return Evaluation({"verdict": verdict(figures), **figures}, real, generated, labels)
 
 
@@ -191,6 +171,44 @@ def _measured(work: Work, clips: Sequence[Clip], kept: Kept | None) -> list[Clip
         return None
     figures = dict(zip(order, found, strict=True))
     return [figures[number] for number in range(len(clips))]
+
+
+def _figures(
+    work: Work,
+    each: Sequence[ClipFigures],
+    trained: Sequence[np.ndarray],
+    known: Sequence[Labels],
+    say: Callable[[str], object],
+) -> dict[str, Any]:
+    """All figures of the held-out clips and their counterparts.
+
+    Args:
+        work: the clips.
+        each: what was found out of each of them.
+        trained: waveforms of training to compare with, float32 (time,).
+        known: their labels.
+        say: told what is being done.
+    """
+    config, rate = work.network.config, work.network.config.sample_rate
+    drifts = drift(work.engine, work.streams, work.real, work.seed, work.sampling)
+    say(f"comparing with {len(trained)} clips of training")
+    columns = {"generated": [one.generated for one in each], "real": work.real}
+    recognised = {}
+    for attribute in config.labels:
+        say(f"training a label classifier of {attribute}")
+        recognised[attribute] = recognition(attribute, columns, work.labels, trained, known, rate)
+    right, by_likelihood = classes_by_likelihood(each, work.labels, work.classified, config.labels)
+    return {
+        "clips": len(work.real),
+        "seconds": sum(map(len, work.real)) / rate,
+        "likelihood": bits_per_sample(each, work.whole, rate, config.codec),
+        "classification_by_likelihood": right,
+        "clips_classified": len(work.classified),
+        "samples": compared(columns, trained, rate, config.codec),
+        "recognised_by_a_judge": {name: one.shares for name, one in recognised.items()},
+        "confusion": _confusion(config.labels, by_likelihood, recognised),
+        "drift": drifts,
+    }
 
 
 def _confusion(

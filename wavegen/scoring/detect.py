@@ -85,25 +85,10 @@ def calibrate(
     other, background_sha256 = None, None
     if background is not None:
         other, background_sha256 = _load_background(background, network)
-    normal: list[Score] = []
-    rows, others = [], []
     kinds = explanations(config.labels, labels or {}, classes)
     take = partial(Profile, config.sample_rate)
-    for each, bits in _scored(network, other, paths, kinds, take, progress):
-        on_score(each)
-        if each.watcher is None:
-            continue
-        rows.append(each.watcher.features(0.0, class_gain(each.bits, kinds) / each.samples))
-        others.append(bits)
-        normal.append(each.without_samples())
-    if not normal:
-        raise DataError("none of the files could be scored")
-    table, histograms = np.array(rows), np.stack([each.histogram for each in normal])
-    if other is None:
-        under = bits_by_others(histograms)
-    else:
-        under = np.array(others) / [each.samples for each in normal]
-    table[:, SCORES.index("ratio")] -= under
+    scored = _scored(network, other, paths, kinds, take, progress)
+    table, histograms = _normal(scored, kinds, on_score)
     detector = Detector(
         table,
         config.sample_rate,
@@ -116,6 +101,39 @@ def calibrate(
     )
     write_text(find_model(model) / DETECTOR, detector.to_json())
     return detector
+
+
+def _normal(
+    scored: Iterable[tuple[Score, float | None]],
+    kinds: Sequence[Labels],
+    on_score: Callable[[Score], object],
+) -> tuple[np.ndarray, np.ndarray]:
+    """What normal recordings are like.
+
+    Args:
+        scored: of `_scored`, watched by a `Profile` each.
+        kinds: of `explanations`.
+        on_score: told of every file.
+
+    Returns:
+        The scores of each recording, float64 (N, len(SCORES)), and the histogram of its codes,
+        int64 (N, Q).
+    """
+    rows, histograms, samples, background = [], [], [], []
+    for each, bits in scored:
+        on_score(each)
+        if each.watcher is None:
+            continue
+        rows.append(each.watcher.features(0.0, class_gain(each.bits, kinds) / each.samples))
+        histograms.append(each.histogram)
+        samples.append(each.samples)
+        background.append(bits)
+    if not rows:
+        raise DataError("none of the files could be scored")
+    table, counts = np.array(rows), np.stack(histograms)
+    under = bits_by_others(counts) if background[0] is None else np.array(background) / samples
+    table[:, SCORES.index("ratio")] -= under
+    return table, counts
 
 
 def detect(
