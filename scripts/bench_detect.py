@@ -27,7 +27,7 @@ from wavegen.evaluation import label_classifier
 from wavegen.models.serialization import fingerprint, load_model
 from wavegen.models.wavenet import WaveNet
 from wavegen.scoring.anomaly import SCORES, Detector, bits_by_others, features, order0_bits
-from wavegen.scoring.detect import class_gain, explanations
+from wavegen.scoring.calibration import class_gain, explanations
 from wavegen.scoring.likelihood import scorer
 from wavegen.scoring.sources import find_sources
 from wavegen.utils.files import write_json

@@ -17,14 +17,8 @@ from wavegen.errors import AudioFileError, ConfigError, ModelError
 from wavegen.models.serialization import load_model, save_model
 from wavegen.scoring import score
 from wavegen.scoring.anomaly import SCORES, Detector, bits_by_others, features, order0_bits
-from wavegen.scoring.detect import (
-    AnomalyDetector,
-    calibrate,
-    class_gain,
-    detect,
-    explanations,
-    load_detector,
-)
+from wavegen.scoring.calibration import calibrate, class_gain, explanations, load_detector
+from wavegen.scoring.detect import AnomalyDetector, detect
 
 RATE = 1000
 LABELS = {"label": ("a", "b")}

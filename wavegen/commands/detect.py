@@ -70,7 +70,7 @@ def _calibrate(options: argparse.Namespace) -> None:
     from wavegen.data import labels as labelling
     from wavegen.generation.generate import pick_device
     from wavegen.models.serialization import find_model, load_config
-    from wavegen.scoring.detect import DETECTOR, calibrate
+    from wavegen.scoring.calibration import DETECTOR, calibrate
     from wavegen.scoring.score import Score
     from wavegen.utils.text import display
 
@@ -105,7 +105,8 @@ def _judge(options: argparse.Namespace) -> int:
     from wavegen.commands.output import Rows, progress
     from wavegen.generation.generate import pick_device
     from wavegen.models.serialization import find_model, load_config
-    from wavegen.scoring.detect import DETECTOR, Finding, detect
+    from wavegen.scoring.calibration import DETECTOR
+    from wavegen.scoring.detect import Finding, detect
     from wavegen.scoring.sample_files import SampleFiles
     from wavegen.scoring.sources import Source, seconds_of
     from wavegen.scoring.unfinished import file_state

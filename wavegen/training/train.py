@@ -116,19 +116,9 @@ def _train(options: list[str], held: ExitStack) -> Path:
         if stopped.code != 1:
             raise
         raise KeyboardInterrupt from None
-    run = cli.run_folder
     if cli.trainer.is_global_zero:
-        if not is_model(run):
-            # Without a validation no model is the best: the last one it is.
-            save_trained(cli.model.network, cli.datamodule.clip_set, run)
-        if cli.checkpoint is not None and not cli.model.ready:
-            print(
-                f"{run}: it was at its limit before, and nothing was trained; raise --steps, "
-                "--epochs or --time to train it further"
-            )
-        else:
-            print(f"done: {run}\nhear it: wavegen generate {quoted(run)} --out out/")
-    return run
+        _end(cli)
+    return cli.run_folder
 
 
 def _fit(cli: TrainCLI) -> None:
@@ -167,3 +157,18 @@ def _begin(cli: TrainCLI, held: ExitStack) -> None:
         f"run       {run}",
         flush=True,
     )
+
+
+def _end(cli: TrainCLI) -> None:
+    """See that there is a model, and say where."""
+    run = cli.run_folder
+    if not is_model(run):
+        # Without a validation no model is the best: the last one it is.
+        save_trained(cli.model.network, cli.datamodule.clip_set, run)
+    if cli.checkpoint is not None and not cli.model.ready:
+        print(
+            f"{run}: it was at its limit before, and nothing was trained; raise --steps, "
+            "--epochs or --time to train it further"
+        )
+    else:
+        print(f"done: {run}\nhear it: wavegen generate {quoted(run)} --out out/")

@@ -86,25 +86,7 @@ def pack(network: WaveNet, precision: str, members: int) -> list[Packed]:
             weights[member] += _tiles(matrix[:, :, begin:end].reshape(len(matrix), -1))
             if precision == "int8":
                 scales[member].append(scale[:, begin:end].ravel())
-    # The last block has none; without it a single block would leave nothing to stack.
-    none = torch.zeros(config.residual_channels)
-    residual_biases = [
-        array(none if block.projection is None else block.projection.bias)
-        for block in network.blocks
-    ]
-    rings = [(config.kernel_size - 1) * dilation for dilation in config.dilations]
-    common: dict[str, Any] = {
-        "embedding": padded(array(network.embedding.weight)),
-        "residual_bias": padded(np.stack(residual_biases)),
-        "skip_bias": padded(array(network.skip.bias)),
-        "hidden_bias": padded(array(network.hidden.bias)),
-        "output_bias": padded(array(network.output.bias)),
-        "dilations": np.array(config.dilations),
-        "rings": np.array([0, *accumulate(rings)]),
-        "aheads": np.array([0, *accumulate(math.gcd(AHEAD, each) for each in config.dilations)]),
-        "codes": config.quantization_channels,
-        "linear": config.gate == "linear",
-    }
+    common = _common(network)
     packed = []
     for member in range(members):
         own = np.array([columns[kind][member : member + 2] for kind in widths])
@@ -122,6 +104,30 @@ def pack(network: WaveNet, precision: str, members: int) -> list[Packed]:
             )
         )
     return packed
+
+
+def _common(network: WaveNet) -> dict[str, Any]:
+    """The fields of `Packed` that are the same for every member of a team."""
+    config = network.config
+    # The last block has none; without it a single block would leave nothing to stack.
+    none = torch.zeros(config.residual_channels)
+    residual_biases = [
+        array(none if block.projection is None else block.projection.bias)
+        for block in network.blocks
+    ]
+    rings = [(config.kernel_size - 1) * dilation for dilation in config.dilations]
+    return {
+        "embedding": padded(array(network.embedding.weight)),
+        "residual_bias": padded(np.stack(residual_biases)),
+        "skip_bias": padded(array(network.skip.bias)),
+        "hidden_bias": padded(array(network.hidden.bias)),
+        "output_bias": padded(array(network.output.bias)),
+        "dilations": np.array(config.dilations),
+        "rings": np.array([0, *accumulate(rings)]),
+        "aheads": np.array([0, *accumulate(math.gcd(AHEAD, each) for each in config.dilations)]),
+        "codes": config.quantization_channels,
+        "linear": config.gate == "linear",
+    }
 
 
 def _tiles(matrix: np.ndarray) -> list[np.ndarray]:

@@ -14,6 +14,7 @@ from wavegen.distributions.sampling import Sampling
 from wavegen.engines.checks import check_codes, check_drawn, check_noise, check_start
 from wavegen.engines.gpu import wavenet_triton_kernel
 from wavegen.errors import ConfigError
+from wavegen.models.config import WaveNetConfig
 from wavegen.models.wavenet import WaveNet
 from wavegen.models.wavenet_state import fill_queues
 
@@ -99,9 +100,9 @@ class TritonGPU:
         tile = self._tile or _tile_for(layout.tiles, self._streams, device)
         self._grid = (triton.cdiv(self._streams, tile),)
         rows = self._grid[0] * tile
-        newest = torch.full((rows,), network.start_symbol, dtype=torch.int32, device=device)
+        self._newest = torch.full((rows,), network.start_symbol, dtype=torch.int32, device=device)
         if prompt is not None and prompt.shape[1]:
-            newest[: self._streams] = prompt[:, -1]
+            self._newest[: self._streams] = prompt[:, -1]
 
         weights = packed(network, self._dtype, R, H, S, Q)
         gates = torch.zeros((len(sets), rows, config.layers, 2, H), device=device)
@@ -110,19 +111,13 @@ class TritonGPU:
         firsts = np.cumsum(slots) - slots
         rings = torch.zeros((sum(slots), len(sets), rows, R), dtype=self._dtype, device=device)
         for number, each in enumerate(sets):
-            shape = (self._streams, config.layers, 2, half)
-            gates[number, : self._streams, ..., :half] = each[:, 0].reshape(shape)
-            for first, ring in zip(firsts, fill_queues(network, each, prompt), strict=True):
-                # Step 0 stores its newest at place 0, and hears from place 1 on.
-                own = rings[first + 1 : first + 1 + len(ring), number, : self._streams]
-                own[..., : config.residual_channels] = ring
+            _fill(gates[number], rings[:, number], firsts, network, each, prompt)
         rows *= len(sets)
         scratch = [
             torch.empty((rows, width), dtype=self._dtype, device=device)
             for width in (config.layers * H, S, S)
         ]
         scratch.append(torch.empty((rows, Q), device=device))
-        self._newest = newest
         self._state = (
             weights,
             gates,
@@ -132,23 +127,11 @@ class TritonGPU:
             *scratch,
         )
         self._sizes = {
-            "LAYERS": config.layers,
+            **_constants(config, layout, R, H, S, Q),
             "ROWS": rows,
-            "K": config.kernel_size,
-            "R": R,
-            "H": H,
-            "S": S,
-            "Q": Q,
-            "CODES": config.quantization_channels,
             "TILE": tile,
-            "PART": min(S, layout.part),
-            "COLUMNS": min(S, layout.columns),
-            "WIDE": min(Q, layout.columns),
-            "DRAWN": layout.drawn,
-            "STAGES": layout.stages,
             # Matrix units would round the factors of float32 products to 10 bits.
             "PRECISION": "ieee" if self._dtype == torch.float32 else None,
-            "TANH": config.gate == "tanh",
             "num_warps": 8,
         }
         self._time = 0
@@ -195,6 +178,52 @@ class TritonGPU:
                 **self._sizes,
             )
         self._time += steps
+
+
+def _constants(
+    config: WaveNetConfig, layout: Layout, R: int, H: int, S: int, Q: int
+) -> dict[str, int | bool]:
+    """Constants of the kernel that follow from the network, padded as in `packed`."""
+    return {
+        "LAYERS": config.layers,
+        "K": config.kernel_size,
+        "R": R,
+        "H": H,
+        "S": S,
+        "Q": Q,
+        "CODES": config.quantization_channels,
+        "TANH": config.gate == "tanh",
+        "PART": min(S, layout.part),
+        "COLUMNS": min(S, layout.columns),
+        "WIDE": min(Q, layout.columns),
+        "DRAWN": layout.drawn,
+        "STAGES": layout.stages,
+    }
+
+
+def _fill(
+    gates: Tensor,
+    rings: Tensor,
+    firsts: np.ndarray,
+    network: WaveNet,
+    bias: Tensor,
+    prompt: Tensor | None,
+) -> None:
+    """Put what streams begin from into zeros.
+
+    Args:
+        gates: (rows, L, 2, H), of which the first rows are the streams.
+        rings: (slots, rows, R), ring after ring.
+        firsts: int64 (L,), the first slot of each layer's ring.
+        network, bias, prompt: as of `fill_queues`.
+    """
+    streams, config = len(bias), network.config
+    half = config.gate_channels // 2
+    gates[:streams, ..., :half] = bias[:, 0].reshape(streams, config.layers, 2, half)
+    for first, ring in zip(firsts, fill_queues(network, bias, prompt), strict=True):
+        # Step 0 stores its newest at place 0, and reads from place 1 on.
+        own = rings[first + 1 : first + 1 + len(ring), :streams]
+        own[..., : config.residual_channels] = ring
 
 
 @contextmanager
