@@ -139,7 +139,7 @@ class Bench:
         self, name: str, engine: Engine, precision: str, network: str, streams: int, threads: int
     ) -> None:
         """Measure an engine and print its row."""
-        bias = engine.network.conditioning(None, streams)
+        bias = engine.network.conditioning(engine.network.unspecified(streams))
         engine.start(bias, Sampling())
         gpu = bias.is_cuda
         noise = torch.from_numpy(stream_noise(0, range(streams), 0, 4096)).to(bias.device)

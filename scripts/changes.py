@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from wavegen.data import batches
 from wavegen.data.batches import Batch, Corpus
 from wavegen.models import wavenet
+from wavegen.models.condition import Condition
 from wavegen.models.config import WaveNetConfig
 from wavegen.models.wavenet import WaveNet
 from wavegen.training import train as train_command
@@ -150,7 +151,7 @@ def _neighbours(share: float) -> None:
 
     def step(self: LitWaveNet, batch: Batch, _: int) -> Tensor:
         inputs, targets = batch["inputs"], batch["targets"]
-        conditioning = self.network.conditioning(batch["labels"])
+        conditioning = self.network.conditioning(Condition(batch["labels"]))
         logits = self.network.predict(inputs, conditioning, batch["beginning"])
         there = targets >= 0
         likelihoods, codes = logits[there].float().log_softmax(-1), targets[there][:, None]

@@ -37,7 +37,7 @@ class Textbook(nn.Module):
     def of(cls, network: WaveNet) -> "Textbook":
         """The textbook's form of a network, labels unspecified: it gives the same logits."""
         self = cls(network.config)
-        bias = network.conditioning(None)
+        bias = network.conditioning(network.unspecified())
         self.embedding.weight.copy_(network.embedding.weight)
         width = network.config.gate_channels // 2
         for layer, block in enumerate(network.blocks):

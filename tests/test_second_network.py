@@ -11,16 +11,19 @@ from pytorch_lightning import Trainer
 from tiny_gru import TinyGRU, TinyGRUConfig
 
 from wavegen.codecs import mulaw
+from wavegen.codecs.windows import total
 from wavegen.commands.main import main
 from wavegen.data.batches import ValidationWindows
+from wavegen.data.labels import label_ids
 from wavegen.distributions.sampling import Sampling
 from wavegen.engines.choice import choose
+from wavegen.engines.reference_scorer import TorchScorer, surprisal
 from wavegen.errors import ConfigError
 from wavegen.generation.generate import generate
+from wavegen.models.condition import Condition
 from wavegen.models.serialization import load_config, load_model, save_model
 from wavegen.scoring.classify import classify
 from wavegen.scoring.detect import calibrate, detect
-from wavegen.scoring.likelihood import TorchScorer, in_blocks, label_ids, surprisal
 from wavegen.scoring.score import score
 from wavegen.training.data_module import AudioDataModule
 from wavegen.training.lightning_module import LitModel
@@ -90,13 +93,16 @@ def test_its_bits_are_the_same_however_a_recording_is_cut(
 ) -> None:
     network = load_model(trained[1])
     codes = torch.randint(0, 64, (1, 900), generator=torch.Generator().manual_seed(0))
-    labels = label_ids(network, [{"label": "low"}, {}])
-    scorer = TorchScorer(network, labels)
+    labels = label_ids([{"label": "low"}, {}], network.config.labels)
+    scorer = TorchScorer(network, Condition(labels))
     blocks = np.split(codes[0].numpy(), [1, 300, 301])
-    cut = np.concatenate(list(in_blocks(scorer.surprisals, network, blocks)), axis=1)
-    for row, label in zip(cut, labels, strict=True):
+    sums, bits = zip(*scorer.blocks(blocks), strict=True)
+    for number, label in enumerate(labels):
         log = network(codes, label[None]).log_softmax(-1).gather(-1, codes[..., None])
-        np.testing.assert_allclose(row, -log[0, :, 0] / math.log(2), rtol=1e-4, atol=1e-4)
+        expected = -log[0, :, 0] / math.log(2)
+        assert total(np.concatenate(sums, axis=1))[number] == pytest.approx(expected.sum())
+        if number == 0:
+            np.testing.assert_allclose(np.concatenate(bits), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_files_are_scored_classified_and_judged(trained: tuple[Path, Path, float]) -> None:
@@ -133,7 +139,7 @@ def test_a_prompt_is_taken_in_as_if_it_had_been_generated(
     codes = torch.randint(0, 64, (2, 50), generator=torch.Generator().manual_seed(1))
     labels = torch.tensor([[1], [2]])
     engine = choose(network)
-    engine.start(network.conditioning(labels), Sampling(), prompt=codes[:, :20])
+    engine.start(network.conditioning(Condition(labels)), Sampling(), prompt=codes[:, :20])
     torch.testing.assert_close(engine.force(codes[:, 20:]), network(codes, labels)[:, 20:])
 
 
@@ -149,7 +155,11 @@ def test_validation_of_the_end_of_a_recording_carries_the_whole_past(
     (batch,) = ValidationWindows(corpus, held_out)
     assert batch["beginning"]
     bits = surprisal(
-        network, batch["inputs"], batch["targets"], batch["labels"], batch["beginning"]
+        network,
+        batch["inputs"],
+        batch["targets"],
+        Condition(batch["labels"]),
+        batch["beginning"],
     )
     expected = 0.0
     for clip, start, stop in held_out.tolist():

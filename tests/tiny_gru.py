@@ -7,29 +7,33 @@ import torch
 from torch import Tensor, nn
 
 from wavegen.models.base import Network
+from wavegen.models.condition import Condition
 from wavegen.models.config import ModelConfig
 from wavegen.models.registry import register
 
 
 @dataclass(frozen=True)
 class TinyGRUConfig(ModelConfig):
-    """A GRU of some width."""
+    """A GRU of some width, with frames of some features every `hop` samples, or without."""
 
     network: ClassVar[str] = "tiny_gru"
     width: int = 16
+    hop: int = 0
+    features: int = 0
 
 
 @dataclass
 class Hidden:
-    """What the GRU has heard: (B, width), from its bias (B, width) on."""
+    """The bias (B, F, width) of all frames, the hidden vectors (B, width), and the time."""
 
     bias: Tensor
     values: Tensor
+    time: int = 0
 
 
 @register(TinyGRUConfig)
 class TinyGRU(Network):
-    """Codes through a GRU; labels are added to its inputs."""
+    """Codes through a GRU; labels and frames are added to its inputs."""
 
     config: TinyGRUConfig
 
@@ -39,24 +43,37 @@ class TinyGRU(Network):
         self.labels = nn.ModuleList(
             nn.Embedding(len(classes) + 1, config.width) for classes in config.labels.values()
         )
+        if config.hop:
+            self.frames = nn.Linear(config.features, config.width)
         self.recurrent = nn.GRU(config.width, config.width, batch_first=True)
         self.output = nn.Linear(config.width, config.quantization_channels)
 
-    def conditioning(self, labels: Tensor | None, batch: int = 1) -> Tensor:
-        if labels is None:
-            labels = torch.zeros((batch, len(self.labels)), dtype=torch.int64, device=self.device)
+    @property
+    def hop(self) -> int | None:
+        return self.config.hop or None
+
+    @property
+    def bias_shape(self) -> tuple[int]:
+        return (self.config.width,)
+
+    def conditioning(self, condition: Condition) -> Tensor:
+        labels = condition.labels
         rows = [embedding(labels[:, at]) for at, embedding in enumerate(self.labels)]
         none = torch.zeros((len(labels), self.config.width), dtype=self.dtype, device=self.device)
-        return sum(rows, none)
+        bias = sum(rows, none)[:, None]
+        return bias if condition.frames is None else bias + self.frames(condition.frames)
 
     def initial_state(self, bias: Tensor) -> Hidden:
-        return Hidden(bias, torch.zeros_like(bias))
+        return Hidden(bias, torch.zeros_like(bias[:, 0]))
 
     def step(self, inputs: Tensor, state: Hidden) -> Tensor:
         return self.advance(inputs[:, None], state)[:, 0]
 
     def advance(self, inputs: Tensor, state: Hidden) -> Tensor:
-        heard = self.embedding(inputs) + state.bias[:, None]
-        outputs, last = self.recurrent(heard, state.values[None])
-        state.values = last[0]
+        places = torch.arange(state.time, state.time + inputs.shape[1], device=self.device)
+        frames = (places // (self.config.hop or 1)).clamp(max=state.bias.shape[1] - 1)
+        outputs, last = self.recurrent(
+            self.embedding(inputs) + state.bias[:, frames], state.values[None]
+        )
+        state.values, state.time = last[0], state.time + len(places)
         return self.output(outputs)

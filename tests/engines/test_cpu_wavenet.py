@@ -23,6 +23,7 @@ from wavegen.engines.cpu.vectors import exp32, exp64
 from wavegen.engines.cpu.wavenet_engine import NumbaCPU, compile_kernel
 from wavegen.engines.precision import PRECISIONS, rounded
 from wavegen.engines.reference import TorchQueue
+from wavegen.models.condition import Condition
 
 
 @pytest.mark.parametrize(
@@ -94,7 +95,7 @@ def test_threads_and_batch_change_nothing(monkeypatch, precision, guidance) -> N
     """Not within rounding: bit for bit, since sums are rounded in one order."""
     network = small_network(labels=LABELS, residual_channels=24, gate_channels=70, kernel_size=3)
     sampling = Sampling(guidance=guidance)
-    bias = network.conditioning(torch.tensor([[1, 2]])).expand(7, -1, -1, -1)
+    bias = network.conditioning(Condition(torch.tensor([[1, 2]]))).expand(7, -1, -1, -1)
     noise = torch.from_numpy(stream_noise(0, range(7), 0, 300))
 
     def codes(streams: slice, threads: int) -> torch.Tensor:
@@ -127,7 +128,7 @@ def test_two_threads_on_one_stream_give_the_logits_of_the_parallel_pass(
     torch.manual_seed(0)
     codes = torch.randint(0, 256, (1, 400))
     engine = NumbaCPU(network, precision, 2)
-    engine.start(network.conditioning(None), Sampling(), prompt=codes[:, :100])
+    engine.start(network.conditioning(network.unspecified()), Sampling(), prompt=codes[:, :100])
     got = torch.cat([engine.force(codes[:, 100:101]), engine.force(codes[:, 101:])], 1)
     expected = rounded(network, precision)(codes)[:, 100:]
     assert (got - expected).abs().max() / expected.abs().max() < 1e-4
@@ -142,7 +143,7 @@ def test_only_weights_beyond_a_cache_are_worth_two_threads() -> None:
         (small, 2, 1), (narrow, 2, 1), (large, 1, 1), (large, 2, 2), (large, 9, 2)
     ):  # fmt: skip
         engine = NumbaCPU(network, threads=threads)
-        engine.start(network.conditioning(None), Sampling())
+        engine.start(network.conditioning(network.unspecified()), Sampling())
         engine.generate(noise)
         assert len(engine._work) == expected
 
@@ -151,7 +152,7 @@ def test_nothing_is_compiled_after_the_step_that_says_so(make_network) -> None:
     compile_kernel("float32")
     network = make_network(labels=LABELS, kernel_size=3)
     engine = NumbaCPU(network, threads=2)
-    bias = network.conditioning(None, 3)
+    bias = network.conditioning(network.unspecified(3))
     for sampling in (Sampling(), Sampling(0, 5, 0.5, 2)):
         engine.start(bias, sampling, unspecified=bias, prompt=torch.zeros(3, 9, dtype=torch.int64))
         engine.generate(torch.from_numpy(stream_noise(0, range(3), 3, 10)))
@@ -170,7 +171,7 @@ def test_a_thread_that_does_not_start_is_not_waited_for(monkeypatch) -> None:
     monkeypatch.setattr(wavenet_packing, "_WORTH_SHARING", 0)
     network = small_network(skip_channels=40)
     engine = NumbaCPU(network, threads=2)
-    engine.start(network.conditioning(None), Sampling())
+    engine.start(network.conditioning(network.unspecified()), Sampling())
     start, started = Thread.start, []
 
     def only_one(thread: Thread) -> None:
@@ -190,7 +191,7 @@ def differences(network, labels, codes, noise) -> tuple[int, float]:
     The reference is forced along the codes, so that one difference does not bring others.
     """
     engine = TorchQueue(network)
-    engine.start(network.conditioning(labels), Sampling())
+    engine.start(network.conditioning(Condition(labels)), Sampling())
     worst, count = 0.0, 0
     for begin in range(0, codes.shape[1], 1000):
         part = slice(begin, begin + 1000)
@@ -209,7 +210,7 @@ def test_codes_are_those_of_the_reference_over_a_long_time() -> None:
     labels = torch.tensor([[1, 1], [0, 2]])
     noise = torch.from_numpy(stream_noise(3, [0, 1], 0, 5000))
     engine = NumbaCPU(network)
-    engine.start(network.conditioning(labels), Sampling())
+    engine.start(network.conditioning(Condition(labels)), Sampling())
     count, worst = differences(network, labels, engine.generate(noise), noise)
     assert count <= 1
     assert worst < 1e-5
@@ -238,7 +239,7 @@ def test_codes_of_a_trained_network_are_those_of_the_reference_over_20000_sample
     labels = torch.tensor([[1, 2]])
     noise = torch.from_numpy(stream_noise(3, [0], 0, 20_000))
     engine = NumbaCPU(network)
-    engine.start(network.conditioning(labels), Sampling())
+    engine.start(network.conditioning(Condition(labels)), Sampling())
     codes = engine.generate(noise)
     assert len(codes.unique()) > 30
     count, worst = differences(network, labels, codes, noise)
@@ -252,7 +253,7 @@ def test_a_thousand_short_requests_do_not_grow() -> None:
     noise = torch.full((2, 5), 0.5, dtype=torch.float64)
 
     def request(engine: NumbaCPU) -> None:
-        engine.start(network.conditioning(None, 2), Sampling(top_k=5))
+        engine.start(network.conditioning(network.unspecified(2)), Sampling(top_k=5))
         engine.generate(noise)
 
     def held() -> int:

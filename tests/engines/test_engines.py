@@ -13,6 +13,7 @@ from wavegen.engines.gpu.wavenet_triton import TritonGPU
 from wavegen.engines.precision import rounded
 from wavegen.engines.reference import TorchQueue
 from wavegen.errors import ModelError
+from wavegen.models.condition import Condition
 from wavegen.models.wavenet import WaveNet
 
 ENGINES = ["torch", "graph", "float32", "bfloat16", "int8"]
@@ -56,7 +57,7 @@ def test_forced_codes_give_the_logits_of_the_parallel_pass(
     labels = torch.stack([torch.arange(batch) % 4, torch.arange(batch) % 3], 1)
     labels = labels if labelled else labels[:, :0]
     expected = network(codes, labels)
-    engine.start(network.conditioning(labels), Sampling(), prompt=codes[:, :prompt])
+    engine.start(network.conditioning(Condition(labels)), Sampling(), prompt=codes[:, :prompt])
     got = torch.cat(
         [engine.force(codes[:, prompt : prompt + 60]), engine.force(codes[:, prompt + 60 :])], 1
     )
@@ -85,7 +86,7 @@ def test_channels_need_not_fit_the_machine(make_network, kind, codes, channels) 
     engine, network = engine_of(kind, network)
     torch.manual_seed(0)
     given = torch.randint(0, codes, (4, 90))
-    engine.start(network.conditioning(None, 4), Sampling(), prompt=given[:, :20])
+    engine.start(network.conditioning(network.unspecified(4)), Sampling(), prompt=given[:, :20])
     expected = network(given)
     error = (engine.force(given[:, 20:]) - expected[:, 20:]).abs().max() / expected.abs().max()
     assert error < 1e-4
@@ -98,7 +99,7 @@ def test_a_change_of_weights_is_seen_at_the_next_start(make_network, kind, chang
     network, other = make_network(seed=1), make_network(seed=2)
     engine, _ = engine_of(kind, network)
     codes = torch.randint(0, 256, (2, 50))
-    engine.start(network.conditioning(None, 2), Sampling())
+    engine.start(network.conditioning(network.unspecified(2)), Sampling())
     before = engine.force(codes)
     if change == "load":
         network.load_state_dict(other.state_dict())
@@ -111,7 +112,7 @@ def test_a_change_of_weights_is_seen_at_the_next_start(make_network, kind, chang
         for old, new in zip(network.parameters(), other.parameters(), strict=True):
             old.data = new.data
     _, expected = engine_of(kind, network)
-    engine.start(network.conditioning(None, 2), Sampling())
+    engine.start(network.conditioning(network.unspecified(2)), Sampling())
     after = engine.force(codes)
     torch.testing.assert_close(after, expected(codes), rtol=1e-4, atol=1e-4)
     assert (after - before).abs().max() > 0.1
@@ -122,7 +123,9 @@ def generated(network, labels, streams, chunks, sampling=None, kind="torch") -> 
     engine, _ = engine_of(kind, network)
     batch = labels.shape[0]
     engine.start(
-        network.conditioning(labels), sampling, unspecified=network.conditioning(None, batch)
+        network.conditioning(Condition(labels)),
+        sampling,
+        unspecified=network.conditioning(network.unspecified(batch)),
     )
     start, parts = 0, []
     for count in chunks:
@@ -168,7 +171,7 @@ def flips(network, labels, one, other, stream) -> int:
 def test_nothing_is_generated_from_nothing(make_network, kind) -> None:
     network = make_network()
     engine, exact = engine_of(kind, network)
-    engine.start(network.conditioning(None, 2), Sampling())
+    engine.start(network.conditioning(network.unspecified(2)), Sampling())
     assert engine.generate(torch.empty((2, 0), dtype=torch.float64)).shape == (2, 0)
     nothing = torch.empty((2, 0), dtype=torch.int64)
     assert engine.force(nothing).shape == exact(nothing).shape == (2, 0, 256)
@@ -196,9 +199,9 @@ def test_guidance_mixes_logits_with_and_without_labels(make_network, kind) -> No
     labels = torch.tensor([[1, 2], [2, 0]])
     codes = torch.randint(0, 256, (2, 100))
     engine.start(
-        network.conditioning(labels),
+        network.conditioning(Condition(labels)),
         Sampling(guidance=2.5),
-        unspecified=network.conditioning(None, 2),
+        unspecified=network.conditioning(network.unspecified(2)),
         prompt=codes[:, :40],
     )
     expected = guide(network(codes, labels), network(codes), 2.5)[:, 40:]
@@ -227,7 +230,7 @@ CODES = torch.full((3, 4), 7)
 def test_noise_that_is_none_is_refused_by_all_alike(make_network, kind, noise, says) -> None:
     network = make_network()
     engine, _ = engine_of(kind, network)
-    engine.start(network.conditioning(None, 3), Sampling())
+    engine.start(network.conditioning(network.unspecified(3)), Sampling())
     with pytest.raises(ValueError, match=says):
         engine.generate(noise)
     assert engine.generate(NOISE).shape == (3, 4), "goes on as if it had not been asked"
@@ -248,7 +251,7 @@ def test_noise_that_is_none_is_refused_by_all_alike(make_network, kind, noise, s
 def test_codes_that_are_none_are_refused_by_all_alike(make_network, kind, codes, says) -> None:
     network = make_network()
     engine, _ = engine_of(kind, network)
-    bias = network.conditioning(None, 3)
+    bias = network.conditioning(network.unspecified(3))
     with pytest.raises(ValueError, match=says):
         engine.start(bias, Sampling(), prompt=codes)
     engine.start(bias, Sampling())
@@ -261,7 +264,7 @@ def test_codes_that_are_none_are_refused_by_all_alike(make_network, kind, codes,
 def test_what_streams_cannot_begin_from_is_refused_by_all_alike(make_network, kind) -> None:
     network = make_network()
     engine, _ = engine_of(kind, network)
-    bias, guided = network.conditioning(None, 3), Sampling(guidance=2)
+    bias, guided = network.conditioning(network.unspecified(3)), Sampling(guidance=2)
     for wrong in (bias[0], bias[:0], bias.expand(3, 2, -1, -1), bias[:, :, :1]):
         with pytest.raises(ValueError, match=r"bias is .*: it must be \(streams, 1, 6, 12\)"):
             engine.start(wrong, Sampling())
@@ -295,7 +298,7 @@ def with_weights_that_overflow() -> WaveNet:
 def test_logits_that_are_not_finite_end_every_engine_alike(kind, sampling, broken) -> None:
     network = broken()
     engine, _ = engine_of(kind, network)
-    bias = network.conditioning(None, 3)
+    bias = network.conditioning(network.unspecified(3))
     engine.start(bias, sampling, unspecified=bias)
     with pytest.raises(ModelError, match="logits are not finite numbers: its weights are damaged"):
         engine.generate(NOISE)
@@ -306,7 +309,7 @@ def test_weights_that_only_bfloat16_makes_infinite_end_alike_too(make_network) -
     network = make_network()
     network.skip.weight.fill_(3.4e38)
     engine = NumbaCPU(network, "bfloat16")
-    engine.start(network.conditioning(None), Sampling())
+    engine.start(network.conditioning(network.unspecified()), Sampling())
     with pytest.raises(ModelError, match="logits are not finite"):
         engine.generate(NOISE[:1])
 
@@ -317,7 +320,7 @@ def test_a_torch_step_never_runs_the_receptive_field_again(make_network) -> None
     for layers in (4, 9):
         network = make_network(layers=layers, stacks=1)
         engine = TorchQueue(network)
-        engine.start(network.conditioning(None), Sampling())
+        engine.start(network.conditioning(network.unspecified()), Sampling())
         seen = 0
 
         def count(module, inputs, output):
@@ -338,7 +341,7 @@ def test_on_a_gpu_it_equals_the_network_too(make_network) -> None:
     expected = network(codes, labels)
     network = network.cuda()
     engine = TorchQueue(network)
-    bias = network.conditioning(labels.cuda())
+    bias = network.conditioning(Condition(labels.cuda()))
     engine.start(bias, Sampling(), prompt=codes[:, :50].cuda())
     error = (engine.force(codes[:, 50:].cuda()).cpu() - expected[:, 50:]).abs().max()
     assert error / expected.abs().max() < 1e-4

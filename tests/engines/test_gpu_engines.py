@@ -28,6 +28,7 @@ from wavegen.engines.gpu.wavenet_triton_kernel import _draw
 from wavegen.engines.reference import TorchQueue
 from wavegen.errors import ConfigError
 from wavegen.generation.generate import generate
+from wavegen.models.condition import Condition
 from wavegen.models.config import WaveNetConfig
 from wavegen.models.wavenet import WaveNet
 
@@ -55,9 +56,9 @@ def test_equal_noise_gives_the_codes_of_the_reference(make_network, kind, sampli
     drawn = []
     for engine in (TorchQueue(network), kind(network)):
         engine.start(
-            network.conditioning(labels),
+            network.conditioning(Condition(labels)),
             sampling,
-            unspecified=network.conditioning(None, 3),
+            unspecified=network.conditioning(network.unspecified(3)),
             prompt=prompt,
         )
         parts = [engine.generate(noise[:, :7]), engine.generate(noise[:, 7:])]
@@ -126,7 +127,7 @@ def test_streams_need_not_fill_a_tile(make_network, streams: int, tile: int) -> 
     codes = torch.randint(0, 256, (streams, 12), device=DEVICE)
     labels = torch.stack([torch.arange(streams) % 4, torch.arange(streams) % 3], 1).to(DEVICE)
     engine = TritonGPU(network, tile=tile)
-    engine.start(network.conditioning(labels), Sampling())
+    engine.start(network.conditioning(Condition(labels)), Sampling())
     expected = network(codes, labels)
     error = (engine.force(codes) - expected).abs().max() / expected.abs().max()
     assert error < 1e-4
@@ -145,14 +146,14 @@ def test_the_kernel_gives_the_logits_of_the_parallel_pass(
     labels = torch.stack([torch.arange(5) % 4, torch.arange(5) % 3], 1).to(DEVICE)
     expected = network(codes, labels)[:, prompt:]
     engine = TritonGPU(network)
-    engine.start(network.conditioning(labels), Sampling(), prompt=codes[:, :prompt])
+    engine.start(network.conditioning(Condition(labels)), Sampling(), prompt=codes[:, :prompt])
     parts = codes[:, prompt:].split([1, 39], dim=1)
     got = torch.cat([engine.force(part) for part in parts], dim=1)
     assert (got - expected).abs().max() / expected.abs().max() < 1e-4
     # Loaded, or swapped for their average: weights are read at every start.
     other = make_network(seed=9, kernel_size=kernel_size, labels=LABELS, **stacks).to(DEVICE)
     network.load_state_dict(other.state_dict())
-    engine.start(network.conditioning(labels), Sampling())
+    engine.start(network.conditioning(Condition(labels)), Sampling())
     expected = other(codes[:, :5], labels)
     assert (engine.force(codes[:, :5]) - expected).abs().max() / expected.abs().max() < 1e-4
 
@@ -170,7 +171,7 @@ def test_channels_need_not_fit_the_kernel(make_network, count: int, channels: di
     network = make_network(quantization_channels=count, **channels).to(DEVICE)
     codes = torch.randint(0, count, (4, 30), device=DEVICE)
     engine = TritonGPU(network)
-    engine.start(network.conditioning(None, 4), Sampling(), prompt=codes[:, :10])
+    engine.start(network.conditioning(network.unspecified(4)), Sampling(), prompt=codes[:, :10])
     expected = network(codes)[:, 10:]
     assert (engine.force(codes[:, 10:]) - expected).abs().max() / expected.abs().max() < 1e-4
 
@@ -180,7 +181,7 @@ def test_half_precision_is_near_the_network(make_network, precision: str) -> Non
     network = make_network(residual_channels=32, gate_channels=64, skip_channels=64).to(DEVICE)
     codes = torch.randint(0, 256, (3, 60), device=DEVICE)
     engine = TritonGPU(network, precision)
-    engine.start(network.conditioning(None, 3), Sampling())
+    engine.start(network.conditioning(network.unspecified(3)), Sampling())
     expected = network(codes)
     error = (engine.force(codes) - expected).abs().mean() / expected.abs().mean()
     assert 1e-6 < error < {"float16": 5e-3, "bfloat16": 4e-2}[precision]
@@ -326,7 +327,7 @@ def test_what_does_not_fit_on_the_chip_is_said_before_it_is_launched(
     network = make_network(layers=2, stacks=1, **sizes)
     engine = TritonGPU(network, "bfloat16")
     with pytest.raises(ConfigError, match="does not fit on the chip, in bfloat16 128 residual"):
-        engine.start(network.conditioning(None), Sampling())
+        engine.start(network.conditioning(network.unspecified()), Sampling())
 
 
 class Operations(TorchDispatchMode):
@@ -352,7 +353,7 @@ def test_a_layer_of_the_graph_is_its_two_products_and_its_gate(
     for layers in (4, 9):
         network = make_network(layers=layers, stacks=1, kernel_size=kernel_size, gate=gate)
         engine = GraphQueue(network.to(DEVICE))
-        engine.start(network.conditioning(None, 3), Sampling())
+        engine.start(network.conditioning(network.unspecified(3)), Sampling())
         with torch.inference_mode(), Operations() as operations:
             engine._advance(drawing=True)
         counts.append(len(operations.done))
@@ -381,7 +382,7 @@ def test_a_graph_is_captured_whatever_other_threads_do(make_network, monkeypatch
     network = make_network()
     engine, again = GraphQueue(network), GraphQueue(network)
     for each in (engine, again):
-        each.start(network.conditioning(None, 3), Sampling())
+        each.start(network.conditioning(network.unspecified(3)), Sampling())
     with torch.inference_mode():
         engine._captured(drawing=True)
     assert modes == ["thread_local"]
@@ -402,7 +403,7 @@ def test_a_graph_is_captured_beside_a_thread_that_pins_memory(make_network) -> N
     try:
         for _ in range(20):
             engine = GraphQueue(network)
-            engine.start(network.conditioning(None, 3), Sampling())
+            engine.start(network.conditioning(network.unspecified(3)), Sampling())
             engine.generate(torch.full((3, 4), 0.5, dtype=torch.float64))
     finally:
         done.set()
@@ -415,7 +416,7 @@ def test_noise_comes_in_blocks(make_network, monkeypatch) -> None:
     noise = torch.from_numpy(stream_noise(1, range(3), 0, 40))
     drawn = []
     for engine in (TorchQueue(network), GraphQueue(network)):
-        engine.start(network.conditioning(None, 3), Sampling())
+        engine.start(network.conditioning(network.unspecified(3)), Sampling())
         drawn.append(torch.cat([engine.generate(noise[:, :20]), engine.generate(noise[:, 20:])], 1))
     assert torch.equal(drawn[0], drawn[1])
 
@@ -437,14 +438,14 @@ def test_at_full_size(kind: str, tile: int, streams: int) -> None:
     network = network.cuda()
     engine = GraphQueue(network) if kind == "graph" else TritonGPU(network, kind, tile)
     codes = torch.randint(0, 256, (streams, 80), device="cuda")
-    engine.start(network.conditioning(None, streams), Sampling())
+    engine.start(network.conditioning(network.unspecified(streams)), Sampling())
     expected = network(codes)
     error = (engine.force(codes) - expected).abs().mean() / expected.abs().mean()
     assert error < (3e-2 if kind == "bfloat16" else 1e-4)
     reference = TorchQueue(network)
     noise = torch.from_numpy(stream_noise(0, range(streams), 0, 50))
     for each in (reference, engine):
-        each.start(network.conditioning(None, streams), Sampling())
+        each.start(network.conditioning(network.unspecified(streams)), Sampling())
     drawn = engine.generate(noise)
     # What the reference would have drawn after the same codes: rounding moves one over a bin's
     # edge now and then.

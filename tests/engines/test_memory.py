@@ -11,10 +11,11 @@ from small import LABELS
 from wavegen.distributions.sampling import Sampling
 from wavegen.engines import memory
 from wavegen.engines.gpu.cuda_graph import GraphQueue
+from wavegen.engines.reference_scorer import TorchScorer, chunk_for
 from wavegen.generation.generate import Stream, rounds
+from wavegen.models.condition import Condition
 from wavegen.models.config import WaveNetConfig
 from wavegen.models.wavenet import WaveNet
-from wavegen.scoring.likelihood import TorchScorer, chunk_for
 
 
 class Sizes(SimpleNamespace):
@@ -58,7 +59,7 @@ def test_a_gpu_scores_more_at_a_time_where_it_fits(on_a_gpu, make_network) -> No
     assert chunk_for(on_a_gpu(8e9, **sizes)) == 1 << 16
     assert chunk_for(on_a_gpu(0, **sizes)) == 1 << 14
     network = make_network()
-    assert TorchScorer(network, torch.zeros((1, 0), dtype=torch.int64))._chunk == 1 << 14
+    assert TorchScorer(network, Condition(torch.zeros((1, 0), dtype=torch.int64)))._chunk == 1 << 14
 
 
 PASS = """
@@ -79,7 +80,7 @@ torch.set_num_threads(1)
 network = WaveNet(WaveNetConfig(10, 1, 2, 64, 128, 16)).requires_grad_(False).eval()
 streams = 256
 prompt = torch.randint(0, 256, (streams, network.history))
-bias = network.conditioning(None, streams)
+bias = network.conditioning(network.unspecified(streams))
 engine = TorchQueue(network)
 engine.start(bias[:1], Sampling(), prompt=prompt[:1])
 before = peak()
@@ -108,7 +109,10 @@ def test_a_gpu_holds_what_is_counted(make_network) -> None:
     labels = torch.stack([torch.arange(streams) % 4, torch.arange(streams) % 3], 1).cuda()
     prompt = torch.randint(0, 256, (streams, network.history), device="cuda")
     engine = GraphQueue(network)
-    bias, noise = network.conditioning(labels), torch.full((streams, 4), 0.5, dtype=torch.float64)
+    bias, noise = (
+        network.conditioning(Condition(labels)),
+        torch.full((streams, 4), 0.5, dtype=torch.float64),
+    )
     engine.start(bias[:1], Sampling())
     engine.generate(noise[:1])
     before = torch.cuda.memory_allocated()

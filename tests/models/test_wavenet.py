@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from small import LABELS
 
+from wavegen.models.condition import Condition
 from wavegen.models.config import GATES, WaveNetConfig
 from wavegen.models.wavenet import WaveNet
 
@@ -44,7 +45,7 @@ def test_the_gradient_reaches_back_the_receptive_field_and_no_further(make_netwo
         return seen[-1]
 
     network.embedding.register_forward_hook(keep)
-    logits = network.predict(inputs, network.conditioning(None))
+    logits = network.predict(inputs, network.conditioning(network.unspecified()))
     assert logits.shape[1] == 21
     for time in (0, 10, 20):
         (gradient,) = torch.autograd.grad(logits[0, time].sum(), seen[0], retain_graph=True)
@@ -93,11 +94,11 @@ def test_it_is_the_textbook_network(make_network, gate: str) -> None:
 
 def test_labels_reach_every_gate_and_can_be_left_unspecified(make_network) -> None:
     network = make_network(labels=LABELS)
-    one, other = (network.conditioning(torch.tensor([[i, 1]])) for i in (1, 2))
+    one, other = (network.conditioning(Condition(torch.tensor([[i, 1]]))) for i in (1, 2))
     assert one.shape == (1, 1, 6, 12)
     assert (one != other).all(dim=-1).all()
-    unspecified = network.conditioning(torch.tensor([[0, 0]]))
-    assert torch.equal(network.conditioning(None), unspecified)
+    unspecified = network.conditioning(Condition(torch.tensor([[0, 0]])))
+    assert torch.equal(network.conditioning(network.unspecified()), unspecified)
     codes = torch.randint(0, 256, (1, 20))
     assert not torch.equal(
         network(codes, torch.tensor([[1, 1]])), network(codes, torch.tensor([[2, 1]]))
@@ -126,7 +127,7 @@ def test_one_start_symbol_stands_for_all(make_network, kernel_size: int, time: i
     codes = torch.randint(0, 256, (2, time))
     before = torch.full((2, network.history + 1), network.start_symbol)
     inputs = torch.cat([before, codes[:, :-1]], dim=1)
-    bias = network.conditioning(None, 2)
+    bias = network.conditioning(network.unspecified(2))
     expected = network.predict(inputs, bias)
     torch.testing.assert_close(network(codes), expected, rtol=0, atol=1e-12)
     begun = inputs[:, network.history :]

@@ -10,6 +10,7 @@ from wavegen.engines.choice import choose
 from wavegen.engines.gpu.cuda_graph import GraphQueue
 from wavegen.generation.generate import Stream, stream_chunks
 from wavegen.models import wavenet_state
+from wavegen.models.condition import Condition
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def test_streams_of_equal_labels_and_prompt_share_a_pass(
     labels = torch.tensor([[1, 1], [2, 0], [1, 1], [2, 0], [1, 1], [2, 0]])
     prompt = torch.randint(0, 256, (2, length))[[0, 0, 0, 0, 1, 0]]
     prompt[4, 0] = 255 - prompt[0, 0]
-    bias = network.conditioning(labels)[[0, 1, 0, 1, 0, 1]]
+    bias = network.conditioning(Condition(labels))[[0, 1, 0, 1, 0, 1]]
     got = list(wavenet_state.fill_queues(network, bias, prompt))
     assert passed == sizes
     for row in range(6):

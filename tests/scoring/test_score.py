@@ -24,15 +24,18 @@ from wavegen.codecs import mulaw
 from wavegen.codecs.windows import SUMMED, total
 from wavegen.commands.main import main
 from wavegen.data.clips import find_clips
+from wavegen.data.labels import label_ids
 from wavegen.data.settings import DataSettings, save_training
 from wavegen.engines import choice
 from wavegen.engines.cpu.wavenet_scorer import NumbaScorer
+from wavegen.engines.reference_scorer import TorchScorer, with_context
 from wavegen.errors import ConfigError, LabelError, ModelError
+from wavegen.models.condition import Condition
 from wavegen.models.serialization import save_model
 from wavegen.scoring import likelihood
 from wavegen.scoring import score as scoring
 from wavegen.scoring.classify import class_kinds, classify, posterior
-from wavegen.scoring.likelihood import TorchScorer, in_blocks, label_ids, recording_bits, scorer
+from wavegen.scoring.likelihood import recording_bits, scorer
 from wavegen.scoring.score import score
 from wavegen.scoring.sources import Source, find_sources
 
@@ -41,14 +44,17 @@ KINDS = [{"digit": "1"}, {}, {"digit": "0", "speaker": "bob"}]
 
 def whole(network, codes: np.ndarray, kind) -> np.ndarray:
     """Bits of every sample from one parallel pass."""
-    ids = label_ids(network, [kind])
+    ids = label_ids([kind], network.config.labels)
     logits = network(torch.from_numpy(codes)[None], ids).double().log_softmax(-1)
     return -logits[0, np.arange(len(codes)), codes].numpy() / math.log(2)
 
 
+def of(network, kinds) -> Condition:
+    return Condition(label_ids(kinds, network.config.labels))
+
+
 def make_scorer(kind: str, network, chunk: int):
-    labels = label_ids(network, KINDS)
-    return {"torch": TorchScorer, "numba": NumbaScorer}[kind](network, labels, chunk)
+    return {"torch": TorchScorer, "numba": NumbaScorer}[kind](network, of(network, KINDS), chunk)
 
 
 @pytest.mark.parametrize("kind", ["torch", "numba"])
@@ -95,7 +101,9 @@ def test_bits_do_not_depend_on_where_a_recording_is_cut(kind, cuts, seed, kernel
     made = make_scorer(kind, network, 64)
     places = [0, *sorted(set(cuts) - {0, 200}), 200]
     blocks = (codes[a:b] for a, b in pairwise(places))
-    got = np.concatenate(list(in_blocks(made.surprisals, network, blocks)), axis=1)
+    got = np.concatenate(
+        list(with_context(made.surprisals, network.receptive_field, blocks)), axis=1
+    )
     for row, labels in enumerate(KINDS):
         expected = whole(network, codes, labels)
         assert np.abs(got[row] - expected).max() < 1e-4
@@ -111,9 +119,11 @@ def test_compiled_bits_are_the_same_to_the_last_bit_however_they_are_cut() -> No
         made = make_scorer("numba", network, piece)
         got, _ = made.surprisals([codes, codes[:100]])
         assert np.array_equal(got, expected)
-        blocks = in_blocks(made.surprisals, network, [codes[:90], codes[90:91], codes[91:]])
+        blocks = with_context(
+            made.surprisals, network.receptive_field, [codes[:90], codes[90:91], codes[91:]]
+        )
         assert np.array_equal(np.concatenate(list(blocks), axis=1), expected)
-    (alone,) = NumbaScorer(network, label_ids(network, KINDS[2:])).surprisals([codes])
+    (alone,) = NumbaScorer(network, of(network, KINDS[2:])).surprisals([codes])
     assert np.array_equal(alone[0], expected[2])
 
 
@@ -122,7 +132,7 @@ def test_totals_are_those_of_all_bits_in_memory_that_labels_do_not_multiply(kind
     network = small_network(labels=LABELS)
     codes = np.random.default_rng(0).integers(0, 256, 16000)
     made = {"torch": TorchScorer, "numba": NumbaScorer}[kind](
-        network, label_ids(network, KINDS * 20), 4000
+        network, of(network, KINDS * 20), 4000
     )
     (expected,) = made.surprisals([codes])
     made.totals([codes[:10]])
@@ -153,7 +163,7 @@ def test_compiled_totals_are_the_same_to_the_last_bit_however_they_are_cut() -> 
     finally:
         torch.set_num_threads(threads)
     cuts = [codes[: 2 * SUMMED], codes[2 * SUMMED : 3 * SUMMED], codes[3 * SUMMED :]]
-    sums = [sums for sums, _ in in_blocks(made.totals, network, cuts)]
+    sums = [sums for sums, _ in made.blocks(cuts)]
     assert np.array_equal(np.concatenate(sums, axis=1), expected)
     carried = total(sums[2], total(sums[1], total(sums[0])))
     assert np.array_equal(carried, total(expected))
@@ -164,7 +174,7 @@ def test_very_likely_and_very_unlikely_codes_have_finite_bits() -> None:
     with torch.no_grad():
         network.output.bias[7] += 500
     codes = np.array([7, 7, 8, 7])
-    (bits,) = NumbaScorer(network, label_ids(network, [{}])).surprisals([codes])
+    (bits,) = NumbaScorer(network, of(network, [{}])).surprisals([codes])
     assert bits[0, [0, 1, 3]] == pytest.approx(0, abs=1e-6)
     assert bits[0, 2] == pytest.approx(whole(network, codes, {})[2], rel=1e-6)
     assert bits[0, 2] > 500
@@ -263,9 +273,7 @@ def test_weights_that_overflow_are_refused(folder, monkeypatch, kind, long) -> N
     monkeypatch.setattr(scoring, "_LONG", long)
     if kind == "torch":
         for module in (scoring, likelihood):
-            monkeypatch.setattr(
-                module, "scorer", lambda net, k: TorchScorer(net, label_ids(net, k))
-            )
+            monkeypatch.setattr(module, "scorer", lambda net, k: TorchScorer(net, of(net, k)))
     network = small_network(labels=LABELS)
     for weight in network.parameters():
         weight.fill_(3e38)

@@ -11,6 +11,7 @@ import torch
 from wavegen.api.audio import Audio, as_waveform, is_several, rate_of, read_waveform
 from wavegen.api.results import Classification, Detection, Score
 from wavegen.data import labels as labelling
+from wavegen.data.labels import label_ids
 from wavegen.distributions.sampling import Sampling
 from wavegen.engines.base import Engine
 from wavegen.engines.choice import FEW_STREAMS, choose
@@ -28,7 +29,6 @@ from wavegen.models.serialization import load_with_fingerprint
 from wavegen.scoring import classify as classifying
 from wavegen.scoring import detect as detecting
 from wavegen.scoring import score as scoring
-from wavegen.scoring.likelihood import label_ids
 from wavegen.scoring.sources import Source, find_sources
 
 Recording = str | Path | np.ndarray | torch.Tensor | Sequence[float]
@@ -257,7 +257,7 @@ class Model:
         device = self.network.device
         wave = read_waveform(recording, sample_rate, self.sample_rate)
         codes = torch.from_numpy(self.config.codec.encode(wave)).to(device)
-        ids = label_ids(self.network, [self._kind(labels, attributes)]).to(device)
+        ids = label_ids([self._kind(labels, attributes)], self.config.labels).to(device)
         trains = any(weight.requires_grad for weight in self.network.parameters())
         with torch.inference_mode(not trains):
             return self.network(codes[None], ids)[0].float()

@@ -8,8 +8,12 @@ left out is unspecified, which has an id and an embedding of its own.
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from wavegen.errors import LabelError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Attributes = Mapping[str, Sequence[str]]
 Labels = Mapping[str, str]
@@ -38,6 +42,15 @@ def encode(labels: Labels, attributes: Attributes) -> list[int]:
             known = ", ".join(classes)
             raise LabelError(f"unknown {name} '{labels[name]}': choose one of {known}")
     return ids
+
+
+def label_ids(kinds: Sequence[Labels], attributes: Attributes) -> "Tensor":
+    """Ids int64 (K, A) of K times attribute -> class; `LabelError` for an unknown one."""
+    # Here, so that looking at data loads no torch.
+    import torch
+
+    rows = [encode(kind, attributes) for kind in kinds]
+    return torch.tensor(rows, dtype=torch.int64).view(len(rows), len(attributes))
 
 
 def one_class_each(attributes: Attributes, given: Labels) -> list[Labels]:

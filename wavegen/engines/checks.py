@@ -16,9 +16,11 @@ def check_start(
     prompt: Tensor | None,
 ) -> None:
     """`ValueError` where `Engine.start` is given what no streams can begin from."""
-    shape = tuple(network.conditioning(None).shape[1:])
-    if len(bias) == 0 or bias.shape[1:] != shape:
-        raise ValueError(f"bias is {tuple(bias.shape)}: it must be (streams, {_listed(shape)})")
+    moves = network.hop is not None
+    frames = bias.shape[1] if bias.ndim > 1 and moves else 1
+    if not bias.numel() or bias.shape[1:] != (frames, *network.bias_shape):
+        listed = ", ".join(map(str, ("frames" if moves else 1, *network.bias_shape)))
+        raise ValueError(f"bias is {tuple(bias.shape)}: it must be (streams, {listed})")
     if sampling.guided and unspecified is None:
         raise ValueError("guidance needs the bias without labels: give unspecified")
     if unspecified is not None and unspecified.shape != bias.shape:
@@ -63,7 +65,3 @@ def _check_rows(name: str, given: Tensor, streams: int, dtype: torch.dtype) -> N
         raise ValueError(f"{name} must be {dtype}, but are {given.dtype}")
     if given.ndim != 2 or len(given) != streams:
         raise ValueError(f"{name} must be ({streams}, time), but are {tuple(given.shape)}")
-
-
-def _listed(shape: tuple[int, ...]) -> str:
-    return ", ".join(map(str, shape))

@@ -1,4 +1,4 @@
-"""Which engine generates: the fastest that runs here."""
+"""Which engine generates and which scorer scores: the fastest that runs here."""
 
 import copy
 import os
@@ -12,11 +12,13 @@ from threading import Timer
 import torch
 
 from wavegen.distributions.sampling import Sampling
-from wavegen.engines.base import Engine
+from wavegen.engines.base import Engine, Scorer
 from wavegen.engines.precision import PRECISIONS
 from wavegen.engines.reference import TorchQueue
+from wavegen.engines.reference_scorer import TorchScorer
 from wavegen.errors import ConfigError, ModelError
 from wavegen.models.base import Network
+from wavegen.models.condition import Condition
 from wavegen.models.config import WaveNetConfig
 from wavegen.models.wavenet import WaveNet
 
@@ -146,7 +148,7 @@ def _made(name: str, network: Network, precision: str) -> tuple[Engine | None, s
 
                 engine = TritonGPU(network, precision)
             # One sample: what cannot be compiled or captured shows.
-            engine.start(network.conditioning(None), Sampling())
+            engine.start(network.conditioning(network.unspecified()), Sampling())
             engine.generate(torch.full((1, 1), 0.5, dtype=torch.float64))
     except ModelError:
         raise
@@ -155,7 +157,21 @@ def _made(name: str, network: Network, precision: str) -> tuple[Engine | None, s
     return engine, None
 
 
-def compiled_scorer_runs() -> bool:
+def choose_scorer(network: Network, condition: Condition) -> Scorer:
+    """What scores under K conditions fastest where a network lies; its weights are read now.
+
+    Args:
+        network: in evaluation mode.
+        condition: K of them.
+    """
+    if isinstance(network, WaveNet) and network.device.type == "cpu" and _compiled_scorer_runs():
+        from wavegen.engines.cpu.wavenet_scorer import NumbaScorer
+
+        return NumbaScorer(network, condition)
+    return TorchScorer(network, condition)
+
+
+def _compiled_scorer_runs() -> bool:
     """Whether known codes are scored by compiled code here; says once why not."""
     failure = _numba_failure(None)
     if failure is not None:

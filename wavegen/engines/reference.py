@@ -57,19 +57,19 @@ class TorchQueue:
         """See `Engine.force`."""
         check_codes(codes, len(self._codes), self.network)
         network = self.network
-        shape = (*codes.shape, network.config.quantization_channels)
-        logits = torch.empty(shape, dtype=network.dtype, device=network.device)
+        shape = (*codes.shape, network.distribution.parameters)
+        parameters = torch.empty(shape, dtype=network.dtype, device=network.device)
         for time, column in enumerate(codes.t()):
-            logits[:, time] = self._step()
+            parameters[:, time] = self._step()
             self._codes = column
-        return logits
+        return parameters
 
     def _step(self) -> Tensor:
-        """Logits (B, Q) of the next code; takes the newest code into the state."""
-        logits = self.network.step(self._codes.repeat(self._rows), self._state)
+        """Parameters (B, P) of the next code; takes the newest code into the state."""
+        parameters = self.network.step(self._codes.repeat(self._rows), self._state)
         if self.sampling.guided:
-            conditioned, unspecified = logits.chunk(2)
-            logits = self.network.distribution.guide(
+            conditioned, unspecified = parameters.chunk(2)
+            parameters = self.network.distribution.guide(
                 conditioned, unspecified, self.sampling.guidance
             )
-        return logits
+        return parameters

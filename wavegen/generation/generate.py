@@ -17,6 +17,7 @@ from wavegen.engines.base import Engine
 from wavegen.engines.choice import choose
 from wavegen.errors import ConfigError
 from wavegen.models.base import Network
+from wavegen.models.condition import Condition
 from wavegen.models.config import ModelConfig
 from wavegen.models.serialization import load_model
 from wavegen.utils.distributed import told
@@ -147,8 +148,8 @@ def stream_chunks(
     if prompt is not None:
         codes = _heard(prompt, config).to(device).expand(len(streams), -1)
     with torch.inference_mode():
-        bias = network.conditioning(kinds)[[numbers[row] for row in rows]]
-        unspecified = network.conditioning(None).expand_as(bias)
+        bias = network.conditioning(Condition(kinds))[[numbers[row] for row in rows]]
+        unspecified = network.conditioning(network.unspecified()).expand_as(bias)
     engine.start(bias, sampling, unspecified=unspecified, prompt=codes)
     indices = [stream.index for stream in streams]
     for start in range(0, samples, chunk):

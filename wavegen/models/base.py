@@ -3,10 +3,12 @@
 A network turns the codes before a sample, and a condition, into the parameters of the
 distribution of that sample's code. Before a recording's first code stands a learned start symbol.
 
-Letters used for shapes: B batch or streams, T time, A label attributes, P parameters.
+Letters used for shapes: B batch or streams, T time, F frames, D features, A label attributes,
+P parameters of the distribution.
 """
 
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,6 +17,7 @@ from torch import Tensor, nn
 from wavegen.distributions.categorical import Categorical
 from wavegen.distributions.distribution import Distribution
 from wavegen.errors import ConfigError
+from wavegen.models.condition import Condition
 from wavegen.models.config import ModelConfig
 
 
@@ -22,8 +25,8 @@ class Network(nn.Module, ABC):
     """The base of all networks: one parallel pass for known codes, and single steps with a state.
 
     A subclass has a config of its own, is registered by `wavegen.models.registry.register`, and
-    defines `conditioning`, `initial_state` and `step`. If it has a parallel pass, a recurrent
-    network defines `advance` too. A network with a receptive field defines `predict`.
+    defines `bias_shape`, `conditioning`, `initial_state` and `step`. If it has a parallel pass, a
+    recurrent network defines `advance` too. A network with a receptive field defines `predict`.
 
     Args:
         config: the architecture, the codec and the labels.
@@ -54,20 +57,34 @@ class Network(nn.Module, ABC):
         """Number of past codes that can influence a prediction; None if there is no limit."""
         return self.config.receptive_field
 
+    @property
+    def hop(self) -> int | None:
+        """Samples that a frame of a condition holds for; None if the network takes labels only."""
+        return None
+
+    @property
+    @abstractmethod
+    def bias_shape(self) -> tuple[int, ...]:
+        """The shape of what `conditioning` makes of one frame of one stream."""
+
+    def unspecified(self, streams: int = 1) -> Condition:
+        """The condition that leaves everything unspecified, for B streams."""
+        shape = (streams, len(self.config.labels))
+        return Condition(torch.zeros(shape, dtype=torch.int64, device=self.device))
+
     def fuse(self) -> None:
         """Train by fused kernels from now on; `ConfigError` if the network has none."""
         raise ConfigError(f"--model.fused: the network '{self.config.network}' has no such kernels")
 
     @abstractmethod
-    def conditioning(self, labels: Tensor | None, batch: int = 1) -> Tensor:
+    def conditioning(self, condition: Condition) -> Tensor:
         """What conditions the network, as a bias.
 
         Args:
-            labels: int64 (B, A) ids as in `wavegen.data.labels`; None leaves all unspecified.
-            batch: B where `labels` is None.
+            condition: of B streams.
 
         Returns:
-            (B, ...), one row for each stream.
+            (B, F, *bias_shape): F is 1 for labels alone, which hold for ever.
         """
 
     @abstractmethod
@@ -75,7 +92,7 @@ class Network(nn.Module, ABC):
         """The state of B streams before their first input, which is the start symbol.
 
         Args:
-            bias: (B, ...) of `conditioning`.
+            bias: (B, F, ...) of `conditioning`.
         """
 
     @abstractmethod
@@ -98,7 +115,7 @@ class Network(nn.Module, ABC):
         """The state of streams that go on from a prompt; the next input is its last code.
 
         Args:
-            bias: (B, ...) of `conditioning`.
+            bias: (B, F, ...) of `conditioning`; its frames begin with the prompt.
             prompt: int64 codes (B, T); T may be 0, and then the next input is the start symbol.
         """
         state = self.initial_state(bias)
@@ -111,17 +128,21 @@ class Network(nn.Module, ABC):
         start = codes.new_full((codes.shape[0], 1), self.start_symbol)
         return torch.cat([start, codes], dim=1)[:, :-1]
 
-    def forward(self, codes: Tensor, labels: Tensor | None = None) -> Tensor:
+    def forward(
+        self, codes: Tensor, labels: Tensor | None = None, frames: Tensor | None = None
+    ) -> Tensor:
         """Predict whole recordings from their beginning.
 
         Args:
             codes: int64 (B, T).
-            labels: int64 (B, A) ids as in `wavegen.data.labels`; None leaves all unspecified.
+            labels: int64 (B, A) as of `Condition`; None leaves all unspecified.
+            frames: float32 (B, F, D) as of `Condition`.
 
         Returns:
             Parameters (B, T, P); those at t predict `codes[:, t]` from the codes before t.
         """
-        bias = self.conditioning(labels, codes.shape[0])
+        condition = self.unspecified(len(codes)) if labels is None else Condition(labels)
+        bias = self.conditioning(replace(condition, frames=frames))
         return self.predict(self.inputs(codes), bias, beginning=True)
 
     def predict(self, inputs: Tensor, bias: Tensor, beginning: bool = False) -> Tensor:
@@ -129,7 +150,7 @@ class Network(nn.Module, ABC):
 
         Args:
             inputs: int64 (B, N), codes or start symbols.
-            bias: (B, ...) of `conditioning`.
+            bias: (B, F, ...) of `conditioning`.
             beginning: whether nothing comes before the first input. Otherwise a network
                 with a receptive field R predicts only what follows R inputs or more.
 

@@ -21,7 +21,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from wavegen.errors import ConfigError
 from wavegen.models.base import Network
+from wavegen.models.condition import Condition
 from wavegen.models.config import WaveNetConfig
 from wavegen.models.wavenet_block import Block
 from wavegen.models.wavenet_fused_block import block_for
@@ -109,25 +111,31 @@ class WaveNet(Network):
         """See `Network.step`."""
         return state.step(self, inputs)
 
-    def conditioning(self, labels: Tensor | None, batch: int = 1) -> Tensor:
+    @property
+    def bias_shape(self) -> tuple[int, int]:
+        """(L, G), see `Network.bias_shape`."""
+        return self.config.layers, self.config.gate_channels
+
+    def conditioning(self, condition: Condition) -> Tensor:
         """What conditions the network, as a bias on every gate.
 
         Args:
-            labels: int64 (B, A), or None for all unspecified.
-            batch: B where `labels` is None.
+            condition: of B streams, labels alone.
 
         Returns:
             (B, F, L, G) with F = 1: labels hold for the whole recording.
+
+        Raises:
+            ConfigError: the condition has frames.
         """
-        weight = self.gate_bias.weight
-        if labels is None:
-            shape = (batch, len(self.config.labels))
-            labels = torch.zeros(shape, dtype=torch.int64, device=weight.device)
-        total = weight.new_zeros(labels.shape[0], self.config.residual_channels)
+        if condition.frames is not None:
+            raise ConfigError("this network takes labels only: leave the frames out")
+        labels = condition.labels
+        total = self.gate_bias.weight.new_zeros(labels.shape[0], self.config.residual_channels)
         for attribute, embedding in enumerate(self.label_embeddings):
             total = total + embedding(labels[:, attribute])
         total = total + self.mixing(total)
-        return self.gate_bias(total).view(-1, 1, self.config.layers, self.config.gate_channels)
+        return self.gate_bias(total).view(-1, 1, *self.bias_shape)
 
     def predict(self, inputs: Tensor, bias: Tensor, beginning: bool = False) -> Tensor:
         """Predict the codes that follow each full window of inputs.

@@ -18,10 +18,11 @@ from wavegen.codecs import counts
 from wavegen.codecs.windows import regrouped
 from wavegen.data.decoding import decoded
 from wavegen.data.labels import Labels
+from wavegen.engines.base import Scorer
 from wavegen.errors import AudioFileError
 from wavegen.models.base import Network
 from wavegen.models.serialization import load_model
-from wavegen.scoring.likelihood import BLOCK, Scorer, in_blocks, scorer, total_bits
+from wavegen.scoring.likelihood import BLOCK, scorer, total_bits
 from wavegen.scoring.sources import Source, find_sources
 
 # Samples of a recording from which it is read block after block.
@@ -184,7 +185,7 @@ class _Scoring:
                 yield codes
 
         try:
-            for sums, bits in in_blocks(self.scorer.totals, self.network, blocks()):
+            for sums, bits in self.scorer.blocks(blocks()):
                 totals = total_bits(sums, totals)
                 wave = waves.pop()
                 if watcher is not None:

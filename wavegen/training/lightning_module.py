@@ -12,10 +12,11 @@ from torch import Tensor
 from torch.func import functional_call
 
 from wavegen.data.batches import Batch
+from wavegen.engines.reference_scorer import surprisal
 from wavegen.errors import ConfigError
+from wavegen.models.condition import Condition
 from wavegen.models.config import ModelConfig, WaveNetConfig
 from wavegen.models.registry import build
-from wavegen.scoring.likelihood import surprisal
 from wavegen.training.muon import Muon
 from wavegen.training.precision import cast, training_products
 from wavegen.training.restoring import check_checkpoint
@@ -90,7 +91,7 @@ class LitModel(LightningModule):
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits (T, B, Q) of every target of a batch, time first, as the network computes them."""
-        bias = self.network.conditioning(batch["labels"])
+        bias = self.network.conditioning(Condition(batch["labels"]))
         return self.network.predict(batch["inputs"], bias, batch["beginning"]).transpose(0, 1)
 
     def loss(self, batch: Batch) -> Tensor:
@@ -167,8 +168,9 @@ class LitModel(LightningModule):
             # As the model that is saved has them.
             network = deepcopy(network).float()
         with torch.autocast(self.device.type, enabled=False):
+            condition = Condition(batch["labels"])
             bits = surprisal(
-                network, batch["inputs"], batch["targets"], batch["labels"], batch["beginning"]
+                network, batch["inputs"], batch["targets"], condition, batch["beginning"]
             )
         samples = (batch["targets"] >= 0).sum()
         self.validation_totals += torch.stack([bits.sum(), samples.double()])

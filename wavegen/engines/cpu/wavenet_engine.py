@@ -134,7 +134,7 @@ def compile_kernel(precision: str) -> None:
     small = WaveNetConfig(layers=1, stacks=1, residual_channels=1, gate_channels=2, skip_channels=1)
     network = WaveNet(small).requires_grad_(False)
     engine = NumbaCPU(network, precision)
-    engine.start(network.conditioning(None), Sampling())
+    engine.start(network.conditioning(network.unspecified()), Sampling())
     noise = torch.full((1, 1), 0.5, dtype=torch.float64)
     try:
         engine.generate(noise)

@@ -6,7 +6,7 @@ alike wherever a recording is cut and whatever is scored beside it.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import accumulate, pairwise
 from queue import SimpleQueue
@@ -14,13 +14,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from wavegen.codecs.windows import SUMMED, add_sums
 from wavegen.engines.cpu import vectors
 from wavegen.engines.cpu.cache import FAILURES, digest, kept, not_kept
 from wavegen.engines.cpu.vectors import LANES, exp32, gated, helper, multiply_many, rectify
 from wavegen.engines.cpu.wavenet_packing import Packed, array, pack, padded
+from wavegen.engines.reference_scorer import with_context
+from wavegen.models.condition import Condition
 from wavegen.models.config import WaveNetConfig
 from wavegen.models.wavenet import WaveNet
 from wavegen.models.wavenet_state import fill_queues
@@ -54,21 +55,21 @@ class _Job(NamedTuple):
 
 
 class NumbaScorer:
-    """`wavegen.scoring.likelihood.Scorer` on the CPU; its bits are the same in any batch and cut.
+    """`wavegen.engines.base.Scorer` on the CPU; its bits are the same in any batch and cut.
 
     Args:
         network: in evaluation mode, on the CPU; its weights are read now.
-        labels: int64 (K, A).
+        condition: K of them.
         piece: samples scored at a time by a thread; changes no bit of the result.
     """
 
     @torch.inference_mode()
-    def __init__(self, network: WaveNet, labels: Tensor, piece: int = _PIECE) -> None:
+    def __init__(self, network: WaveNet, condition: Condition, piece: int = _PIECE) -> None:
         self._history, self._start_symbol = network.history, network.start_symbol
         self._piece = piece
         (self._packed,) = pack(network, "float32", 1)
         # One by one, for torch rounds by the batch.
-        biases = [network.conditioning(row[None]) for row in labels]
+        biases = [network.conditioning(condition[at : at + 1]) for at in range(len(condition))]
         self._biases = [padded(array(b)[0, 0].reshape(b.shape[2], 2, -1)) for b in biases]
         self._starts = [
             padded(np.concatenate([array(ring)[-1] for ring in fill_queues(network, bias, None)]))
@@ -80,7 +81,7 @@ class NumbaScorer:
             self._free.put(_scratch(self._packed))
 
     def surprisals(self, recordings: Sequence[np.ndarray], context: int = 0) -> list[np.ndarray]:
-        """See `wavegen.scoring.likelihood.Scorer`; `IndexError` for a code that there is not."""
+        """See `wavegen.engines.base.Scorer`; `IndexError` for a code that there is not."""
         self._check(recordings)
         bits = [np.empty((len(self._biases), len(each) - context)) for each in recordings]
 
@@ -94,7 +95,7 @@ class NumbaScorer:
     def totals(
         self, recordings: Sequence[np.ndarray], context: int = 0
     ) -> list[tuple[np.ndarray, np.ndarray]]:
-        """See `wavegen.scoring.likelihood.Scorer`; `IndexError` for a code that there is not."""
+        """See `wavegen.engines.base.Scorer`; `IndexError` for a code that there is not."""
         self._check(recordings)
         bits = [np.empty(len(each) - context) for each in recordings]
         sums = [np.zeros((len(self._biases), -(-len(each) // SUMMED))) for each in bits]
@@ -107,6 +108,10 @@ class NumbaScorer:
 
         self._by_all_threads(work, list(map(len, bits)), SUMMED)
         return list(zip(sums, bits, strict=True))
+
+    def blocks(self, blocks: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """See `Scorer`."""
+        return with_context(self.totals, self._history + 1, blocks)
 
     def _check(self, recordings: Sequence[np.ndarray]) -> None:
         for each in recordings:
@@ -161,7 +166,7 @@ def compile_scorer() -> None:
     global surprise
     small = WaveNetConfig(layers=1, stacks=1, residual_channels=1, gate_channels=2, skip_channels=1)
     network = WaveNet(small).requires_grad_(False)
-    scorer = NumbaScorer(network, torch.zeros((1, 0), dtype=torch.int64))
+    scorer = NumbaScorer(network, network.unspecified())
     try:
         scorer.surprisals([np.zeros(1, np.int64)])
     except FAILURES:
