@@ -34,6 +34,10 @@ HOMES = {
     "litdata": {"data"},
     "matplotlib": {"audio", "training"},
 }
+PRINTS = {"print", "tqdm.write", "warnings.warn", "sys.stderr.write", "sys.stdout.write"}
+# Others return, raise, or remark through `logging`. A pattern is tried in a process of its own,
+# which prints what it found.
+PRINTING = {"commands", "training", "data/patterns.py"}
 LONGEST = 350  # lines of a file
 LONGEST_FUNCTION = 60  # lines without the docstring
 # Compiled by Numba and Triton: what they call is no cheaper to read, and need not be compiled away.
@@ -94,6 +98,14 @@ def test_a_function_stays_short(path: Path) -> None:
             if lines(node) - sum(map(lines, docstring)) > LONGEST_FUNCTION:
                 long.add(node.name)
     assert long == KERNELS.get(path.relative_to(PACKAGE).as_posix(), set())
+
+
+@pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_only_commands_and_training_print(path: Path) -> None:
+    calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    printing = [ast.unparse(node) for node in calls if ast.unparse(node.func) in PRINTS]
+    if not PRINTING & {folder_of(path), path.relative_to(PACKAGE).as_posix()}:
+        assert not printing
 
 
 def test_every_folder_says_what_it_owns() -> None:

@@ -80,16 +80,17 @@ def test_a_second_run_decodes_nothing(
 
 
 def test_a_changed_file_is_noticed_and_replaces_the_store(
-    tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, data: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO")
     cache = tmp_path / "cache"
     old = open_store(clips(data), 8000, folder=cache)
     before = old.waveform(2).copy()
     odd.save(data / "a.wav", odd.noise(0.75, seed=9))
     odd.save(data / "d.wav", odd.noise(0.1))
-    capsys.readouterr()
+    assert not caplog.messages
     store = open_store(clips(data), 8000, folder=cache)
-    assert "2 audio files are new, gone or changed" in capsys.readouterr().err
+    assert "2 audio files are new, gone or changed" in caplog.text
     np.testing.assert_array_equal(store.lengths, [6000, 8000, 2000, 800])
     # Who still has the old one open keeps it, and so do its workers.
     np.testing.assert_array_equal(old.waveform(2), before)

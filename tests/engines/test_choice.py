@@ -1,5 +1,6 @@
 """Which engine is taken, what is said when it cannot be, and where compiled code is kept."""
 
+import logging
 import os
 import subprocess
 import sys
@@ -59,17 +60,16 @@ def _no_numba(monkeypatch):
 
 
 @pytest.mark.usefixtures("_no_numba")
-def test_without_numba_the_torch_queue_is_taken_and_said_once(make_network, capsys) -> None:
+def test_without_numba_the_torch_queue_is_taken_and_said_once(make_network, caplog) -> None:
     for _ in range(3):
         assert isinstance(choose(make_network()), TorchQueue)
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1
+    (said,) = caplog.messages
     assert "Numba needs an older NumPy" in said
     with pytest.raises(ConfigError, match="take --engine torch"):
         choose(make_network(), "numba")
     with pytest.raises(ConfigError, match="older NumPy"):
         choose(make_network(), precision="int8")
-    assert capsys.readouterr().err == ""
+    assert caplog.messages == [said]
 
 
 class OnAGPU:
@@ -91,15 +91,14 @@ class OnAGPU:
         return self
 
 
-def test_few_streams_are_taken_from_a_gpu_to_the_cpu(make_network, capsys) -> None:
+def test_few_streams_are_taken_from_a_gpu_to_the_cpu(make_network, caplog) -> None:
     network, tried = make_network(), choice._candidates
     choice._say_once.cache_clear()
     for _ in range(2):
         engine = choose(OnAGPU(network), streams=15)
         assert isinstance(engine, NumbaCPU)
         assert engine.network is network
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1
+    (said,) = caplog.messages
     assert "generating on the CPU, which is faster than cuda for fewer than 16 streams" in said
     assert "--engine graph stays there" in said
     # What is named is obeyed, and many are faster where the network lies.
@@ -108,17 +107,15 @@ def test_few_streams_are_taken_from_a_gpu_to_the_cpu(make_network, capsys) -> No
     assert tried("cuda", "auto", "float32", streams=16) == ["graph", "torch"]
     assert tried("cuda", "auto", "bfloat16", streams=3) == ["triton", "numba"]
     assert choose(network, streams=3).network is network
-    assert capsys.readouterr().err == ""
+    assert caplog.messages == [said]
 
 
-def test_a_network_that_does_not_fit_a_kernel_gets_another_engine(make_network, capsys) -> None:
+def test_a_network_that_does_not_fit_a_kernel_gets_another_engine(make_network, caplog) -> None:
     network = make_network(layers=2, stacks=1, skip_channels=1030)
     choice._say_once.cache_clear()
     engine = choose(OnAGPU(network), precision="bfloat16", streams=100)
     assert isinstance(engine, NumbaCPU)
-    # Compiling, where that has not been done yet, says so, too.
-    lines = capsys.readouterr().err.splitlines()
-    (said,) = (line for line in lines if line.startswith("wavegen:"))
+    (said,) = caplog.messages
     assert "slower numba engine: triton cannot run (ConfigError: a network of this size" in said
     with pytest.raises(ConfigError, match=r"few taps at most\): take --engine graph, in float32"):
         choose(OnAGPU(network), precision="bfloat16")
@@ -160,13 +157,14 @@ def test_few_streams_of_a_network_on_a_gpu(make_network) -> None:
     assert network.output.weight.is_cuda
 
 
-def test_waiting_is_said_only_where_it_is_long(capsys) -> None:
+def test_waiting_is_said_only_where_it_is_long(caplog) -> None:
+    caplog.set_level(logging.INFO)
     with choice._waiting("thinking"):
         pass
-    assert capsys.readouterr().err == ""
+    assert not caplog.messages
     with choice._waiting("thinking"):
         time.sleep(1.2)
-    assert capsys.readouterr().err == "thinking ... 1 s\n"
+    assert caplog.messages == ["thinking ...", "thinking took 1 s"]
 
 
 COMPILE = """

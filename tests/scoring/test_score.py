@@ -197,7 +197,7 @@ def test_weights_are_read_when_the_scorer_is_made() -> None:
     assert np.abs(after - before).max() > 1e-3
 
 
-def test_without_numba_torch_scores_and_that_is_said(monkeypatch, capsys) -> None:
+def test_without_numba_torch_scores_and_that_is_said(monkeypatch, caplog) -> None:
     network = small_network(labels=LABELS)
     assert isinstance(scorer(network, KINDS), NumbaScorer)
     for cached in (choice._numba_failure, choice._say_once):
@@ -209,7 +209,8 @@ def test_without_numba_torch_scores_and_that_is_said(monkeypatch, capsys) -> Non
     finally:
         for cached in (choice._numba_failure, choice._say_once):
             cached.cache_clear()
-    assert capsys.readouterr().err.count("scoring more slowly with torch: numba cannot run") == 1
+    (said,) = caplog.messages
+    assert "scoring more slowly with torch: numba cannot run" in said
 
 
 @pytest.fixture

@@ -110,14 +110,14 @@ def test_a_file_that_changes_has_another_name(tmp_path: Path) -> None:
     assert module.file_state(tmp_path / "b") == str(tmp_path / "b")
 
 
-def test_a_job_goes_on_where_nothing_can_be_kept(second_of_two, monkeypatch, capsys) -> None:
+def test_a_job_goes_on_where_nothing_can_be_kept(second_of_two, monkeypatch, caplog) -> None:
     second_of_two.write_text("in the way")
     with unfinished(Score, {}, str) as kept:
         assert kept is None
-    assert "results are not kept until the job is done" in capsys.readouterr().err
+    assert "results are not kept until the job is done" in caplog.messages[0]
     second_of_two.unlink()
     with unfinished(Score, {}, str) as kept, Path("/dev/full").open("wb", buffering=0) as full:
         monkeypatch.setattr(kept, "_file", full)
         for item in range(3):
             kept.add(item, SCORE)
-    assert capsys.readouterr().err.count("No space left") == 1
+    assert caplog.text.count("No space left") == 1

@@ -5,16 +5,15 @@ A store is a folder with shards (see `wavegen.data.decoding`), all clips one aft
 trimming, so a store that is found is the right one.
 """
 
+import logging
 import os
 import shutil
-import sys
 import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from wavegen.data.cache import cache_folder, digest_of, figures_kept
 from wavegen.data.clips import Clip, ClipSet
@@ -33,6 +32,8 @@ from wavegen.data.store_folders import (
 from wavegen.errors import AudioFileError, DataError, OutputError, WavegenError
 from wavegen.utils.files import flush, remove_debris, write_json
 from wavegen.utils.text import display
+
+_logger = logging.getLogger(__name__)
 
 _VERSION = 2
 
@@ -129,7 +130,7 @@ def open_store(
         trim: cut both ends more than this many dB below the loudest part; None leaves them.
         folder: where stores are kept; by default `wavegen.data.cache.cache_folder`.
         on_bad_file: "skip" leaves out a clip that cannot be decoded, "fail" raises.
-        progress: show a bar, and say how many files have changed, on stderr.
+        progress: show a bar on standard error.
 
     Raises:
         AudioFileError: a clip cannot be decoded, if `on_bad_file` is "fail".
@@ -210,8 +211,7 @@ def _make(
     parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers(parent)
     others = neighbours(target)
-    if progress:
-        _say_changed(others, files)
+    _say_changed(others, files)
     part = target.with_name(f".{target.name}.part")
     with only_one(part):
         # Whoever had it before may have made the store.
@@ -242,10 +242,9 @@ def _say_changed(others: Sequence[Neighbour], files: dict[str, list[int]]) -> No
         before = max(older, key=lambda other: other.used).files
         changed = sum(before.get(file) != files.get(file) for file in before.keys() | files.keys())
         if changed:
-            tqdm.write(
-                f"{changed} audio files are new, gone or changed since the last run:"
-                " decoding all again",
-                file=sys.stderr,
+            _logger.info(
+                "%d audio files are new, gone or changed since the last run: decoding all again",
+                changed,
             )
 
 

@@ -1,8 +1,8 @@
 """Which engine generates and which scorer scores: the fastest that runs here."""
 
 import copy
+import logging
 import os
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +21,8 @@ from wavegen.models.base import Network
 from wavegen.models.condition import Condition
 from wavegen.models.config import WaveNetConfig
 from wavegen.models.wavenet import WaveNet
+
+_logger = logging.getLogger(__name__)
 
 # What "auto" tries, the fastest first, and what runs nowhere else.
 _TRIED = {"cpu": ("numba", "torch"), "cuda": ("triton", "graph", "torch")}
@@ -46,7 +48,7 @@ def choose(
     Args:
         network: on any device.
         name: one of ENGINES; "auto" is numba on a CPU, on a GPU triton in bfloat16 and graph
-            in float32, or the next best, with a line on standard error, where that cannot run.
+            in float32, or the next best, with a warning, where that cannot run.
         precision: of the weights, one of PRECISIONS.
         streams: to be generated, where "auto" may take a copy of the network to the CPU because
             they are few, and says so; the network stays where it lies, if not given.
@@ -68,12 +70,11 @@ def choose(
         if engine is not None:
             for failed, reason in failures:
                 _say_once(
-                    f"wavegen: generating with the slower {each} engine: {failed} cannot run "
-                    f"({reason})"
+                    f"generating with the slower {each} engine: {failed} cannot run ({reason})"
                 )
             if each == "numba" and device != "cpu" and not failures:
                 _say_once(
-                    f"wavegen: generating on the CPU, which is faster than {device} for fewer than "
+                    f"generating on the CPU, which is faster than {device} for fewer than "
                     f"{FEW_STREAMS} streams; --engine graph stays there"
                 )
             return engine
@@ -175,7 +176,7 @@ def _compiled_scorer_runs() -> bool:
     """Whether known codes are scored by compiled code here; says once why not."""
     failure = _numba_failure(None)
     if failure is not None:
-        _say_once(f"wavegen: scoring more slowly with torch: numba cannot run ({failure})")
+        _say_once(f"scoring more slowly with torch: numba cannot run ({failure})")
     return failure is None
 
 
@@ -203,14 +204,14 @@ def _reason(error: Exception) -> str:
 
 @cache
 def _say_once(message: str) -> None:
-    print(message, file=sys.stderr)
+    _logger.warning("%s", message)
 
 
 @contextmanager
 def _waiting(what: str) -> Iterator[None]:
-    """Says on standard error what takes more than a second, and then how long it took."""
+    """Says what takes more than a second, and then how long it took."""
     began = time.monotonic()
-    say = Timer(1.0, lambda: print(f"{what} ...", end="", file=sys.stderr, flush=True))
+    say = Timer(1.0, lambda: _logger.info("%s ...", what))
     say.start()
     try:
         yield
@@ -218,4 +219,4 @@ def _waiting(what: str) -> Iterator[None]:
         say.cancel()
         say.join()
         if (seconds := time.monotonic() - began) > 1:
-            print(f" {seconds:.0f} s", file=sys.stderr)
+            _logger.info("%s took %.0f s", what, seconds)

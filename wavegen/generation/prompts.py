@@ -1,6 +1,6 @@
 """The recording that is continued."""
 
-import sys
+import logging
 from collections import deque
 from pathlib import Path
 
@@ -9,6 +9,8 @@ import numpy as np
 from wavegen.audio import reading
 from wavegen.codecs.counts import count_clamped
 from wavegen.utils.text import display
+
+_logger = logging.getLogger(__name__)
 
 
 def read_prompt(path: str | Path, sample_rate: int, most: int | None) -> np.ndarray:
@@ -27,7 +29,7 @@ def read_prompt(path: str | Path, sample_rate: int, most: int | None) -> np.ndar
     """
     info = reading.probe(path)
     if info.sample_rate != sample_rate:
-        _remark(f"{display(path)}: resampled from {info.sample_rate} to {sample_rate} Hz")
+        _logger.info("%s: resampled from %d to %d Hz", display(path), info.sample_rate, sample_rate)
     kept: deque[np.ndarray] = deque()
     length = clamped = 0
     for block in reading.blocks(path, sample_rate):
@@ -37,10 +39,5 @@ def read_prompt(path: str | Path, sample_rate: int, most: int | None) -> np.ndar
         while most is not None and length - len(kept[0]) >= most:
             length -= len(kept.popleft())
     if clamped:
-        _remark(f"{display(path)}: {clamped} samples beyond full scale were clamped")
+        _logger.warning("%s: %d samples beyond full scale were clamped", display(path), clamped)
     return np.concatenate(kept)[-(most or length) :]
-
-
-def _remark(text: str) -> None:
-    """On standard error: standard output lists the files that were written."""
-    print(text, file=sys.stderr)

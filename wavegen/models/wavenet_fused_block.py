@@ -1,7 +1,7 @@
 """The residual block of training on a GPU: the kernels of `block_kernels` as a step of autograd."""
 
+import logging
 import os
-import sys
 from functools import cache
 from typing import Any
 
@@ -10,6 +10,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from wavegen.models.wavenet_block import Block
+
+_logger = logging.getLogger(__name__)
 
 
 class FusedBlock(torch.autograd.Function):
@@ -153,10 +155,7 @@ def _runs(
                 (following.sum() + gate.sum()).backward()
     except Exception as error:  # whatever it is, the other block still runs
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        print(
-            f"wavegen: training without --model.fused, which cannot run here ({reason})",
-            file=sys.stderr,
-        )
+        _logger.warning("training without --model.fused, which cannot run here (%s)", reason)
         return False
     return True
 

@@ -9,10 +9,10 @@ import base64
 import dataclasses
 import errno
 import json
+import logging
 import os
 import shutil
 import socket
-import sys
 import time
 import types
 from collections.abc import Callable, Iterator, Mapping
@@ -27,6 +27,8 @@ from wavegen.data.cache import cache_folder, digest_of
 from wavegen.errors import OutputError
 from wavegen.utils.distributed import rank, ranks
 from wavegen.utils.files import make_folder
+
+_logger = logging.getLogger(__name__)
 
 # Seconds after which nobody will go on with a job.
 _FORGOTTEN = 30 * 24 * 3600
@@ -131,7 +133,7 @@ def file_state(path: Path) -> str:
 
 
 def _cannot_keep(reason: str) -> None:
-    print(f"results are not kept until the job is done: {reason}", file=sys.stderr)
+    _logger.warning("results are not kept until the job is done: %s", reason)
 
 
 def _changed(job: Path) -> float:
