@@ -31,6 +31,31 @@ def test_what_is_asked_for_must_be_there(folder, tone_folder) -> None:
     assert len(held_out) < len(find_sources([tone_folder], labelled=True)) == 12
 
 
+def test_what_is_left_out_is_no_file_that_cannot_be_read(folder, caplog) -> None:
+    """With a split or labels; the exit status follows from the errors."""
+    for name, damaged in (("cut.wav", True), ("old.wav", True), ("free.wav", False)):
+        wave = (folder / "0.wav").read_bytes()
+        (folder / name).write_bytes(b"RIFF" if damaged else wave)
+    rows = ("0.wav,a,validation", "deep/1.wav,a,train", "cut.wav,a,train", "old.wav,a,test")
+    table = "\n".join(("file_name,label,split", *rows, "gone.wav,a,train", "0.wav,b,train"))
+    (folder / "metadata.csv").write_text(table)
+
+    def found(**options) -> dict[str, bool]:
+        sources = find_sources(folder, **options)
+        return {str(each.path.relative_to(folder)): not each.error for each in sources}
+
+    assert found(split="validation") == {"0.wav": True, "gone.wav": False}
+    assert caplog.messages == [
+        f"{folder}: 1 file left out: free.wav is not in metadata.csv",
+    ]
+    assert found(split="train") == {"deep/1.wav": True, "cut.wav": False, "gone.wav": False}
+    good, bad = {"0.wav": True, "deep/1.wav": True}, {"cut.wav": False, "old.wav": False}
+    assert found(labelled=True) == {**good, **bad, "gone.wav": False}
+    caplog.clear()
+    assert set(found()) == {*good, *bad, "free.wav"}
+    assert not caplog.messages
+
+
 def test_one_path_need_not_be_in_a_list(folder) -> None:
     assert find_sources(str(folder)) == find_sources(folder) == find_sources([folder])
 

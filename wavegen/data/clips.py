@@ -112,8 +112,9 @@ def find_clips(
         described = describe(root, names, settings.labels, settings.label_pattern)
     except (DataError, LabelError) as error:
         raise type(error)(f"{display(root)}: {display(str(error))}") from error
+    present = set(names)
     for name, reason in described.left_out:
-        left_out.add(name, reason)
+        left_out.add(name, reason, there=name in present)
     clips = _probed(root, described.files, left_out)
     if not clips:
         first = left_out.skipped[0]
@@ -147,7 +148,7 @@ def _probed(root: Path, files: Mapping[str, Description], left_out: LeftOut) -> 
             info = probe(path)
             status = path.stat()
         except AudioFileError as error:
-            left_out.add(name, error.reason, AudioFileError)
+            left_out.add(name, error.reason, AudioFileError, split=description.split)
             continue
         clips.append(
             Clip(

@@ -19,10 +19,20 @@ OnBadFile = Literal["skip", "fail"]
 
 @dataclass(frozen=True)
 class Skipped:
-    """A file left out; `reason` reads on from the name: "is cut short (...)"."""
+    """A file left out.
+
+    Args:
+        name: its path below the folder, printable.
+        reason: reads on from the name: "is cut short (...)".
+        there: whether it may well be sound: metadata, a label pattern or split folders leave it
+            out, and it was not opened.
+        split: that it would be in, if metadata or a folder says so.
+    """
 
     name: str
     reason: str
+    there: bool = False
+    split: str | None = None
 
 
 class LeftOut:
@@ -33,12 +43,20 @@ class LeftOut:
         self._fail = on_bad_file == "fail"
         self.skipped: list[Skipped] = []
 
-    def add(self, name: str, reason: str, kind: type[WavegenError] = DataError) -> None:
-        """Leave out `name`, a path below the root, or raise `kind`."""
+    def add(
+        self,
+        name: str,
+        reason: str,
+        kind: type[WavegenError] = DataError,
+        *,
+        there: bool = False,
+        split: str | None = None,
+    ) -> None:
+        """Leave out `name`, a path below the root, or raise `kind`; the rest as of `Skipped`."""
         if self._fail:
             path = self._root / name
             raise kind(f"{display(path)}: {reason}", path=path, reason=reason)
-        self.skipped.append(Skipped(writable(name), reason))
+        self.skipped.append(Skipped(writable(name), reason, there, split))
 
 
 def audio_files(folder: str | os.PathLike[str]) -> tuple[list[Path], list[Skipped]]:

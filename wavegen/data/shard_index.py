@@ -216,7 +216,7 @@ def _clip_set(description: dict[str, Any], place: str) -> ClipSet:
             _shown(key): tuple(map(_shown, names))
             for key, names in description["attributes"].items()
         },
-        skipped=tuple(Skipped(*map(_shown, each)) for each in description["skipped"]),
+        skipped=tuple(Skipped(_shown(name), _shown(why)) for name, why in description["skipped"]),
         notes=tuple(map(_shown, description["notes"])),
         settings=DataSettings.from_json(description["reading"]),
     )

@@ -1,5 +1,6 @@
 """Which recordings are meant by paths: files, folders, splits of a data set."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -8,11 +9,13 @@ import numpy as np
 
 from wavegen.audio import reading
 from wavegen.data.clips import ClipSet, find_clips
-from wavegen.data.folders import audio_files
+from wavegen.data.folders import audio_files, count
 from wavegen.data.labels import Labels
 from wavegen.data.settings import DEFAULT_SETTINGS, DataSettings
 from wavegen.errors import AudioFileError, ConfigError, DataError, LabelError
 from wavegen.utils.text import display
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,10 @@ def find_sources(
 ) -> list[Source]:
     """The files meant by some paths: themselves, or all audio below a folder.
 
+    With labels or a split, files that metadata, a label pattern or split folders leave out are
+    not meant: a warning says how many. Files that cannot be read are, unless it is known that
+    they are of another split.
+
     Args:
         paths: files and folders; what was found before is passed on as it is.
         labelled: find out the labels, as training does; folders only.
@@ -84,7 +91,12 @@ def find_sources(
             if not clips:
                 raise DataError(f"{display(path)}: no clip is in the {split} split")
             sources += [Source(clip.path, clip.labels, trim=settings.trim) for clip in clips]
-            sources += [Source(path / bad.name, error=bad.reason) for bad in found.skipped]
+            sources += [
+                Source(path / bad.name, error=bad.reason)
+                for bad in found.skipped
+                if not bad.there and split in (None, bad.split or split)
+            ]
+            _say_left_out(found)
         elif path.is_dir():
             files, closed = audio_files(path)
             sources += map(Source, files)
@@ -96,6 +108,17 @@ def find_sources(
         else:
             sources.append(Source(path))
     return sources
+
+
+def _say_left_out(found: ClipSet) -> None:
+    """Say that files are not scored, though nothing may be wrong with them."""
+    scored = {clip.name for clip in found.clips}
+    files = [each for each in found.skipped if each.there and each.name not in scored]
+    if files:
+        first = f"{display(files[0].name)} {files[0].reason}"
+        _logger.warning(
+            "%s: %s left out: %s", display(found.folder), count(len(files), "file"), first
+        )
 
 
 def seconds_of(source: Source) -> float:
