@@ -1,34 +1,39 @@
-"""The contracts that every network keeps, and every engine for it: a new one joins the lists.
+"""The contracts of networks, codecs, distributions and engines: a new one joins the lists.
 
-C1 chain rule, C2 one likelihood, C4 randomness is data, C5 engine equals network.
+C1 chain rule, C2 one likelihood, C3 one codec, C4 randomness is data, C5 engine equals network.
 """
 
-import math
+from typing import Any
 
 import numpy as np
 import pytest
 import small
 import torch
 from tiny_gru import TinyGRU, TinyGRUConfig
+from tiny_logistic import TinyLogistic
 
-from wavegen.codecs.windows import total
+from wavegen.codecs.codec import Codec
+from wavegen.codecs.mulaw import MuLaw
+from wavegen.codecs.windows import IGNORED, total
 from wavegen.data.labels import label_ids
+from wavegen.distributions.categorical import Categorical
 from wavegen.distributions.sampling import Sampling, stream_noise
 from wavegen.engines.base import Engine
+from wavegen.engines.choice import choose_scorer
 from wavegen.engines.cpu.wavenet_engine import NumbaCPU
 from wavegen.engines.gpu.cuda_graph import GraphQueue
 from wavegen.engines.reference import TorchQueue
+from wavegen.errors import DataError
 from wavegen.models.base import Network
 from wavegen.models.condition import Condition
-from wavegen.scoring.likelihood import scorer
 
 KINDS = [{"digit": "1", "speaker": "bob"}, {}]
 
 
-def tiny_gru() -> Network:
+def tiny_gru(**fields: object) -> Network:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        network = TinyGRU(TinyGRUConfig(sample_rate=8000, labels=small.LABELS))
+        network = TinyGRU(TinyGRUConfig(sample_rate=8000, labels=small.LABELS, **fields))
     return network.requires_grad_(False).eval()
 
 
@@ -36,11 +41,15 @@ NETWORKS = {
     "wavenet": lambda: small.network(labels=small.LABELS),
     "wavenet, 3 taps, tanh": lambda: small.network(labels=small.LABELS, kernel_size=3, gate="tanh"),
     "tiny_gru": tiny_gru,
+    "tiny_gru, frames": lambda: tiny_gru(hop=16, features=3),
+    "tiny_gru, logistic": lambda: tiny_gru(logistic=True),
 }
+DISTRIBUTIONS = [Categorical(64), Categorical(300), TinyLogistic(64)]
+CODECS = [MuLaw(2), MuLaw(256), MuLaw(300)]
 ENGINES = [
     *((name, engine) for name in ("wavenet", "wavenet, 3 taps, tanh")
       for engine in (TorchQueue, NumbaCPU, GraphQueue)),
-    ("tiny_gru", TorchQueue),
+    *((name, TorchQueue) for name in ("tiny_gru", "tiny_gru, frames", "tiny_gru, logistic")),
 ]  # fmt: skip
 
 
@@ -56,7 +65,17 @@ def engine(request: pytest.FixtureRequest) -> Engine:
 
 
 def condition_of(network: Network, kinds: list[dict[str, str]] = KINDS) -> Condition:
-    return Condition(label_ids(kinds, network.config.labels))
+    """Labels and, if the network takes them, frames for 80 samples, of which the last one stays."""
+    labels = label_ids(kinds, network.config.labels)
+    if network.hop is None:
+        return Condition(labels)
+    chance = torch.Generator().manual_seed(7)
+    frames = torch.randn((len(kinds), 80 // network.hop, 3), generator=chance)
+    return Condition(labels, frames)
+
+
+def predicted(network: Network, codes: torch.Tensor, condition: Condition) -> torch.Tensor:
+    return network(codes, condition.labels, condition.frames)
 
 
 def codes_of(network: Network, batch: int, time: int) -> torch.Tensor:
@@ -76,19 +95,33 @@ def test_c1_a_code_changes_no_prediction_at_or_before_it(network: Network) -> No
 
 
 def test_c1_the_first_prediction_depends_on_the_labels_alone(network: Network) -> None:
-    labels = condition_of(network).labels
-    first = network(codes_of(network, 2, 5), labels)[:, 0]
-    torch.testing.assert_close(first, network(codes_of(network, 2, 5).flip(1), labels)[:, 0])
+    codes, condition = codes_of(network, 2, 5), condition_of(network)
+    first = predicted(network, codes, condition)[:, 0]
+    other = predicted(network, codes.flip(1), condition)[:, 0]
+    torch.testing.assert_close(first, other)
     assert (first[0] - first[1]).abs().max() > 1e-4
+
+
+def test_c1_a_frame_changes_nothing_before_its_samples() -> None:
+    network = NETWORKS["tiny_gru, frames"]()
+    codes, condition = codes_of(network, 2, 80), condition_of(network)
+    expected = predicted(network, codes, condition)
+    changed = condition.frames.clone()
+    changed[:, 2] += 1
+    difference = (network(codes, condition.labels, changed) - expected).abs().amax((0, 2))
+    assert difference[: 2 * network.hop].max() == 0
+    assert difference[2 * network.hop] > 1e-4
 
 
 @pytest.mark.parametrize("cuts", [[], [1], [7, 8, 300], [256]])
 def test_c2_bits_do_not_depend_on_cuts_or_neighbours(network: Network, cuts: list[int]) -> None:
-    codes, labels = codes_of(network, 2, 400), condition_of(network).labels
-    scoring = scorer(network, KINDS)
-    logs = torch.stack([network(codes, each.expand(2, -1)) for each in labels]).log_softmax(-1)
-    places = codes.expand(2, -1, -1)[..., None]
-    expected = -logs.gather(-1, places)[..., 0].transpose(0, 1).numpy() / math.log(2)
+    codes, conditions = codes_of(network, 2, 400), condition_of(network)
+    scoring = choose_scorer(network, conditions)
+    both = [conditions[torch.tensor([each, each])] for each in range(len(conditions))]
+    parameters = [predicted(network, codes, each) for each in both]
+    bits_of = network.distribution.bits
+    # Recordings, conditions, time.
+    expected = torch.stack([bits_of(each, codes) for each in parameters], dim=1).numpy()
     together = scoring.surprisals([codes[0].numpy(), codes[1, :30].numpy()])
     np.testing.assert_allclose(together[0], expected[0], atol=2e-4)
     np.testing.assert_allclose(together[1], expected[1, :, :30], atol=2e-4)
@@ -96,6 +129,42 @@ def test_c2_bits_do_not_depend_on_cuts_or_neighbours(network: Network, cuts: lis
     sums, bits = zip(*scoring.blocks(blocks), strict=True)
     np.testing.assert_allclose(np.concatenate(bits), expected[0, 0], atol=2e-4)
     np.testing.assert_allclose(total(np.concatenate(sums, 1)), expected[0].sum(1), rtol=1e-5)
+
+
+@pytest.mark.parametrize("codec", CODECS, ids=lambda codec: codec.name)
+def test_c3_all_codes_survive_decoding_and_encoding(codec: Codec) -> None:
+    codes = np.arange(codec.codes)
+    waveform = codec.decode(codes)
+    assert (waveform.dtype, codec.encode(waveform).dtype) == (np.float32, np.int64)
+    assert np.array_equal(codec.encode(waveform), codes)
+    assert torch.equal(codec.encode(codec.decode(torch.from_numpy(codes))), torch.from_numpy(codes))
+    assert codec.encode(np.array([-3.0, 3.0])).tolist() == [0, codec.codes - 1]
+    with pytest.raises(DataError, match="NaN or infinity"):
+        codec.encode(np.array([np.nan]))
+
+
+@pytest.mark.parametrize("distribution", DISTRIBUTIONS, ids=repr)
+def test_a_distribution_is_normalised_and_draws_what_its_bits_say(distribution: Any) -> None:
+    chance = torch.Generator().manual_seed(1)
+    parameters = torch.randn((3, distribution.parameters), generator=chance)
+    codes = torch.arange(getattr(distribution, "codes", distribution.parameters)).expand(3, -1)
+    wide = parameters[:, None].expand(-1, codes.shape[1], -1)
+    chances = 2 ** -distribution.bits(wide, codes)
+    torch.testing.assert_close(chances.sum(1), torch.ones(3).double(), atol=1e-6, rtol=0)
+    flat = distribution.loss(wide.flatten(0, 1), codes.flatten())
+    assert float(flat) == pytest.approx(-float(chances.log().mean()), rel=1e-5)
+    ignored = codes.clone()
+    ignored[:, 1:] = IGNORED
+    assert distribution.bits(wide, ignored)[:, 1:].abs().max() == 0
+    only = distribution.loss(wide.flatten(0, 1), ignored.flatten())
+    assert float(only) == pytest.approx(-float(chances[:, 0].log().mean()), rel=1e-5)
+    # Noise in even steps meets every code as often as it is likely.
+    steps = 20_000
+    noise = (torch.arange(steps).double() + 0.5) / steps
+    for row in range(3):
+        drawn = distribution.draw(parameters[row].expand(steps, -1), noise, Sampling())
+        shares = torch.bincount(drawn, minlength=codes.shape[1]) / steps
+        assert (shares - chances[row]).abs().max() < 2 / steps
 
 
 def test_c4_a_stream_is_the_same_alone_in_a_batch_and_in_chunks(engine: Engine) -> None:
@@ -112,7 +181,7 @@ def test_c4_a_stream_is_the_same_alone_in_a_batch_and_in_chunks(engine: Engine) 
 @pytest.mark.parametrize("prompt", [0, 1, 50])
 def test_c5_steps_give_the_parameters_of_the_parallel_pass(network: Network, prompt: int) -> None:
     codes, bias = codes_of(network, 2, 80), network.conditioning(condition_of(network))
-    expected = network(codes, condition_of(network).labels)
+    expected = predicted(network, codes, condition_of(network))
     state = network.state_after(bias, codes[:, :prompt])
     inputs = network.inputs(codes)[:, prompt:]
     got = torch.stack([network.step(each, state) for each in inputs.t()], dim=1)
@@ -122,8 +191,8 @@ def test_c5_steps_give_the_parameters_of_the_parallel_pass(network: Network, pro
 @pytest.mark.parametrize("prompt", [0, 1, 50])
 def test_c5_engines_give_the_parameters_of_the_parallel_pass(engine: Engine, prompt: int) -> None:
     network = engine.network
-    codes, labels = codes_of(network, 2, 80), condition_of(network).labels
-    expected = network(codes, labels)
-    engine.start(network.conditioning(Condition(labels)), Sampling(), prompt=codes[:, :prompt])
+    codes, condition = codes_of(network, 2, 80), condition_of(network)
+    expected = predicted(network, codes, condition)
+    engine.start(network.conditioning(condition), Sampling(), prompt=codes[:, :prompt])
     got = torch.cat([engine.force(codes[:, prompt:60]), engine.force(codes[:, 60:])], dim=1)
     assert (got - expected[:, prompt:]).abs().max() < 1e-4 * expected.abs().max()

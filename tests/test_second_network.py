@@ -10,6 +10,7 @@ from conftest import write_tones
 from pytorch_lightning import Trainer
 from tiny_gru import TinyGRU, TinyGRUConfig
 
+import wavegen
 from wavegen.codecs import mulaw
 from wavegen.codecs.windows import total
 from wavegen.commands.main import main
@@ -18,13 +19,14 @@ from wavegen.data.labels import label_ids
 from wavegen.distributions.sampling import Sampling
 from wavegen.engines.choice import choose
 from wavegen.engines.reference_scorer import TorchScorer, surprisal
-from wavegen.errors import ConfigError
+from wavegen.errors import ConfigError, ModelError
 from wavegen.generation.generate import generate
 from wavegen.models.condition import Condition
 from wavegen.models.serialization import load_config, load_model, save_model
 from wavegen.scoring.classify import classify
 from wavegen.scoring.detect import calibrate, detect
 from wavegen.scoring.score import score
+from wavegen.scoring.sources import Source
 from wavegen.training.data_module import AudioDataModule
 from wavegen.training.lightning_module import LitModel
 
@@ -168,3 +170,40 @@ def test_validation_of_the_end_of_a_recording_carries_the_whole_past(
         logs = network(codes, labels).log_softmax(-1).gather(-1, codes[..., None])[0, start:, 0]
         expected -= float(logs.double().sum()) / math.log(2)
     assert float(bits.sum()) == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_distribution_of_its_own_is_trained_generated_from_and_scored(tmp_path: Path) -> None:
+    """Two parameters a sample instead of one for each code."""
+    config = TinyGRUConfig(sample_rate=8000, quantization_channels=64, width=12, logistic=True)
+    torch.manual_seed(0)
+    training = LitModel(config)
+    codes = 32 + (8 * torch.sin(torch.arange(200) / 4)).long().expand(4, -1)
+    batch = {
+        "inputs": training.network.inputs(codes),
+        "targets": codes,
+        "labels": torch.zeros((4, 0), dtype=torch.int64),
+        "clips": torch.arange(4),
+        "beginning": True,
+    }
+    optimizer = torch.optim.Adam(training.parameters(), 0.02)
+    losses = []
+    for _ in range(40):
+        losses.append(training.loss(batch).item())
+        optimizer.zero_grad()
+        training.loss(batch).backward()
+        optimizer.step()
+    assert losses[-1] < 0.7 * losses[0]
+    save_model(training.network, tmp_path / "model")
+    network = load_model(tmp_path / "model")
+    wave = generate(network, count=2, seconds=0.02, seed=1)
+    assert wave.shape == (2, 160)
+    (scored,) = score(network, [Source(tmp_path / "a", waveform=wave[0])])
+    taken = config.codec.encode(torch.from_numpy(wave[:1]))
+    expected = network.distribution.bits(network(taken), taken).sum()
+    assert scored.bits[0] == pytest.approx(float(expected), rel=1e-5)
+    (logits,) = wavegen.load(tmp_path / "model").logits(wave[0], 8000)[None]
+    assert logits.shape == (160, 2)
+    with torch.no_grad():
+        network.output.bias.fill_(math.nan)
+    with pytest.raises(ModelError, match="not finite"):
+        generate(network, seconds=0.02)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from tiny_logistic import TinyLogistic
 from torch import Tensor, nn
 
 from wavegen.models.base import Network
@@ -14,12 +15,13 @@ from wavegen.models.registry import register
 
 @dataclass(frozen=True)
 class TinyGRUConfig(ModelConfig):
-    """A GRU of some width, with frames of some features every `hop` samples, or without."""
+    """A GRU of some width; with `features` numbers a frame, and with `logistic` two parameters."""
 
     network: ClassVar[str] = "tiny_gru"
     width: int = 16
     hop: int = 0
     features: int = 0
+    logistic: bool = False
 
 
 @dataclass
@@ -46,7 +48,9 @@ class TinyGRU(Network):
         if config.hop:
             self.frames = nn.Linear(config.features, config.width)
         self.recurrent = nn.GRU(config.width, config.width, batch_first=True)
-        self.output = nn.Linear(config.width, config.quantization_channels)
+        if config.logistic:
+            self.distribution = TinyLogistic(config.quantization_channels)
+        self.output = nn.Linear(config.width, self.distribution.parameters)
 
     @property
     def hop(self) -> int | None:

@@ -32,5 +32,8 @@ class Distribution(Protocol):
         ...
 
     def draw(self, parameters: "Tensor", noise: "Tensor", sampling: "Sampling") -> "Tensor":
-        """Codes int64 (B,), one for each number of noise, float64 (B,), under (B, P)."""
+        """Codes int64 (B,), one for each number of noise, float64 (B,), under (B, P).
+
+        Where parameters are not finite it is the number of codes, which is no code.
+        """
         ...

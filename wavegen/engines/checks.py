@@ -49,8 +49,8 @@ def check_codes(codes: Tensor, streams: int, network: Network) -> None:
 def check_drawn(codes: Tensor, network: Network) -> Tensor:
     """Drawn codes (B, T) as they are; `ModelError` where some could not be drawn.
 
-    Looked for once a chunk: an engine draws Q, which is no code but an input that there is,
-    from logits that are not finite.
+    Looked for once a chunk: from parameters that are not finite an engine draws the start symbol,
+    which is no code but a valid input.
     """
     if (codes == network.start_symbol).any():
         raise ModelError(
