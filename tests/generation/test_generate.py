@@ -89,8 +89,6 @@ def test_bad_requests(make_network) -> None:
         generate(network, {"digit": "9"}, seconds=0.01)
     with pytest.raises(ConfigError, match="seed is -1"):
         generate(network, seconds=0.01, seed=-1)
-    with pytest.raises(ConfigError, match="device 'tpu9'"):
-        generating.pick_device("tpu9")
 
 
 @pytest.mark.parametrize("index", [-1, 2**64, 0.5, None, True, "0"])
@@ -108,9 +106,3 @@ def test_streams_of_no_number_are_refused(index) -> None:
 def test_a_prompt_is_a_waveform(make_network, prompt) -> None:
     with pytest.raises(ConfigError, match="the prompt"):
         generate(make_network(), seconds=0.01, prompt=prompt)
-
-
-def test_a_device_holds_numbers() -> None:
-    for name in ("meta", "hpu"):
-        with pytest.raises(ConfigError, match="is not there"):
-            generating.pick_device(name)

@@ -18,7 +18,6 @@ from wavegen.engines.choice import FEW_STREAMS, choose
 from wavegen.errors import AudioFileError, ConfigError
 from wavegen.generation.generate import (
     Stream,
-    pick_device,
     sample_count,
     stream_chunks,
     whole_streams,
@@ -30,6 +29,7 @@ from wavegen.scoring import classify as classifying
 from wavegen.scoring import detect as detecting
 from wavegen.scoring import score as scoring
 from wavegen.scoring.sources import Source, find_sources
+from wavegen.utils.device import pick_device
 
 Recording = str | Path | np.ndarray | torch.Tensor | Sequence[float]
 Recordings = Recording | Sequence[Recording]

@@ -43,10 +43,10 @@ def run(options: argparse.Namespace) -> int:
     from wavegen.commands.output import Rows, progress
     from wavegen.data import labels as labelling
     from wavegen.data.settings import class_counts
-    from wavegen.generation.generate import pick_device
     from wavegen.models.serialization import load_model
     from wavegen.scoring.classify import Classes, classify
     from wavegen.scoring.sources import Source, seconds_of
+    from wavegen.utils.device import pick_device
     from wavegen.utils.distributed import by_ranks
 
     network = load_model(options.model, pick_device(options.device))

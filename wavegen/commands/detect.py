@@ -68,10 +68,10 @@ def _calibrate(options: argparse.Namespace) -> None:
     from wavegen.commands.inputs import sources_of
     from wavegen.commands.output import progress, remark
     from wavegen.data import labels as labelling
-    from wavegen.generation.generate import pick_device
     from wavegen.models.serialization import find_model, load_config
     from wavegen.scoring.calibration import DETECTOR, calibrate
     from wavegen.scoring.score import Score
+    from wavegen.utils.device import pick_device
     from wavegen.utils.text import display
 
     config = load_config(options.model)
@@ -103,13 +103,13 @@ def _calibrate(options: argparse.Namespace) -> None:
 def _judge(options: argparse.Namespace) -> int:
     from wavegen.commands.inputs import sources_of, unfinished_files
     from wavegen.commands.output import Rows, progress
-    from wavegen.generation.generate import pick_device
     from wavegen.models.serialization import find_model, load_config
     from wavegen.scoring.calibration import DETECTOR
     from wavegen.scoring.detect import Finding, detect
     from wavegen.scoring.sample_files import SampleFiles
     from wavegen.scoring.sources import Source, seconds_of
     from wavegen.scoring.unfinished import file_state
+    from wavegen.utils.device import pick_device
     from wavegen.utils.distributed import by_ranks
 
     rate = load_config(options.model).sample_rate

@@ -56,10 +56,11 @@ def run(options: argparse.Namespace) -> None:
     from wavegen.evaluation.counterparts import ClipFigures
     from wavegen.evaluation.evaluate import evaluate
     from wavegen.evaluation.report import summary, write_report
-    from wavegen.generation.generate import check_seed, pick_device
+    from wavegen.generation.generate import check_seed
     from wavegen.models.serialization import find_model, load_with_fingerprint
     from wavegen.scoring.sources import find_as_trained
     from wavegen.scoring.unfinished import unfinished
+    from wavegen.utils.device import pick_device
     from wavegen.utils.files import make_folder
     from wavegen.utils.text import display
 

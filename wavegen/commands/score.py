@@ -33,11 +33,11 @@ def run(options: argparse.Namespace) -> int:
     from wavegen.commands.inputs import sources_of, unfinished_files
     from wavegen.commands.output import Rows, progress
     from wavegen.data import labels as labelling
-    from wavegen.generation.generate import pick_device
     from wavegen.models.serialization import load_model
     from wavegen.scoring.sample_files import SampleFiles
     from wavegen.scoring.score import Score, score
     from wavegen.scoring.sources import Source, seconds_of
+    from wavegen.utils.device import pick_device
     from wavegen.utils.distributed import by_ranks
 
     network = load_model(options.model, pick_device(options.device))

@@ -1,18 +1,10 @@
 """How much memory work on a GPU takes, to do no more of it at once than fits."""
 
-import torch
-
 from wavegen.models.base import Network
 from wavegen.models.wavenet import WaveNet
 from wavegen.models.wavenet_state import PART
 
 _FLOAT = 4
-
-
-def free(device: torch.device) -> int:
-    """Bytes of a GPU that are free, or that torch keeps for what comes next."""
-    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return torch.cuda.mem_get_info(device)[0] + kept
 
 
 def of_streams(network: Network) -> tuple[int, int]:

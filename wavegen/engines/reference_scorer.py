@@ -11,6 +11,7 @@ from wavegen.codecs import windows
 from wavegen.engines import memory
 from wavegen.models.base import Network
 from wavegen.models.condition import Condition
+from wavegen.utils.device import free_memory
 
 T = TypeVar("T")
 
@@ -169,7 +170,7 @@ def chunk_for(network: Network) -> int:
     device = network.device
     if device.type != "cuda":
         return _CHUNK
-    chunk, room = _GPU_CHUNK, memory.free(device) // 2
+    chunk, room = _GPU_CHUNK, free_memory(device) // 2
     while chunk > _CHUNK and chunk * memory.of_prediction(network) > room:
         chunk //= 2
     return chunk

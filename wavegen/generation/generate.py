@@ -20,7 +20,7 @@ from wavegen.models.base import Network
 from wavegen.models.condition import Condition
 from wavegen.models.config import ModelConfig
 from wavegen.models.serialization import load_model
-from wavegen.utils.distributed import told
+from wavegen.utils.device import free_memory
 from wavegen.utils.numbers import whole_number
 
 T = TypeVar("T")
@@ -184,20 +184,6 @@ def check_seed(seed: int) -> None:
     whole_number("seed", seed, 0, 2**64 - 1)
 
 
-def pick_device(name: str | None = None) -> torch.device:
-    """The named device, or this rank's GPU if there is one; `ConfigError` if it is not there."""
-    if name is None:
-        gpu = torch.device("cuda", told("LOCAL_RANK"))
-        return gpu if torch.cuda.is_available() else torch.device("cpu")
-    try:
-        device = torch.device(name)
-        # Some devices hold shapes but no numbers.
-        torch.zeros(1, device=device).item()
-    except (RuntimeError, AssertionError, ImportError) as error:
-        raise ConfigError(f"device '{name}' is not there: say cpu or leave it out") from error
-    return device
-
-
 def rounds(
     streams: Sequence[T], network: Network, most: int | None = None
 ) -> Iterable[Sequence[T]]:
@@ -213,6 +199,6 @@ def rounds(
     if device.type == "cuda":
         each, besides = memory.of_streams(network)
         # Half of it: of what the rest needs nothing is known.
-        size = max(1, min(size, (memory.free(device) - besides) // 2 // each))
+        size = max(1, min(size, (free_memory(device) - besides) // 2 // each))
     size = min(size, most or size)
     return (streams[first : first + size] for first in range(0, len(streams), size))

@@ -20,7 +20,6 @@ from wavegen.errors import AudioFileError, ConfigError, LabelError, ModelError
 from wavegen.generation.generate import (
     Stream,
     check_seed,
-    pick_device,
     rounds,
     sample_count,
     stream_chunks,
@@ -30,6 +29,7 @@ from wavegen.generation.recipe import MOST_STREAMS, Recipe, read_recipe
 from wavegen.generation.takes import place_for
 from wavegen.models.base import Network
 from wavegen.models.serialization import find_model, load_with_fingerprint
+from wavegen.utils.device import pick_device
 from wavegen.utils.distributed import share
 from wavegen.utils.files import file_sha256, make_folder, write_json
 from wavegen.utils.progress import progress_bar

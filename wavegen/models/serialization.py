@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from wavegen.errors import ConfigError, ModelError
 from wavegen.models.config import ModelConfig
 from wavegen.models.registry import build, config_from_json
+from wavegen.utils.device import pick_device
 from wavegen.utils.files import (
     file_sha256,
     make_folder,
@@ -100,6 +101,7 @@ def load_model(path: str | Path, device: "str | torch.device" = "cpu") -> "Netwo
     import torch
     from safetensors import SafetensorError, safe_open
 
+    device = pick_device(device)
     folder = find_model(path)
     config = load_config(folder)
     file = plain(folder / WEIGHTS)
