@@ -50,28 +50,48 @@ def test_the_model_directory_alone_generates(model: Path, tmp_path: Path) -> Non
 def test_a_model_that_training_replaces_meanwhile_keeps_its_fingerprint(
     make_network, model: Path, monkeypatch
 ) -> None:
-    load, later = serialization.load_model, make_network(labels=LABELS, seed=7)
+    load, later = serialization._load, make_network(labels=LABELS, seed=7)
 
-    def slowly(path: Path, device: str) -> object:
-        network = load(path, device)
-        monkeypatch.setattr(serialization, "load_model", load)
+    def slowly(*arguments: object) -> object:
+        loaded = load(*arguments)
+        monkeypatch.setattr(serialization, "_load", load)
         serialization.save_model(later, model)
-        return network
+        return loaded
 
-    monkeypatch.setattr(serialization, "load_model", slowly)
+    monkeypatch.setattr(serialization, "_load", slowly)
     network, sha256 = serialization.load_with_fingerprint(model)
     assert torch.equal(network.output.weight, later.output.weight)
     assert sha256 == serialization.fingerprint(model)
 
 
-def test_weights_are_hashed_once_where_nothing_replaces_them(model: Path, monkeypatch) -> None:
-    hashed = []
-    digest = serialization.file_sha256
-    monkeypatch.setattr(
-        serialization, "file_sha256", lambda path, *a: hashed.append(path.name) or digest(path, *a)
-    )
-    serialization.load_with_fingerprint(model)
-    assert hashed == ["config.json", "model.safetensors"]
+def bytes_read() -> int:
+    """That this process has asked the system for; what is mapped into memory does not count."""
+    return int(Path("/proc/self/io").read_text().split("rchar: ")[1].split()[0])
+
+
+def test_a_model_is_read_once(make_network, tmp_path: Path) -> None:
+    serialization.save_model(make_network(skip_channels=1024), tmp_path)
+    size = (tmp_path / "model.safetensors").stat().st_size
+    assert size > 4e6
+    serialization.load_with_fingerprint(tmp_path)  # imports
+    for load in (serialization.load_model, serialization.load_with_fingerprint):
+        before = bytes_read()
+        loaded = load(tmp_path)
+        # The weights are mapped once, and hashed as they are looked at.
+        assert bytes_read() - before < 1e5
+        assert loaded
+    assert loaded[1] == serialization.fingerprint(tmp_path)
+
+
+def test_weights_of_every_real_type_become_float32(model: Path) -> None:
+    names = "float64 float32 float16 bfloat16 int64 int32 int16 int8 uint64 uint32 uint16 uint8"
+    weights = load_file(model / "model.safetensors")
+    for name in names.split():
+        weights["skip.bias"] = torch.arange(10).to(getattr(torch, name))
+        save_file(weights, model / "model.safetensors")
+        network, sha256 = serialization.load_with_fingerprint(model)
+        assert network.skip.bias.tolist() == list(range(10))
+        assert sha256 == serialization.fingerprint(model)
 
 
 def test_a_changed_model_has_another_fingerprint(make_network, model: Path) -> None:

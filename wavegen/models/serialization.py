@@ -6,9 +6,11 @@ no torch.
 """
 
 import hashlib
+import json
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from wavegen.errors import ConfigError, ModelError
 from wavegen.models.config import ModelConfig
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
+_FILES = (CONFIG, WEIGHTS)
 # What scoring may want to know of the training data (`wavegen.data.settings`); not needed to
 # load the model.
 TRAINING = "training.json"
@@ -84,9 +87,15 @@ def load_config(path: str | Path) -> ModelConfig:
     Raises:
         ModelError: no model there, or its config is damaged.
     """
-    file = plain(find_model(path) / CONFIG)
+    return _read_config(find_model(path))[0]
+
+
+def _read_config(folder: Path) -> tuple[ModelConfig, str]:
+    """The config of a model directory, and its JSON."""
+    file = plain(folder / CONFIG)
+    text = read_text(file, ModelError)
     try:
-        return config_from_json(read_text(file, ModelError))
+        return config_from_json(text), text
     except ConfigError as error:
         raise ModelError(f"{file}: {error}") from error
 
@@ -94,16 +103,53 @@ def load_config(path: str | Path) -> ModelConfig:
 def load_model(path: str | Path, device: "str | torch.device" = "cpu") -> "Network":
     """The network of a model directory or run folder, float32, in evaluation mode.
 
+    Args:
+        path: of the folder.
+        device: for its weights, as of `wavegen.utils.device.pick_device`.
+
     Raises:
         ModelError: no model there, a damaged file, weights of other shapes than the
             config's, of a type that is not real, or such as are not finite.
+        ConfigError: the device is not there.
     """
+    return _load(path, device)[0]
+
+
+def fingerprint(path: str | Path) -> str:
+    """SHA-256 over config and weights of a model, to tell whether two are the same."""
+    folder = find_model(path)
+    return _fingerprint(*(file_sha256(plain(folder / each), ModelError) for each in _FILES))
+
+
+def load_with_fingerprint(
+    path: str | Path, device: "str | torch.device" = "cpu"
+) -> tuple["Network", str]:
+    """`load_model` and `fingerprint` of one and the same model, though training may save others.
+
+    Raises:
+        ModelError, ConfigError: as `load_model`.
+    """
+    while True:
+        before = _states(path)
+        weights = hashlib.sha256()
+        network, config = _load(path, device, weights.update)
+        if _states(path) == before:
+            digest = hashlib.sha256(config.encode()).hexdigest()
+            return network, _fingerprint(digest, weights.hexdigest())
+
+
+def _load(
+    path: str | Path,
+    device: "str | torch.device",
+    seen: Callable[[Any], object] = len,
+) -> tuple["Network", str]:
+    """The network and the JSON of its config; `seen` is shown all bytes of the weights' file."""
     import torch
     from safetensors import SafetensorError, safe_open
 
     device = pick_device(device)
     folder = find_model(path)
-    config = load_config(folder)
+    config, text = _read_config(folder)
     file = plain(folder / WEIGHTS)
     # Shapes are compared before memory is taken: a config cannot ask for more than the
     # weights that lie beside it.
@@ -121,45 +167,42 @@ def load_model(path: str | Path, device: "str | torch.device" = "cpu") -> "Netwo
                         f"{expected.get(name)}; the two files are not of one model"
                     )
             weights = {}
-            for name in sorted(names):
+            header = _header(file)
+            seen(header)
+            # In the order in which they lie in the file, without gaps.
+            places = json.loads(header[8:])
+            for name in sorted(names, key=lambda name: places[name]["data_offsets"]):
                 if (kind := stored.get_slice(name).get_dtype()) not in _REAL:
                     raise ModelError(
                         f"{file}: '{name}' is of type {kind}; weights must be real floating-point "
                         "numbers or integers"
                     )
-                tensor = stored.get_tensor(name).to(torch.float32)
+                given = stored.get_tensor(name)
+                seen(given.reshape(-1).view(torch.uint8).numpy())
+                tensor = given.to(torch.float32)
                 if not torch.isfinite(tensor).all():
                     raise ModelError(
                         f"{file}: '{name}' holds NaN or infinity, which no model computes with; "
                         "the file is damaged or its training had failed: take an earlier model"
                     )
                 weights[name] = tensor.to(device)
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, LookupError, ValueError) as error:
+        # The last two: another file has taken its place before its header was read again.
         raise ModelError(f"{file}: damaged or not a safetensors file ({error})") from error
     network.load_state_dict(weights, assign=True)
-    return network.requires_grad_(False).eval()
+    return network.requires_grad_(False).eval(), text
 
 
-def fingerprint(path: str | Path) -> str:
-    """SHA-256 over config and weights of a model, to tell whether two are the same."""
-    folder = find_model(path)
-    parts = "".join(file_sha256(plain(folder / name), ModelError) for name in (CONFIG, WEIGHTS))
-    return hashlib.sha256(parts.encode()).hexdigest()
+def _header(file: Path) -> bytes:
+    """What stands before the numbers in a file of safetensors, which was found sound."""
+    with file.open("rb") as opened:
+        size = opened.read(8)
+        return size + opened.read(int.from_bytes(size, "little"))
 
 
-def load_with_fingerprint(
-    path: str | Path, device: "str | torch.device" = "cpu"
-) -> tuple["Network", str]:
-    """`load_model` and `fingerprint` of one and the same model, though training may save others.
-
-    Raises:
-        ModelError: as `load_model`.
-    """
-    while True:
-        before = _states(path)
-        network, known = load_model(path, device), fingerprint(path)
-        if _states(path) == before:
-            return network, known
+def _fingerprint(*digests: str) -> str:
+    """Of the digests of config and weights."""
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def _states(path: str | Path) -> list[tuple[int, ...]]:
@@ -167,7 +210,7 @@ def _states(path: str | Path) -> list[tuple[int, ...]]:
     folder = find_model(path)
     return [
         (about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns)
-        for about in (os.stat(folder / name) for name in (CONFIG, WEIGHTS))  # noqa: PTH116
+        for about in (os.stat(folder / name) for name in _FILES)  # noqa: PTH116
     ]
 
 
@@ -200,6 +243,6 @@ def plain(file: Path) -> Path:
 def _model_folder(path: Path) -> Path | None:
     for folder in (path, path / "model"):
         # Paths from elsewhere may be too long for any file; pathlib raises for them.
-        if all(os.path.isfile(folder / name) for name in (CONFIG, WEIGHTS)):  # noqa: PTH113
+        if all(os.path.isfile(folder / name) for name in _FILES):  # noqa: PTH113
             return folder
     return None
