@@ -33,8 +33,9 @@ from measure import NETWORKS, matrix_rate
 from textbook import Textbook
 from torch import Tensor, nn
 
-from wavegen.data.batches import Batch, Corpus, TrainingCrops
+from wavegen.data.batches import TrainingCrops
 from wavegen.data.clips import find_clips
+from wavegen.data.corpus import Batch, Corpus
 from wavegen.data.store import open_store
 from wavegen.engines.precision import products
 from wavegen.errors import WavegenError

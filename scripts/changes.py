@@ -22,7 +22,7 @@ from machine import run
 from torch import Tensor, nn
 
 from wavegen.data import batches
-from wavegen.data.batches import Batch, Corpus
+from wavegen.data.corpus import Batch, Corpus
 from wavegen.models import wavenet
 from wavegen.models.condition import Condition
 from wavegen.models.config import WaveNetConfig

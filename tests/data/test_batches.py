@@ -3,14 +3,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils.data import DataLoader
 
 from wavegen.codecs import mulaw, windows
 from wavegen.codecs.mulaw import MuLaw
-from wavegen.data.batches import Corpus, EpochBatches, TrainingCrops, ValidationWindows, bucket
+from wavegen.data.batches import EpochBatches, TrainingCrops, ValidationWindows, bucket
 from wavegen.data.clips import find_clips
+from wavegen.data.corpus import Corpus
 from wavegen.data.store import open_store
+from wavegen.errors import AudioFileError, ConfigError, LabelError
 
 HISTORY = 62
 
@@ -20,6 +24,46 @@ def corpus(tone_folder: Path) -> Corpus:
     store = open_store(find_clips(tone_folder).clips, 8000, progress=False)
     labels = np.arange(1, len(store) + 1)[:, None]
     return Corpus(store, labels, HISTORY + 1, MuLaw())
+
+
+def test_arrays_in_memory_give_the_batches_of_a_folder(tone_folder, make_network) -> None:
+    network = make_network(labels={"label": ("high", "low")})
+    found = find_clips(tone_folder)
+    store = open_store(found.clips, 8000, progress=False)
+    labels = [clip.labels for clip in found.clips]
+    waves = [store.waveform(number) for number in range(len(store))]
+    as_given = [[*map(float, waves[0])], torch.tensor(waves[1]), *waves[2:]]
+    clips = np.arange(len(store))
+    for make in (
+        lambda corpus: TrainingCrops(corpus, clips, 500, 2, label_dropout=0.5),
+        lambda corpus: ValidationWindows(corpus, clips),
+    ):
+        expected = make(Corpus.of(store, labels, network))
+        batches = make(Corpus.from_arrays(as_given, labels, 8000, network))
+        assert len(batches) == len(expected)
+        for number, batch in enumerate(DataLoader(batches, batch_size=None)):
+            assert all(np.array_equal(batch[name], expected[number][name]) for name in batch)
+    pair = [{"label": "low"}, {}]
+    corpus = Corpus.from_arrays([np.ones(4000, np.int16), np.zeros(50)], pair, 4000, network)
+    assert corpus.store.lengths.tolist() == [8000, 100]
+    assert corpus.label_ids.tolist() == [[2], [0]]
+    assert Corpus.from_arrays(waves[:2], None, 8000, network).label_ids.tolist() == [[0], [0]]
+
+
+@pytest.mark.parametrize(
+    ("clips", "labels", "error", "says"),
+    [
+        ([np.zeros(9), np.zeros((2, 9))], None, ConfigError, r"clip 1 has shape \(2, 9\)"),
+        ([np.zeros(9), np.zeros(0)], None, AudioFileError, "clip 1: holds no samples"),
+        ([np.full(9, np.nan)], None, AudioFileError, "clip 0: holds NaN"),
+        ([np.zeros(9)], [], ConfigError, "1 clips and 0 labels"),
+        ([np.zeros(9)], [{"label": 3}], LabelError, "unknown label '3'"),
+    ],
+)
+def test_arrays_that_make_no_sense_are_refused(make_network, clips, labels, error, says) -> None:
+    network = make_network(labels={"label": ("high", "low")})
+    with pytest.raises(error, match=says):
+        Corpus.from_arrays(clips, labels, 8000, network)
 
 
 def targets_seen(corpus: Corpus, batches) -> dict[int, list[int]]:

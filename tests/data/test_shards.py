@@ -19,9 +19,10 @@ from mutations import mutated
 from wavegen.codecs.mulaw import MuLaw
 from wavegen.commands.main import main
 from wavegen.data import shard_index, shard_writer, shards
-from wavegen.data.batches import Corpus, TrainingCrops, ValidationWindows
+from wavegen.data.batches import TrainingCrops, ValidationWindows
 from wavegen.data.cache import digest_of
 from wavegen.data.clips import find_clips
+from wavegen.data.corpus import Corpus
 from wavegen.data.settings import DataSettings
 from wavegen.data.shard_writer import write_shards
 from wavegen.data.shards import ShardStore

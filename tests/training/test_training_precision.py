@@ -4,7 +4,7 @@ import pytest
 import torch
 from test_averaging import Operations
 
-from wavegen.data.batches import Batch
+from wavegen.data.corpus import Batch
 from wavegen.models.config import WaveNetConfig
 from wavegen.training.lightning_module import LitWaveNet
 from wavegen.training.precision import cast, training_products

@@ -10,10 +10,8 @@ import numpy as np
 import torch
 
 from wavegen.audio import reading, writing
+from wavegen.audio.waveforms import as_waveform
 from wavegen.errors import ConfigError
-
-# Full scale of the integers that audio is held in.
-_FULL_SCALE = {np.dtype(np.int16): 2**15, np.dtype(np.int32): 2**31}
 
 
 class Audio(np.ndarray):
@@ -67,38 +65,6 @@ class Audio(np.ndarray):
             held = base64.b64encode(writing.encoded(row, self.sample_rate, "WAV")).decode()
             parts.append(f'<audio controls src="data:audio/wav;base64,{held}"></audio>')
         return "<br>".join(parts)
-
-
-def as_waveform(recording: Any) -> np.ndarray:
-    """A waveform of any kind as float (time,).
-
-    Args:
-        recording: array, tensor or list; float, or int16 or int32, which are scaled. One channel:
-            (time,), or with another axis of length 1.
-
-    Raises:
-        ConfigError: another type, or more than one channel.
-    """
-    if isinstance(recording, torch.Tensor):
-        recording = recording.detach().cpu()
-        # NumPy has no bfloat16.
-        recording = (recording.float() if recording.is_floating_point() else recording).numpy()
-    try:
-        wave = np.asarray(recording)
-    except ValueError as error:
-        raise ConfigError("the waveform is a list of unequal rows: give (time,)") from error
-    if wave.ndim == 2 and 1 in wave.shape:
-        wave = wave.reshape(-1)
-    if wave.ndim != 1:
-        raise ConfigError(
-            f"the waveform has shape {wave.shape}: it must be (time,), one channel; mix channels "
-            "by their mean, or give several waveforms as a list"
-        )
-    if wave.dtype in _FULL_SCALE:
-        return (wave / _FULL_SCALE[wave.dtype]).astype(np.float32)
-    if wave.dtype.kind != "f":
-        raise ConfigError(f"the waveform is {wave.dtype}: it must be float, int16 or int32")
-    return wave.astype(np.float32, copy=False)
 
 
 def rate_of(recording: Any, sample_rate: int | None) -> int:

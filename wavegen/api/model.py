@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from wavegen.api.audio import Audio, as_waveform, is_several, rate_of, read_waveform
+from wavegen.api.audio import Audio, is_several, rate_of, read_waveform
 from wavegen.api.results import Classification, Detection, Score
+from wavegen.audio.waveforms import as_waveform
 from wavegen.data import labels as labelling
 from wavegen.data.labels import label_ids
 from wavegen.distributions.sampling import Sampling

@@ -12,16 +12,10 @@ from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from wavegen.codecs.counts import CodeCounts
-from wavegen.data import labels as labelling
-from wavegen.data.batches import (
-    Corpus,
-    EpochBatches,
-    TrainingCrops,
-    UntilStopped,
-    ValidationWindows,
-)
+from wavegen.data.batches import EpochBatches, TrainingCrops, UntilStopped, ValidationWindows
 from wavegen.data.cache import digest_of, figures_name
 from wavegen.data.clips import ClipSet, find_clips
+from wavegen.data.corpus import Corpus
 from wavegen.data.folders import count
 from wavegen.data.settings import DataSettings
 from wavegen.data.shards import ShardStore, is_shards
@@ -183,9 +177,7 @@ class AudioDataModule(LightningDataModule):
                 "Hz: set --data.sample_rate and --model.network.sample_rate alike, or neither"
             )
         clips = self.clip_set.clips
-        ids = [labelling.encode(clip.labels, config.labels) for clip in clips]
-        label_ids = np.array(ids, dtype=np.int64).reshape(len(clips), len(config.labels))
-        self._corpus = Corpus(store, label_ids, network.receptive_field, config.codec)
+        self._corpus = Corpus.of(store, [clip.labels for clip in clips], network)
 
         splits = np.array([clip.split for clip in clips])
         whole = self._corpus.whole(np.flatnonzero(splits == "train"))

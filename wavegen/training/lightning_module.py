@@ -11,7 +11,7 @@ from pytorch_lightning.callbacks import Timer
 from torch import Tensor
 from torch.func import functional_call
 
-from wavegen.data.batches import Batch
+from wavegen.data.corpus import Batch
 from wavegen.engines.reference_scorer import surprisal
 from wavegen.errors import ConfigError
 from wavegen.models.condition import Condition
