@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from wavegen.commands.remarks import remarks_on_stderr
+from wavegen.commands.remarks import remarks_as_lines
 
 PACKAGE = Path(__file__).parents[2] / "wavegen"
 
@@ -13,13 +13,16 @@ PACKAGE = Path(__file__).parents[2] / "wavegen"
 def test_a_command_shows_them_on_standard_error(capsys) -> None:
     logger = logging.getLogger("wavegen.engines.choice")
     before = logging.getLogger("wavegen").handlers.copy()
-    with remarks_on_stderr():
+    with remarks_as_lines():
         logger.info("%s: resampled", "a.wav")
         logger.warning("generating\x1b[2J with another engine")
     assert logging.getLogger("wavegen").handlers == before
     captured = capsys.readouterr()
     assert captured.err == "a.wav: resampled\nwavegen: generating\\x1b[2J with another engine\n"
     assert not captured.out
+    with remarks_as_lines():
+        logging.getLogger("wavegen.training.train").info("done: %s\nhear it", "runs/x")
+    assert capsys.readouterr().out == "done: runs/x\nhear it\n"
     logger.info("after the command")
     assert not capsys.readouterr().err
 

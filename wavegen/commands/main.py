@@ -13,7 +13,7 @@ from textwrap import shorten
 from wavegen import __version__
 from wavegen.commands import train_options
 from wavegen.commands.options import CommandParser
-from wavegen.commands.remarks import remarks_on_stderr
+from wavegen.commands.remarks import remarks_as_lines
 from wavegen.errors import ConfigError, Stopped, WavegenError
 from wavegen.training.signals import stopping_on_signals
 from wavegen.utils import distributed
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     or 128 and the number of the signal that ended it."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        with stopping_on_signals(), remarks_on_stderr():
+        with stopping_on_signals(), remarks_as_lines():
             return _run(arguments)
     except WavegenError as error:
         print(f"wavegen: {_one_line(str(error))}", file=sys.stderr)

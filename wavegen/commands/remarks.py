@@ -1,7 +1,7 @@
 """What the package remarks while it works, as lines on standard error.
 
-Everywhere else a remark goes to a logger below `wavegen`: a program that imports the package
-decides by itself what becomes of it.
+How a training goes is what its command prints, on standard output. Everywhere else a remark goes
+to a logger below `wavegen`: a program that imports the package decides what becomes of it.
 """
 
 import logging
@@ -13,17 +13,23 @@ from wavegen.utils.text import display
 
 
 class _Lines(logging.Handler):
-    """Writes a line for each record, around a progress bar if there is one."""
+    """Writes the lines of each record, around a progress bar if there is one."""
 
     def emit(self, record: logging.LogRecord) -> None:
         from tqdm import tqdm
 
-        prefix = "wavegen: " if record.levelno >= logging.WARNING else ""
-        tqdm.write(display(prefix + record.getMessage()), file=sys.stderr)
+        text = "\n".join(map(display, record.getMessage().split("\n")))
+        stream = sys.stderr
+        if record.levelno >= logging.WARNING:
+            text = f"wavegen: {text}"
+        elif record.name.startswith("wavegen.training"):
+            stream = sys.stdout
+        tqdm.write(text, file=stream)
+        stream.flush()
 
 
 @contextmanager
-def remarks_on_stderr() -> Iterator[None]:
+def remarks_as_lines() -> Iterator[None]:
     """Show the remarks of the package while the block runs: it is a command."""
     logger = logging.getLogger("wavegen")
     before = logger.level, logger.propagate

@@ -1,6 +1,7 @@
 """A run folder: checkpoints that are whole, the model, and what validation leaves behind."""
 
 import io
+import logging
 import math
 import os
 import shutil
@@ -28,6 +29,9 @@ from wavegen.models.base import Network
 from wavegen.models.serialization import BEST, best_figures, save_model
 from wavegen.training.lightning_module import LitModel
 from wavegen.utils.files import appearing_whole, make_folder, write_bytes, write_json, write_text
+from wavegen.utils.text import display
+
+_logger = logging.getLogger(__name__)
 
 CONFIG = "config.yaml"
 MODEL = "model"
@@ -134,10 +138,14 @@ class RunFolder(Callback):
         if bits < best_figures(self.folder).get("val_bits", math.inf):
             save_trained(pl_module.network, data.clip_set, self.folder)
             self._best = {"step": step, **figures}
-            verdict = f", the best so far: {self.folder / MODEL}"
-        print(
-            f"\nstep {step}: {bits:.3f} bits per held-out sample (uniform "
-            f"{figures['uniform_bits']:.1f}, order-0 {figures['order0_bits']:.2f}){verdict}"
+            verdict = f", the best so far: {display(self.folder / MODEL)}"
+        _logger.info(
+            "step %d: %.3f bits per held-out sample (uniform %.1f, order-0 %.2f)%s",
+            step,
+            bits,
+            figures["uniform_bits"],
+            figures["order0_bits"],
+            verdict,
         )
         self._write_samples(trainer, pl_module, min(data.typical_seconds(), _LONGEST_SECONDS))
 

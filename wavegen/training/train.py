@@ -27,6 +27,8 @@ from wavegen.training.trainer_cli import TrainCLI
 from wavegen.utils.files import write_text
 from wavegen.utils.text import display, quoted
 
+_logger = logging.getLogger(__name__)
+
 # Lightning's remarks that do not hold here: the run folder is ours to fill, and the data
 # module does go on in mid-epoch.
 _NOISE = (
@@ -145,17 +147,17 @@ def _begin(cli: TrainCLI, held: ExitStack) -> None:
     record_contents(run, cli.datamodule.contents())
 
     network, data, trainer = cli.model.network, cli.datamodule, cli.trainer
-    print(summary(data.clip_set, data.decode().sample_rate))
+    _logger.info("%s", summary(data.clip_set, data.decode().sample_rate))
     for remark in data.remarks():
-        print(f"note: {display(remark)}")
+        _logger.info("note: %s", display(remark))
     parameters = sum(p.numel() for p in network.parameters())
     limit = f"{trainer.max_steps} steps" if trainer.max_steps > 0 else "to a time or an epoch"
-    print(
+    _logger.info(
+        "%s",
         f"{network.config.describe()}\n"
         f"training  {parameters:,} parameters, {data.batch_size} crops of {data.crop} samples a "
         f"step, {limit}, in {trainer.precision} on {trainer.strategy.root_device}\n"
-        f"run       {run}",
-        flush=True,
+        f"run       {display(run)}",
     )
 
 
@@ -166,9 +168,10 @@ def _end(cli: TrainCLI) -> None:
         # Without a validation no model is the best: the last one it is.
         save_trained(cli.model.network, cli.datamodule.clip_set, run)
     if cli.checkpoint is not None and not cli.model.ready:
-        print(
-            f"{run}: it was at its limit before, and nothing was trained; raise --steps, "
-            "--epochs or --time to train it further"
+        _logger.info(
+            "%s: it was at its limit before, and nothing was trained; raise --steps, --epochs or "
+            "--time to train it further",
+            display(run),
         )
     else:
-        print(f"done: {run}\nhear it: wavegen generate {quoted(run)} --out out/")
+        _logger.info("done: %s\nhear it: wavegen generate %s --out out/", display(run), quoted(run))
