@@ -152,3 +152,15 @@ def test_no_two_files_of_tests_have_one_name() -> None:
     """pytest imports them by their name alone."""
     names = [path.name for path in Path(__file__).parent.rglob("test_*.py")]
     assert len(names) == len(set(names))
+
+
+def test_private_parts_of_other_packages_have_one_home() -> None:
+    """What begins with `_` may be gone in their next version, but for what all of torch uses."""
+    for path in files():
+        if path == PACKAGE / "training" / "private.py":
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Attribute) and node.attr.startswith("_"):
+                own = isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")
+                known = node.attr.startswith(("__", "_foreach_")) or node.attr == "_version"
+                assert own or known, f"{path}:{node.lineno}: {ast.unparse(node)}"

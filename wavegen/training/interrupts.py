@@ -12,6 +12,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from wavegen.errors import Stopped
 from wavegen.training.data_module import AudioDataModule
 from wavegen.training.lightning_module import LitModel
+from wavegen.training.private import ignore_signals_of_others
 from wavegen.utils.distributed import largest
 
 # Processes that train together look for a signal to any of them once in so many steps:
@@ -53,8 +54,7 @@ class StopOnSignal(Callback):
             self._before[number] = self._original[number]
         # With several processes Lightning asks at every step whether its own was called, and
         # waits for the device.
-        loop: Any = trainer.fit_loop.epoch_loop
-        loop._broadcast_sigterm_tensor = lambda: None
+        ignore_signals_of_others(trainer)
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
         if number == _HANGUP:

@@ -19,6 +19,7 @@ from wavegen.models.config import ModelConfig, WaveNetConfig
 from wavegen.models.registry import build
 from wavegen.training.muon import Muon
 from wavegen.training.precision import cast, training_products
+from wavegen.training.private import set_validation_due, validation_seconds
 from wavegen.training.restoring import check_checkpoint
 from wavegen.utils.distributed import largest
 
@@ -154,8 +155,8 @@ class LitModel(LightningModule):
         if self._time_share >= 1:
             trainer.should_stop = True
         # Lightning asks each process's own clock; theirs differ by a step.
-        if trainer._val_check_time_interval is not None:
-            trainer._last_val_time = -math.inf if self._due else math.inf
+        if validation_seconds(trainer) is not None:
+            set_validation_due(trainer, self._due)
 
     def on_validation_epoch_start(self) -> None:
         """Begin the sums over the validation split: bits and samples."""
@@ -262,10 +263,12 @@ class LitModel(LightningModule):
         timers = [each for each in trainer.callbacks if isinstance(each, Timer)]
         left = [(each.time_elapsed(), each.time_remaining()) for each in timers]
         shares = [elapsed / max(elapsed + rest, 1e-9) for elapsed, rest in left if rest is not None]
-        every = trainer._val_check_time_interval
-        due = every is not None and time.monotonic() - self._validated >= every
-        # The end of a training is validated anyway; two of them in a row would be time lost.
-        due = due and all(rest is None or rest > every / 2 for _, rest in left)
+        every = validation_seconds(trainer)
+        due = False
+        if every is not None:
+            # The end of a training is validated anyway; two of them in a row would be time lost.
+            late = all(rest is None or rest > every / 2 for _, rest in left)
+            due = late and time.monotonic() - self._validated >= every
         if shares or every is not None:
             self._time_share, validate = largest([max(shares, default=0.0), due])
             self._due = bool(validate)

@@ -19,6 +19,7 @@ from wavegen.training.interrupts import StopOnSignal
 from wavegen.training.lightning_module import Clock
 from wavegen.training.limits import check_limits, check_nodes, limits_of
 from wavegen.training.openmp import SharedCores
+from wavegen.training.private import cpu_has_bfloat16
 from wavegen.training.progress import RunProgress
 from wavegen.training.run_config import read_config
 from wavegen.training.run_folder import (
@@ -86,11 +87,8 @@ class TrainCLI(LightningCLI):
         self.decoded = AudioDataModule(**given.data.as_dict())
         rate = self.decoded.decode().sample_rate
         gpu = torch.cuda.is_available() and given.trainer.accelerator != "cpu"
-        # Without instructions for it, bfloat16 is slower than float32.
         bfloat16 = (
-            torch.cuda.is_bf16_supported(including_emulation=False)
-            if gpu
-            else torch.cpu._is_avx512_bf16_supported()
+            torch.cuda.is_bf16_supported(including_emulation=False) if gpu else cpu_has_bfloat16()
         )
         defaults = suggest(self.decoded.clip_set, rate, gpu, bfloat16)
         parser.set_defaults({**defaults, **limits_of(given.trainer, defaults["trainer.max_steps"])})
