@@ -68,6 +68,14 @@ def test_it_is_loaded_as_it_was_saved(trained: tuple[Path, Path, float]) -> None
     assert "tiny_gru" in load_config(model).describe()
 
 
+def test_muon_moves_its_hidden_matrices() -> None:
+    training = LitModel(CONFIG)
+    groups = training.configure_optimizers()["optimizer"].param_groups
+    hidden = {id(weight) for weight in groups[0]["params"]}
+    names = {name for name, each in training.network.named_parameters() if id(each) in hidden}
+    assert names == {"recurrent.weight_ih_l0", "recurrent.weight_hh_l0"}
+
+
 def test_the_reference_engine_generates_from_it(trained: tuple[Path, Path, float]) -> None:
     _, model, _ = trained
     network = load_model(model)

@@ -72,6 +72,19 @@ class Network(nn.Module, ABC):
         shape = (streams, len(self.config.labels))
         return Condition(torch.zeros(shape, dtype=torch.int64, device=self.device))
 
+    def hidden_matrices(self) -> set[str]:
+        """Names of the parameters that Muon trains: matrices from one hidden layer to another.
+
+        By default all matrices but those of embeddings, which are tables, and of a module `output`,
+        whose rows are parameters of the distribution.
+        """
+        tables = {id(each.weight) for each in self.modules() if isinstance(each, nn.Embedding)}
+        return {
+            name
+            for name, weight in self.named_parameters()
+            if weight.ndim > 1 and id(weight) not in tables and not name.startswith("output.")
+        }
+
     def fuse(self) -> None:
         """Train by fused kernels from now on; `ConfigError` if the network has none."""
         raise ConfigError(f"--model.fused: the network '{self.config.network}' has no such kernels")

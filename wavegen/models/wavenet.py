@@ -94,6 +94,12 @@ class WaveNet(Network):
         """H: inputs before the newest one that a prediction depends on."""
         return self.config.receptive_field - 1
 
+    def hidden_matrices(self) -> set[str]:
+        """See `Network.hidden_matrices`: those that every sample goes through."""
+        inside = ("blocks", "skip", "hidden")
+        names = super().hidden_matrices()
+        return {name for name in names if name.partition(".")[0] in inside}
+
     def fuse(self) -> None:
         """See `Network.fuse`; a block falls back where the kernels do not run."""
         for block in self.blocks:

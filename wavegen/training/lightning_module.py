@@ -41,8 +41,8 @@ class LitModel(LightningModule):
             after some thousand steps: each layer multiplies its inputs, and matrices grow.
         warmup_steps: the learning rate rises linearly over this many steps, then falls as
             a cosine to 0 at the end of training, be that a step, an epoch or a time.
-        optimizer: `muon` moves the matrices of the blocks, of the skip sum and of the hidden
-            layer by Muon and all else by AdamW; `adamw` moves everything by AdamW.
+        optimizer: `muon` moves the hidden matrices of the network by Muon and all else by AdamW;
+            `adamw` moves everything by AdamW.
         fused: train each layer by a few kernels of Triton where those run, on a GPU of NVIDIA. It
             is off by default, since no GPU has timed it.
     """
@@ -215,11 +215,9 @@ class LitModel(LightningModule):
             {"params": []},
             {"params": [], "weight_decay": 0.0},
         ]
+        hidden = self.network.hidden_matrices() if self.optimizer == "muon" else set()
         for name, parameter in self.network.named_parameters():
-            # The embeddings are tables, and rows of the output are codes: no matrices to turn.
-            between = name.partition(".")[0] in ("blocks", "skip", "hidden")
-            muon = between and self.optimizer == "muon"
-            kind = 2 if parameter.ndim < 2 else 0 if muon else 1
+            kind = 2 if parameter.ndim < 2 else 0 if name in hidden else 1
             groups[kind]["params"].append(parameter)
         optimizer = Muon(
             [group for group in groups if group["params"]],
