@@ -16,8 +16,8 @@ from wavegen.audio import reading
 from wavegen.data.clips import find_clips
 from wavegen.errors import AudioFileError, DataError, ModelError, WavegenError
 from wavegen.models.serialization import load_config, load_model, save_model
+from wavegen.training.checkpoints import WholeCheckpoints
 from wavegen.training.run_config import read_config
-from wavegen.training.run_folder import WholeCheckpoints
 
 FEW_OR_MANY = [0, pytest.param(1, marks=pytest.mark.slow)]
 

@@ -3,13 +3,19 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 import soundfile
+import torch
 from small import network
 
 from wavegen.codecs import mulaw
 from wavegen.codecs.counts import CodeCounts
 from wavegen.codecs.mulaw import MuLaw
+from wavegen.data.batches import TrainingCrops
 from wavegen.data.splits import hold_out_ends
+from wavegen.errors import ConfigError
+from wavegen.models.config import WaveNetConfig
+from wavegen.models.wavenet import WaveNet
 from wavegen.training.data_module import AudioDataModule
 
 
@@ -69,3 +75,21 @@ def test_of_very_long_clips_a_minute_is_held_out() -> None:
     training, validation = hold_out_ends(parts, 0.1, 100)
     assert validation.tolist() == [[4, hour - 6000, hour], [9, 900, 1000]]
     assert training.tolist() == [[4, 0, hour - 6000], [7, 0, short], [9, 0, 900]]
+
+
+def test_without_a_trainer_it_gives_the_same_batches(tone_folder) -> None:
+    data = AudioDataModule(str(tone_folder), crop=300, batch_size=4)
+    for early in (data.setup, data.train_dataloader, data.val_dataloader, lambda: data.corpus):
+        with pytest.raises(ConfigError, match=r"call match\(network\)"):
+            early()
+    config = WaveNetConfig(layers=4, stacks=2, sample_rate=8000, labels=data.clip_set.attributes)
+    network = WaveNet(config)
+    data.match(network)
+    loader = data.train_dataloader()
+    epochs = [[batch["inputs"] for batch in loader] for _ in range(2)]
+    assert len(epochs[0]) == len(loader) > 1
+    assert not all(map(torch.equal, *epochs)), "every epoch has an order of its own"
+    crops = TrainingCrops(data.corpus, data.training, 300, 4, data.label_dropout, data.seed)
+    assert all(torch.equal(each, crops[0, at]["inputs"]) for at, each in enumerate(epochs[0]))
+    held_out = sum(int((batch["targets"] >= 0).sum()) for batch in data.val_dataloader())
+    assert held_out == (data.validation[:, 2] - data.validation[:, 1]).sum()

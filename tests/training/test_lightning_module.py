@@ -29,8 +29,11 @@ from wavegen.errors import ConfigError, ModelError
 from wavegen.models.config import WaveNetConfig
 from wavegen.models.serialization import load_config, load_model
 from wavegen.scoring.likelihood import recording_bits
-from wavegen.training.lightning_module import LitWaveNet, _LossWatch
-from wavegen.training.run_folder import WholeCheckpoints, one_of_each_class
+from wavegen.training.checkpoints import WholeCheckpoints
+from wavegen.training.data_module import AudioDataModule
+from wavegen.training.divergence import LossWatch
+from wavegen.training.lightning_module import LitWaveNet
+from wavegen.training.run_folder import one_of_each_class
 from wavegen.training.run_folders import choose_run
 
 
@@ -208,7 +211,7 @@ def test_a_loss_that_stays_above_guessing_stops(trained, tmp_path: Path, capsys)
 
 
 def test_guessing_for_long_is_no_divergence() -> None:
-    watch = _LossWatch(9.0)
+    watch = LossWatch(9.0)
     for step in range(1000):
         # Now and then a batch beyond all measure.
         watch.look(torch.tensor(1e9 if step % 200 == 0 else 5.6), torch.zeros(2))
@@ -622,3 +625,51 @@ def test_a_run_at_its_limit_stays_as_it_is(trained: tuple[Path, Path], tmp_path,
     assert "at its limit before" in said
     assert "held-out sample" not in said
     assert kept == {name: (run / name).read_bytes() for name in kept}
+
+
+def test_a_module_comes_back_from_its_checkpoint_with_averaged_weights(trained) -> None:
+    _, run = trained
+    best = json.loads((run / "best.json").read_text())
+    last = LitWaveNet.load_from_checkpoint(run / "checkpoints" / "last.ckpt", learning_rate=1e-3)
+    assert (last.network.config, last.learning_rate) == (load_config(run), 1e-3)
+    module = LitWaveNet.load_from_checkpoint(run / "checkpoints" / "best.ckpt")
+    assert best["val_bits"] > 0
+    for name, weight in load_model(run).state_dict().items():
+        assert torch.equal(module.network.state_dict()[name], weight)
+    assert all(weight.requires_grad for weight in module.parameters())
+
+
+def test_a_checkpoint_of_an_earlier_version_needs_the_model_beside_it(trained, tmp_path) -> None:
+    _, run = trained
+    checkpoint = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    del checkpoint["network"]
+    shutil.copytree(run / "model", tmp_path / "run" / "model")
+    path = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    WholeCheckpoints().save_checkpoint(checkpoint, path)
+    assert LitWaveNet.load_from_checkpoint(path).network.config == load_config(run)
+    shutil.rmtree(tmp_path / "run" / "model")
+    with pytest.raises(ModelError, match="does not say which network"):
+        LitWaveNet.load_from_checkpoint(path)
+    for change in ({"state_dict": {}}, {"network": "{}"}, {"network": 3}):
+        WholeCheckpoints().save_checkpoint({**checkpoint, "network": "", **change}, path)
+        with pytest.raises(ModelError, match=r"last.ckpt: (not a checkpoint|it d)"):
+            LitWaveNet.load_from_checkpoint(path)
+    with pytest.raises(ModelError, match="cannot be read"):
+        LitWaveNet.load_from_checkpoint(tmp_path / "none.ckpt")
+
+
+def test_a_loaded_network_is_trained_further(trained) -> None:
+    tones, run = trained
+    network = load_model(run)
+    module = LitWaveNet(network, learning_rate=1e-4)
+    data = AudioDataModule(str(tones), crop=300, batch_size=4)
+    data.match(network)
+    before = {name: weight.clone() for name, weight in network.named_parameters()}
+    trainer = Trainer(
+        max_steps=2, accelerator="cpu", logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, limit_val_batches=0,
+    )  # fmt: skip
+    trainer.fit(module, data)
+    assert module.network is network
+    changed = [not torch.equal(before[name], weight) for name, weight in network.named_parameters()]
+    assert np.mean(changed) > 0.8

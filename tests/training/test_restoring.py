@@ -15,7 +15,8 @@ import torch
 from wavegen.commands.main import main
 from wavegen.errors import ModelError
 from wavegen.models.serialization import best_figures
-from wavegen.training.run_folder import BEST_CHECKPOINT, LAST_CHECKPOINT, WholeCheckpoints
+from wavegen.training.checkpoints import WholeCheckpoints
+from wavegen.training.run_folder import BEST_CHECKPOINT, LAST_CHECKPOINT
 
 
 @pytest.fixture

@@ -16,7 +16,8 @@ from processes import Nursery
 
 from wavegen.commands.main import main
 from wavegen.models.serialization import load_model
-from wavegen.training.run_folder import LAST_CHECKPOINT, WholeCheckpoints
+from wavegen.training.checkpoints import WholeCheckpoints
+from wavegen.training.run_folder import LAST_CHECKPOINT
 
 # Large enough that a checkpoint takes a while to write, and quick to train.
 SIZES = [

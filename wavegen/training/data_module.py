@@ -1,6 +1,7 @@
 """The DataModule: from a folder of recordings to batches of codes."""
 
 import atexit
+import itertools
 import multiprocessing
 import signal
 from functools import lru_cache
@@ -251,8 +252,9 @@ class AudioDataModule(LightningDataModule):
 
     @property
     def corpus(self) -> Corpus:
-        """The decoded clips; there after `setup`."""
-        assert self._corpus is not None, "setup comes first"
+        """The decoded clips as a network sees them; `ConfigError` before `match` or `setup`."""
+        self.setup()
+        assert self._corpus is not None
         return self._corpus
 
     def typical_seconds(self) -> float:
@@ -262,7 +264,6 @@ class AudioDataModule(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         """The batches of an epoch, see `TrainingCrops`."""
-        assert self.trainer is not None, "a Trainer calls this"
         crops = TrainingCrops(
             self.corpus,
             self.training,
@@ -270,19 +271,23 @@ class AudioDataModule(LightningDataModule):
             self.batch_size,
             self.label_dropout,
             self.seed,
-            self.trainer.global_rank,
-            self.trainer.world_size,
+            *self._rank_and_ranks(),
         )
+        if self.trainer is None:
+            # Every time it is gone through is an epoch.
+            taken = itertools.count(0, len(crops))
+            return self._loader(crops, EpochBatches(len(crops), lambda: next(taken)))
         progress = self.trainer.fit_loop.epoch_loop.batch_progress
         return self._loader(crops, EpochBatches(len(crops), lambda: progress.total.ready))
 
     def val_dataloader(self) -> DataLoader:
         """Windows that together cover every sample of the validation clips once."""
-        assert self.trainer is not None, "a Trainer calls this"
-        windows = ValidationWindows(
-            self.corpus, self.validation, self.trainer.global_rank, self.trainer.world_size
-        )
+        windows = ValidationWindows(self.corpus, self.validation, *self._rank_and_ranks())
         return self._loader(windows, UntilStopped(windows, lambda: self.stopping))
+
+    def _rank_and_ranks(self) -> tuple[int, int]:
+        """This process, and how many there are; one where there is no Trainer."""
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
     def _loader(self, dataset: Dataset, sampler: Sampler) -> DataLoader:
         if self.num_workers:

@@ -3,7 +3,9 @@
 import math
 import time
 from copy import deepcopy
-from typing import Any, Literal
+from pathlib import Path
+from textwrap import shorten
+from typing import Any, Literal, Self
 
 import torch
 from pytorch_lightning import LightningModule
@@ -13,20 +15,22 @@ from torch.func import functional_call
 
 from wavegen.data.corpus import Batch
 from wavegen.engines.reference_scorer import surprisal
-from wavegen.errors import ConfigError
+from wavegen.errors import ConfigError, ModelError
+from wavegen.models.base import Network
 from wavegen.models.condition import Condition
 from wavegen.models.config import ModelConfig, WaveNetConfig
-from wavegen.models.registry import build
+from wavegen.models.registry import build, config_from_json
+from wavegen.models.serialization import is_model, load_config
+from wavegen.training.checkpoints import load_tensors
+from wavegen.training.divergence import DIVERGED_BITS, LossWatch
 from wavegen.training.muon import Muon
 from wavegen.training.precision import cast, training_products
 from wavegen.training.private import set_validation_due, validation_seconds
 from wavegen.training.restoring import check_checkpoint
 from wavegen.utils.distributed import largest
 
-# Training has diverged where the loss, averaged over about so many steps (single batches leap),
-# is so many bits worse than guessing. Enough above it to tell learning that is only slow.
-_DIVERGED_STEPS = 100
-_DIVERGED_BITS = 1.0
+# What checkpoints keep the config of the network under.
+_NETWORK = "network"
 # Processes that train together compare their clocks once in so many steps: it costs a message.
 _TOGETHER = 10
 
@@ -35,7 +39,8 @@ class LitModel(LightningModule):
     """Trains a network by maximum likelihood.
 
     Args:
-        network: the config of any registered network.
+        network: a config of any registered network, whose weights are fresh; or a network, whose
+            weights are trained further.
         learning_rate: at its highest.
         weight_decay: on matrices only. With little of it a wide network with linear gates diverges
             after some thousand steps: each layer multiplies its inputs, and matrices grow.
@@ -49,7 +54,7 @@ class LitModel(LightningModule):
 
     def __init__(
         self,
-        network: ModelConfig,
+        network: ModelConfig | Network,
         learning_rate: float = 2e-3,
         weight_decay: float = 0.1,
         warmup_steps: int = 100,
@@ -61,7 +66,13 @@ class LitModel(LightningModule):
             raise ConfigError(f"--model.learning_rate is {learning_rate}: it must be above 0")
         if not weight_decay >= 0:
             raise ConfigError(f"--model.weight_decay is {weight_decay}: it must be 0 or more")
-        self.network = build(network, fused)
+        if isinstance(network, Network):
+            # A loaded network is frozen, and reads its config no more.
+            self.network = network.requires_grad_(True).train()
+            if fused:
+                network.fuse()
+        else:
+            self.network = build(network, fused)
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.warmup_steps = warmup_steps
@@ -71,11 +82,47 @@ class LitModel(LightningModule):
         self._began = self._validated = time.monotonic()
         # What the clocks say: the share of the time that is over, and whether to validate.
         self._time_share, self._due = 0.0, False
-        self._watch = _LossWatch(math.log2(network.codec.codes) + _DIVERGED_BITS)
+        self._watch = LossWatch(math.log2(self.network.config.codec.codes) + DIVERGED_BITS)
         # Whatever a resumed run had to load has been loaded.
         self.ready = False
         # A signal ended validation before all batches were seen.
         self.interrupted = False
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Write the config of the network too, from which `load_from_checkpoint` builds it."""
+        checkpoint[_NETWORK] = self.network.config.to_json()
+
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override]
+        cls, checkpoint_path: str | Path, map_location: Any = "cpu", **options: Any
+    ) -> Self:
+        """A module with the network of a checkpoint: with its averaged weights, if it has some.
+
+        Args:
+            checkpoint_path: a checkpoint of a training of this module.
+            map_location: the device.
+            options: as of this class, but for `network`.
+
+        Raises:
+            ModelError: no such checkpoint, it is damaged, or nothing says which network it is of.
+        """
+        path = Path(checkpoint_path)
+        checkpoint = load_tensors(path, map_location)
+        text = checkpoint.get(_NETWORK)
+        beside = path.parent.parent / "model"
+        if text is None and not is_model(beside):
+            raise ModelError(
+                f"{path}: it does not say which network it is of, and {beside} holds no model; "
+                "earlier versions kept that in the run folder alone"
+            )
+        try:
+            config = load_config(beside) if text is None else config_from_json(str(text))
+            module = cls(config, **options)
+            module.load_state_dict(checkpoint["state_dict"])
+        except (ConfigError, RuntimeError, LookupError, TypeError, AttributeError) as error:
+            reason = shorten(str(error), 200, placeholder=" ...")
+            raise ModelError(f"{path}: not a checkpoint of such a network ({reason})") from error
+        return module.to(map_location)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """`ValueError` where this training cannot go on from it."""
@@ -145,7 +192,7 @@ class LitModel(LightningModule):
             guessing = math.log2(self.network.config.codec.codes)
             raise ConfigError(
                 f"training has diverged: by step {self.trainer.global_step} the average loss is "
-                f"more than {_DIVERGED_BITS:.0f} bit above guessing, which is {guessing:.1f}; "
+                f"more than {DIVERGED_BITS:.0f} bit above guessing, which is {guessing:.1f}; "
                 "lower --model.learning_rate, or raise --model.weight_decay"
             )
 
@@ -276,7 +323,7 @@ class LitWaveNet(LitModel):
     """`LitModel` of a WaveNet; the command line offers its architecture field by field.
 
     Args:
-        network: the architecture.
+        network: the architecture; or a `WaveNet`, as of `LitModel`.
         **options: as of `LitModel`.
     """
 
@@ -297,34 +344,3 @@ class Clock(Timer):
 
     def on_train_epoch_end(self, *_: Any, **__: Any) -> None:
         """Likewise: epochs may be short."""
-
-
-class _LossWatch:
-    """Whether the loss is sound, found out while the device is busy with the backward pass.
-
-    Args:
-        most: bits that its average over the last steps may come to.
-    """
-
-    def __init__(self, most: float) -> None:
-        self._most = most * math.log(2)
-        self._mean = torch.zeros(())
-
-    def look(self, loss: Tensor, clips: Tensor) -> None:
-        loss, self.clips = loss.detach(), clips
-        # One batch beyond all measure must not count as hundreds.
-        bounded = loss.clamp(max=2 * self._most)
-        self._mean = self._mean.to(loss).lerp(bounded, 1 / _DIVERGED_STEPS)
-        verdict = torch.stack([torch.isfinite(loss), self._mean <= self._most])
-        self._verdict = verdict.to("cpu", non_blocking=True)
-        self._event = None
-        if loss.is_cuda:
-            self._event = torch.cuda.Event()
-            self._event.record()
-
-    def seen(self) -> tuple[bool, bool]:
-        """Whether the loss was finite, and whether its average is low enough."""
-        if self._event is not None:
-            self._event.synchronize()
-        finite, low = self._verdict.tolist()
-        return finite, low

@@ -3,17 +3,13 @@
 import io
 import logging
 import math
-import os
 import shutil
-import zipfile
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
-import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
-from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.trainer.states import TrainerFn
 
 from wavegen.audio import writing
@@ -23,7 +19,6 @@ from wavegen.data.clips import ClipSet
 from wavegen.data.labels import Attributes, Labels
 from wavegen.data.settings import save_training
 from wavegen.engines.choice import choose
-from wavegen.errors import ModelError
 from wavegen.generation.generate import Stream, sample_count, stream_chunks
 from wavegen.models.base import Network
 from wavegen.models.serialization import BEST, best_figures, save_model
@@ -42,62 +37,6 @@ BEST_CHECKPOINT = Path("checkpoints") / "best.ckpt"
 # Samples made at a validation: enough to hear the classes, little time spent on them.
 _MOST_SAMPLES = 12
 _LONGEST_SECONDS = 2.0
-
-
-class WholeCheckpoints(TorchCheckpointIO):
-    """Writes checkpoints beside their target, flushes and renames them; loads only tensors.
-
-    Args:
-        folders: where checkpoints may be removed.
-    """
-
-    def __init__(self, *folders: str | Path) -> None:
-        self._folders = [Path(folder).resolve() for folder in folders]
-
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
-    ) -> None:
-        """Write `checkpoint` to `path`, whole or not at all."""
-        make_folder(Path(path).parent)
-        # By way of memory, for torch tells a full disk from a bug only by its message.
-        buffer = io.BytesIO()
-        torch.save(checkpoint, buffer)
-        write_bytes(path, buffer.getbuffer())
-
-    def load_checkpoint(
-        self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True
-    ) -> dict[str, Any]:
-        """Read a checkpoint, onto the CPU first, without running any code that it may hold."""
-        try:
-            with Path(path).open("rb") as file:
-                if not _as_large_as_it_says(file):
-                    raise ModelError(f"{path}: compressed, which no checkpoint of a training is")
-                checkpoint = torch.load(file, map_location, weights_only=True)
-        except OSError as error:
-            raise ModelError(f"{path}: cannot be read ({error.strerror or error})") from error
-        except ModelError:
-            raise
-        except Exception as error:
-            # What a damaged file makes of torch's reader can be any error.
-            raise ModelError(f"{path}: damaged, or not a checkpoint of tensors only") from error
-        if not isinstance(checkpoint, dict):
-            raise ModelError(f"{path}: not a checkpoint of a training")
-        return checkpoint
-
-    def remove_checkpoint(self, path: Any) -> None:
-        """Remove a file of `folders`, and nothing else whatever a checkpoint may say.
-
-        Raises:
-            ModelError: it is no file, or elsewhere.
-        """
-        file = Path(path).resolve()
-        if not any(file.is_relative_to(folder) for folder in self._folders):
-            raise ModelError(
-                f"{path}: not removed, for it is in no folder of this run's checkpoints"
-            )
-        if file.exists() and not file.is_file():
-            raise ModelError(f"{path}: not removed, for it is no checkpoint but a folder")
-        file.unlink(missing_ok=True)
 
 
 class RunFolder(Callback):
@@ -208,20 +147,6 @@ class RunFolder(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save where training stopped, while the weights are still those being trained."""
         trainer.save_checkpoint(self.folder / LAST_CHECKPOINT)
-
-
-def _as_large_as_it_says(file: BinaryIO) -> bool:
-    """Whether what torch will read takes no more memory than the file has bytes."""
-    # By these bytes torch tells its own files from those of its first versions.
-    if file.read(4) != b"PK\x03\x04":
-        file.seek(0)
-        return True
-    with zipfile.ZipFile(file) as parts:
-        entries = parts.infolist()
-    size = file.seek(0, os.SEEK_END)
-    file.seek(0)
-    stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
-    return stored and sum(entry.file_size for entry in entries) <= size
 
 
 def _saves_by_epoch(trainer: Trainer) -> bool:

@@ -13,6 +13,7 @@ from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from wavegen.data.shards import is_remote
 from wavegen.errors import ConfigError
 from wavegen.training.averaging import ExponentialMovingAverage
+from wavegen.training.checkpoints import WholeCheckpoints
 from wavegen.training.data_module import AudioDataModule
 from wavegen.training.defaults import suggest
 from wavegen.training.interrupts import StopOnSignal
@@ -25,7 +26,6 @@ from wavegen.training.run_config import read_config
 from wavegen.training.run_folder import (
     LAST_CHECKPOINT,
     RunFolder,
-    WholeCheckpoints,
 )
 from wavegen.training.run_folders import (
     check_contents,
