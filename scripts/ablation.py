@@ -1,10 +1,10 @@
-"""What lowers held-out bits per sample: one change at a time, each with the same time.
+"""The held-out bits per sample of a recipe with one change at a time, in equal time.
 
 python scripts/ablation.py FOLDER [--config configs/digits.yaml] [--minutes 5] [--seeds 0 1]
     [--only NAME ...] [--json FILE]
 
-Every run has one core to itself, and as many go side by side as there are cores. `changes.py`
-says what the changes are; they are made to `configs/digits.yaml` or a recipe of as many layers.
+Every run has one core to itself, and all cores are used at once. `changes.py` lists the changes.
+They apply to `configs/digits.yaml` or a recipe with as many layers.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from wavegen.utils.files import write_json
 
 
 def main() -> int:
-    """Train every change with every seed, and list what each gave."""
+    """Train every change with every seed, and list the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--config", type=Path, default=Path("configs/digits.yaml"))
@@ -55,7 +55,7 @@ def main() -> int:
                 write_json(options.json, {"machine": machine(), **about, "runs": rows})
 
     def pinned() -> None:
-        # What a thread starts runs where it does.
+        # A child process inherits the core of its thread.
         os.sched_setaffinity(0, {cores.get()})
 
     with ThreadPoolExecutor(cores.qsize(), initializer=pinned) as pool:

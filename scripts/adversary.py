@@ -1,4 +1,4 @@
-"""Audio changed a little to fool a classifier."""
+"""Recordings changed slightly to deceive a classifier."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,7 @@ def attacked(
     strength: float,
     steps: int = 20,
 ) -> list[np.ndarray]:
-    """The waveforms, each sample moved by at most `strength` so that the classifier errs.
+    """The waveforms, each sample changed by at most `strength` so that the classifier errs.
 
     Projected gradient descent within the L-infinity ball (Madry et al. 2018, "Towards deep
     learning models resistant to adversarial attacks"), from a random point of it.
@@ -31,7 +31,7 @@ def attacked(
         change = strength * (2 * torch.rand(clean.shape, generator=generator) - 1)
         for _ in range(steps):
             change.requires_grad_(True)
-            # What comes after the end of a recording is not the adversary's to change.
+            # The padding after the end of a recording is not changed.
             logits = classifier((clean + change * inside).clamp(-1, 1))
             loss = F.cross_entropy(logits, torch.from_numpy(targets[part]))
             (gradient,) = torch.autograd.grad(loss, change)

@@ -1,12 +1,12 @@
-"""What training keeps of its speed where other programs use the same cores.
+"""The speed that training keeps when other programs use the same cores.
 
 python scripts/bench_busy.py [--quick] [--json FILE]
 
-The same steps are timed on an idle machine, beside a program that keeps one core busy, and
-beside another training of lower priority (nice 10): as wavegen trains, which switches the spinning
-of its threads off while others want the cores (`wavegen/training/openmp.py`), and as OpenMP does by
-default. Both take turns of some seconds, and each figure is a median over steps. Run it where
-nothing else is running.
+The same steps are timed on an idle machine, with a program that keeps one core busy, and with
+another training of lower priority (nice 10). They are timed in two ways: with the threads of
+wavegen, which do not spin while other programs want the cores (`wavegen/training/openmp.py`), and
+with the defaults of OpenMP. The two ways take turns of some seconds, and each figure is a median
+over steps. Nothing else should run on the machine.
 """
 
 import argparse
@@ -46,7 +46,7 @@ class Row:
 
 
 class Steps:
-    """A process that trains when asked to, as wavegen does or with its threads left alone."""
+    """A process that trains on request, with the threads of wavegen or with those of OpenMP."""
 
     def __init__(self, way: str) -> None:
         self.process = subprocess.Popen(
@@ -58,20 +58,20 @@ class Steps:
         self.take(0.1)
 
     def begin(self, seconds: float) -> None:
-        """Have steps taken for some seconds."""
+        """Ask for steps for some seconds."""
         assert self.process.stdin is not None
         self.process.stdin.write(f"{seconds}\n")
         self.process.stdin.flush()
 
     def take(self, seconds: float) -> float:
-        """Take steps for some seconds; the median of what one took, in seconds."""
+        """Train for some seconds, and return the median time of a step in seconds."""
         assert self.process.stdout is not None
         self.begin(seconds)
         return float(self.process.stdout.readline())
 
 
 def serve(way: str) -> int:
-    """Train for as long as each line of standard input says, and answer the median of a step."""
+    """Train for the seconds on each line of standard input, and print the median time of a step."""
     config = NETWORKS[NETWORK]
     dtype = torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
     with tempfile.TemporaryDirectory() as folder:
@@ -109,7 +109,7 @@ def busy_loop() -> Iterator[None]:
 
 @contextmanager
 def training_beside(way: str) -> Iterator[None]:
-    """Another training of the same kind, of lower priority."""
+    """Another training in the same way, at lower priority."""
     other = Steps(way)
     try:
         for thread in Path(f"/proc/{other.process.pid}/task").iterdir():
@@ -122,11 +122,11 @@ def training_beside(way: str) -> Iterator[None]:
 
 
 def measure(turn: float, turns: int) -> list[Row]:
-    """Rows of both ways, alone and beside others.
+    """Rows of both ways, alone and with other programs.
 
     Args:
-        turn: seconds that one way trains before the other does.
-        turns: of each.
+        turn: seconds of training in one way, before the other way has its turn.
+        turns: number of turns of each way.
     """
     times: dict[tuple[str, str], list[float]] = {}
     with ExitStack() as stack:

@@ -1,14 +1,14 @@
-"""How well `wavegen detect` tells what does not belong from held-out recordings.
+"""How well `wavegen detect` distinguishes anomalies from held-out recordings.
 
 python scripts/bench_detect.py MODEL FOLDER [--others FOLDER] [--json FILE]
 
-FOLDER is what MODEL was trained on. Half of its held-out clips, drawn anew many times,
-calibrate; the others are judged as they are, and changed in each of these ways, and all
-recordings of the other folder as they are. Area under the ROC curve of the detector's
-distances, and the share that is flagged when one false alarm in a hundred is asked for.
+FOLDER is the training folder of MODEL. A random half of its held-out clips calibrates the detector,
+in many draws. The other half is tested unchanged and with each of several changes. The recordings
+of `--others` are tested unchanged. The figures are the area under the ROC curve of the distances,
+and the share of recordings flagged at a false alarm rate of one in a hundred.
 
-The last rows are adversarial: a small classifier of the model's first attribute is trained
-on the training clips, and the held-out ones are moved so that it errs.
+The last rows are adversarial: a small classifier of the first attribute of the model is trained on
+the training clips, and the held-out clips are changed to deceive it.
 """
 
 import argparse
@@ -34,7 +34,7 @@ from wavegen.utils.files import write_json
 
 FALSE_ALARMS = 0.01
 DRAWS = 40
-# Of the attack, on the scale on which full amplitude is 1.
+# Largest change of a sample by the attack; full scale is 1.
 STRENGTHS = (0.0003, 0.001, 0.003, 0.01, 0.03)
 _RNG = np.random.default_rng(0)
 
@@ -60,7 +60,7 @@ def _tones(wave: np.ndarray, rate: int) -> np.ndarray:
 
 
 def _drop_out(wave: np.ndarray, rate: int) -> np.ndarray:
-    """20 ms of silence somewhere in the louder part."""
+    """20 ms of silence at a random place in the louder half."""
     size = round(0.02 * rate)
     loud = np.convolve(wave**2, np.ones(size), mode="valid")
     begin = _RNG.choice(np.flatnonzero(loud >= np.median(loud))) if len(loud) else 0
@@ -85,7 +85,7 @@ CHANGES: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
 
 
 def auc(odd: np.ndarray, normal: np.ndarray) -> float:
-    """Chance that an odd value is above a normal one."""
+    """Probability that a value of `odd` is above one of `normal`."""
     ranks = rankdata(np.concatenate([odd, normal]))
     return float((ranks[: len(odd)].sum() / len(odd) - (len(odd) + 1) / 2) / len(normal))
 
@@ -107,12 +107,12 @@ def scored(network: WaveNet, waves: Sequence[np.ndarray]) -> tuple[np.ndarray, n
     """Features without a background (N, len(SCORES)), and histograms of codes (N, Q)."""
     codes = network.config.quantization_channels
     encoded = [mulaw.encode(wave, codes) for wave in waves]
-    kinds = explanations(network.config.labels, {})
-    ready, rate = scorer(network, kinds), network.config.sample_rate
+    conditions = explanations(network.config.labels, {})
+    ready, rate = scorer(network, conditions), network.config.sample_rate
     rows = []
     for recording in encoded:
         (bits,) = ready.surprisals([recording])
-        gain = class_gain(bits.sum(axis=1), kinds) / len(recording)
+        gain = class_gain(bits.sum(axis=1), conditions) / len(recording)
         rows.append(features(bits[0], 0.0, gain, rate))
     return (
         np.array(rows),
@@ -123,7 +123,7 @@ def scored(network: WaveNet, waves: Sequence[np.ndarray]) -> tuple[np.ndarray, n
 def _adversarial(
     folder: str, rate: int, attribute: str, classes: Sequence[str], settings: DataSettings
 ) -> Iterator[tuple[str, list[np.ndarray], float]]:
-    """Held-out clips moved at several strengths, and how often the classifier is still right."""
+    """Attacked held-out clips at several strengths, and the accuracy of the classifier on them."""
 
     def clips(split: str) -> tuple[list[np.ndarray], np.ndarray]:
         waves, labels = read(folder, rate, split, settings)
@@ -166,24 +166,24 @@ def main() -> int:
         attacked = _adversarial(options.folder, rate, attribute, classes, settings)
         for name, fooled, right in attacked:
             variants[name], accuracies[name] = fooled, right
-    kinds = {name: scored(network, each) for name, each in variants.items()}
+    scores = {name: scored(network, each) for name, each in variants.items()}
 
-    areas: dict[str, list[float]] = {name: [] for name in kinds}
-    flagged: dict[str, list[float]] = {name: [] for name in kinds}
+    areas: dict[str, list[float]] = {name: [] for name in scores}
+    flagged: dict[str, list[float]] = {name: [] for name in scores}
     for _ in range(DRAWS):
         shuffled = _RNG.permutation(len(waves))
         first, second = shuffled[: len(waves) // 2], shuffled[len(waves) // 2 :]
-        background = order0_bits(kinds["normal"][1][first].sum(axis=0))
+        background = order0_bits(scores["normal"][1][first].sum(axis=0))
 
         def with_ratio(
             name: str, chosen: np.ndarray, background: np.ndarray = background
         ) -> np.ndarray:
-            rows, histograms = kinds[name][0][chosen].copy(), kinds[name][1][chosen]
+            rows, histograms = scores[name][0][chosen].copy(), scores[name][1][chosen]
             rows[:, SCORES.index("ratio")] -= histograms @ background / histograms.sum(axis=1)
             return rows
 
-        calibration = kinds["normal"][0][first].copy()
-        calibration[:, SCORES.index("ratio")] -= bits_by_others(kinds["normal"][1][first])
+        calibration = scores["normal"][0][first].copy()
+        calibration[:, SCORES.index("ratio")] -= bits_by_others(scores["normal"][1][first])
         detector = Detector(calibration, rate, "")
         normal = detector.distance(with_ratio("normal", second))
         for name, each in variants.items():
@@ -192,7 +192,7 @@ def main() -> int:
             areas[name].append(auc(odd, normal))
             flagged[name].append(float(np.mean(detector.p_values(odd) <= FALSE_ALARMS)))
     rows = []
-    for name in kinds:
+    for name in scores:
         row = {"kind": name, "auc": np.mean(areas[name]), "flagged": np.mean(flagged[name])}
         if name in accuracies:
             row["classifier_accuracy"] = accuracies[name]

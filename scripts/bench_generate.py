@@ -1,12 +1,12 @@
-"""How fast every engine generates, beside what the machine could do at best.
+"""The speed of every engine, compared with the best that the machine could do.
 
 python scripts/bench_generate.py [--quick] [--json FILE]
 
 All figures are samples a second of all streams together, the best of a few short runs.
-The ceiling of a row is the smaller of two rates measured in the same run: that of
-multiplying float32 matrices, and that of reading as much memory as the weights take, once
-for every step. A step of the engines needs a little less than that (see
-`numba_kernel.AHEAD`), so a fraction above 1 is possible.
+The ceiling of a row is the smaller of two rates measured in the same run: that of float32
+matrix products, and that of reading the memory of the weights once for every step. The engines
+need a little less than one reading per step (see `AHEAD` in the kernel), so a fraction above 1
+is possible.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from wavegen.models.config import GATES, WaveNetConfig
 from wavegen.models.wavenet import WaveNet
 from wavegen.utils.files import write_json
 
-# The same layers and channels, hearing from 15 to 16,384 samples.
+# The same layers and channels, with receptive fields from 15 to 16,384 samples.
 STACKS = (14, 7, 2, 1)
 
 
@@ -52,10 +52,10 @@ class Row:
 
 
 class Bench:
-    """Measures the rows and prints each as it comes.
+    """Measures rows and prints each at once.
 
     Args:
-        seconds: that a measurement takes, about.
+        seconds: approximate time of a measurement.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -65,11 +65,11 @@ class Bench:
         self.ceilings: dict[tuple[object, ...], float] = {}
 
     def best(self, work: Callable[[], object]) -> float:
-        """The least seconds that the work takes."""
+        """The shortest time of the work, in seconds."""
         return best(work, self.seconds)
 
     def ceiling(self, network: WaveNet, precision: str, streams: int, threads: int) -> float:
-        """Samples a second that the rates of the machine allow."""
+        """The ceiling in samples a second, from the rates of the machine."""
         weights = sum(weight.numel() for weight, _ in products(network))
         # A thread reads all weights, or its share of them where two work on one stream.
         members = members_of_a_team(network, precision, threads // streams)
@@ -116,7 +116,7 @@ class Bench:
         return self.ceilings[key]
 
     def gpu_ceiling(self, network: WaveNet, precision: str, streams: int) -> float:
-        """Samples a second that the rates of the GPU allow."""
+        """The ceiling in samples a second, from the rates of the GPU."""
         config, dtype = network.config, getattr(torch, precision)
         weights = sum(weight.numel() for weight, _ in products(network))
         rings = config.layers * config.kernel_size * config.residual_channels
@@ -143,8 +143,8 @@ class Bench:
         engine.start(bias, Sampling())
         gpu = bias.is_cuda
         noise = torch.from_numpy(stream_noise(0, range(streams), 0, 4096)).to(bias.device)
-        engine.generate(noise[:, :1])  # what is compiled or captured is no part of it
-        # As many steps as take a tenth of the time, found by trying.
+        engine.generate(noise[:, :1])  # compilation and capture are not measured
+        # Double the steps until they take a tenth of the time.
         steps, spent = 1, 0.0
         while spent < self.seconds / 10 and steps < 4096:
             steps *= 2
@@ -176,7 +176,7 @@ def _sum(array: np.ndarray, repeats: int) -> float:
     for _ in range(repeats):
         for place in range(array.size):
             total += array[place]
-        array[0] = total * np.float32(1e-9)  # so that no repetition is left out
+        array[0] = total * np.float32(1e-9)  # so that no repetition is optimised away
     return total
 
 
@@ -205,7 +205,7 @@ class NaiveRecompute:
 
 
 def engines(network: WaveNet, quick: bool) -> Iterator[tuple[str, object, str, int, int]]:
-    """What is measured of one network: name, engine, precision, streams and threads."""
+    """The measurements of one network: name, engine, precision, streams and threads."""
     most = torch.get_num_threads()
     yield "torch", TorchQueue(network), "float32", 1, 1
     yield "naive", NaiveRecompute(network), "float32", 1, 1
@@ -220,7 +220,7 @@ def engines(network: WaveNet, quick: bool) -> Iterator[tuple[str, object, str, i
 
 
 def gpu_engines(network: WaveNet, quick: bool) -> Iterator[tuple[str, object, str, int, int]]:
-    """What is measured of one network on a GPU."""
+    """The measurements of one network on a GPU."""
     yield "torch", TorchQueue(network), "float32", 1, 1
     sweep = (1, 1024) if quick else (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
     for streams in sweep:
@@ -261,12 +261,14 @@ def main() -> int:
     for stacks in STACKS[:: 3 if options.quick else 1]:
         config = WaveNetConfig(14, stacks, 2, 64, 128, 256)
         network = WaveNet(config).requires_grad_(False).eval()
-        name = f"L14 R64 S256, hears {config.receptive_field}"
+        name = f"L14 R64 S256, receptive field {config.receptive_field}"
         bench.add("torch", TorchQueue(network), "float32", name, 1, 1)
         bench.add("numba", NumbaCPU(network, threads=1), "float32", name, 1, 1)
         costs[config.receptive_field] = 1 / bench.rows[-1].samples_per_second
     low, high = min(costs), max(costs)
-    print(f"cost of hearing {high:,} over {low:,} samples: {costs[high] / costs[low]:.2f}")
+    print(
+        f"cost of {high:,} over {low:,} samples of receptive field: {costs[high] / costs[low]:.2f}"
+    )
     print("\ngates, float32, one stream")
     name, config = next(iter(NETWORKS.items()))
     for gate in GATES:

@@ -1,10 +1,10 @@
-"""How fast recordings are prepared, and in how much memory.
+"""The time and the memory that `wavegen prepare` takes.
 
 python scripts/bench_prepare.py [--hours H] [--json FILE]
 
 Makes H hours of FLACs of ten seconds at 16 kHz (links to a hundred different ones), and runs
 `wavegen prepare` on them: into the store that training on a folder reads, and into shards.
-Both take about 4 bytes a sample on the disk: 100 hours take 23 GB, one after the other.
+Each takes about 4 bytes a sample on the disk: 23 GB for 100 hours.
 """
 
 import argparse
@@ -23,8 +23,8 @@ from wavegen.errors import WavegenError
 from wavegen.utils.files import write_json
 
 RATE, SECONDS, DIFFERENT = 16_000, 10, 100
-# Seconds of all cores and most kilobytes of a command. A process of its own, and a small one: to
-# the peak of a child the system counts what its parent took when it was made.
+# Measures CPU seconds and peak kilobytes of a command. It runs as a small process of its own,
+# because the system counts the memory of the parent at the fork as part of the peak of the child.
 WATCH = """
 import resource, subprocess, sys
 status = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode
@@ -35,7 +35,7 @@ sys.exit(status)
 
 
 def recordings(folder: Path, hours: float) -> int:
-    """Write recordings that compress as speech does, and return how many."""
+    """Write recordings that compress like speech, and return their number."""
     rng = np.random.default_rng(0)
     count = max(1, round(hours * 3600 / SECONDS))
     for number in range(count):
@@ -45,7 +45,7 @@ def recordings(folder: Path, hours: float) -> int:
             first = number % DIFFERENT
             os.link(folder / "000" / f"{first:06d}.flac", path)
             continue
-        # A pulse train through a resonance, coming and going, over a little noise.
+        # A voice-like tone that comes and goes, with a little noise.
         time_of = np.arange(RATE * SECONDS) / RATE
         loud = np.clip(np.sin(2 * np.pi * rng.uniform(0.5, 2) * time_of), 0, 1)
         voice = np.sin(2 * np.pi * rng.uniform(90, 250) * time_of) ** 9

@@ -1,11 +1,11 @@
-"""How fast recordings are scored, beside a textbook's network and the machine's best.
+"""The speed of scoring, compared with a textbook network and with the best of the machine.
 
 python scripts/bench_score.py [--quick] [--json FILE]
 
-Many short recordings and one long one, of random codes, by each of: a textbook's `Conv1d`
-network, file by file; this project's network in torch, file by file; and the scorer of
-`wavegen score`. All three are one network, and their bits are compared first. The ceiling
-is the rate of multiplying float32 matrices, measured in the same run.
+Random codes, as many short recordings and as one long one, are scored by a textbook network of
+`Conv1d`, file by file; by wavegen's network in torch, file by file; and by the scorer of
+`wavegen score`. All three have the same weights, and their bits are compared first. The ceiling
+is the rate of float32 matrix products, measured in the same run.
 """
 
 import argparse
@@ -54,7 +54,7 @@ def by_textbook(network: Textbook, recordings: Recordings) -> list[float]:
 
 @torch.inference_mode()
 def by_network(network: WaveNet, recordings: Recordings) -> list[float]:
-    """Likewise, with this project's network as it trains."""
+    """The same, by wavegen's network in torch."""
     total = []
     for recording in recordings:
         codes = torch.from_numpy(recording)[None]
@@ -64,12 +64,12 @@ def by_network(network: WaveNet, recordings: Recordings) -> list[float]:
 
 
 def by_scorer(network: WaveNet, recordings: Recordings) -> list[float]:
-    """Likewise, as `wavegen score` does."""
+    """The same, by the scorer of `wavegen score`."""
     return [float(bits.sum()) for bits in scorer(network, [{}]).surprisals(recordings)]
 
 
 def random_network(name: str) -> WaveNet:
-    """A network whose output says something: a fresh one's does not."""
+    """A network whose logits are not all alike, as those of a fresh network are."""
     network = WaveNet(NETWORKS[name]).requires_grad_(False).eval()
     torch.nn.init.normal_(network.output.weight, std=0.1)
     return network

@@ -1,14 +1,14 @@
-"""How fast the network trains, beside a textbook's of the same size and the machine's best.
+"""The speed of training, compared with a textbook network and with the best of the machine.
 
 python scripts/bench_train.py [--quick] [--json FILE] [--data FOLDER --steps N]
 
-A step is what training does: a batch from the data module's crops, forward, backward,
-clipping, Muon with AdamW, for the textbook's AdamW alone. Samples are those predicted. In the
-middle of a long recording this project's network also goes through the history before each
-crop, where the textbook's puts zeros; whole clips, which begin with their first sample, have
-none. The ceiling is three times the weights of a sample at the rate of multiplying matrices in
-the same precision, measured in the same run. With `--data`, bits on held-out clips after the
-same steps in each precision.
+A step is a training step: a batch of crops, forward, backward, gradient clipping, and Muon with
+AdamW, or AdamW alone for the textbook network. Only predicted samples count. In the middle of a
+long recording, wavegen's network also processes the history before each crop, where the textbook
+network pads with zeros. Whole clips have no history. The ceiling is three times the weights of a
+sample at the rate of matrix products in the same precision, measured in the same run. With
+`--data`, the script also compares the bits on held-out clips after the same steps in each
+precision.
 """
 
 import argparse
@@ -80,7 +80,7 @@ def train(
     optimizer: torch.optim.Optimizer,
     seconds: float,
 ) -> tuple[float, float]:
-    """Samples a second, and the share of the time that went to waiting for batches."""
+    """Samples a second, and the share of the time spent waiting for batches."""
     device = next(network.parameters()).device
     waited = samples = 0.0
     began = time.perf_counter()
@@ -116,7 +116,7 @@ def _synchronise(device: torch.device) -> None:
 
 
 def corpus_of(folder: Path, config: WaveNetConfig, seconds: float, count: int) -> Corpus:
-    """Noise in some clips, decoded as training does."""
+    """Clips of noise, decoded as for training."""
     rng = np.random.default_rng(0)
     folder.mkdir()
     for number in range(count):
@@ -209,7 +209,7 @@ def measure(options: argparse.Namespace, folder: Path) -> list[Row]:
 
 
 def peak_memory(crop: int) -> int:
-    """Bytes that two rows of this length take at most, beyond what is there without them."""
+    """Peak memory of a step on two crops of this length, in bytes, beyond that without them."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     training = LitWaveNet(next(iter(NETWORKS.values()))).to(device)
 
@@ -276,7 +276,7 @@ def main() -> int:
         rows = measure(options, Path(folder))
         memory = {}
         for crop in CROPS:
-            # Each in a process of its own, for a process never gives its peak back.
+            # In a process for each, because the peak of a process never falls.
             command = [sys.executable, __file__, "--peak-of-crop", str(crop)]
             memory[crop] = int(subprocess.run(command, capture_output=True, check=True).stdout)
             print(f"two crops of {crop:>6} samples take {memory[crop] / 1e6:,.0f} MB in bfloat16")

@@ -1,9 +1,9 @@
-"""One change to a recipe at a time, for `ablation.py`: what it is, and training with it.
+"""The changes to a recipe that `ablation.py` tries, and training with one of them.
 
 python scripts/changes.py NAME RESULT.json OPTIONS OF TRAINING ...
 
-A change is some options of `wavegen train`, or a patch where the package has no such option:
-what does not help stays out of the package, and can still be tried again.
+A change is a set of options of `wavegen train`, or a patch of the package. So ideas that do not
+help stay out of the package, and can still be tried again.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from wavegen.training.lightning_module import LitWaveNet
 
 @dataclass(frozen=True)
 class Change:
-    """What is done otherwise, in words, and how."""
+    """A change: its description, and the options or the patch that make it."""
 
     about: str
     options: str = ""
@@ -47,21 +47,21 @@ def train(name: str, result: Path, options: list[str]) -> None:
     if change.patch:
         change.patch()
     figures: dict[str, Any] = {}
-    reckon = LitWaveNet.validation_figures
+    compute = LitWaveNet.validation_figures
 
-    def kept(self: LitWaveNet) -> dict[str, float]:
-        found = reckon(self)
+    def recorded(self: LitWaveNet) -> dict[str, float]:
+        found = compute(self)
         parameters = sum(each.numel() for each in self.network.parameters())
         figures.update(found, steps=self.trainer.global_step, parameters=parameters)
         return found
 
-    _replace(LitWaveNet, "validation_figures", kept)
+    _replace(LitWaveNet, "validation_figures", recorded)
     train_command.train([*options, *change.options.split()])
     result.write_text(json.dumps(figures))
 
 
 def _replace(owner: object, name: str, value: object) -> None:
-    """A patch of what is not there any more must not pass for one."""
+    """Patch an attribute; `AttributeError` where the owner no longer has it."""
     getattr(owner, name)
     setattr(owner, name, value)
 
@@ -108,7 +108,7 @@ def _dilations(*exponents: int) -> None:
 
 
 class _Block:
-    """`wavegen.models.wavenet_block.Block` left to autograd, with something done otherwise."""
+    """`wavegen.models.wavenet_block.Block` by autograd, with another gate or a normalisation."""
 
     def __init__(self, gate: Callable[[Tensor, Tensor], Tensor], normalised: bool = False) -> None:
         self.gate, self.normalised = gate, normalised
@@ -131,15 +131,15 @@ class _Block:
         time, total = len(stream) - back, bias
         for tap, part in enumerate(kernel):
             total = total + source[tap * dilation :][:time] @ part.t()
-        signal, opening = (half.contiguous() for half in total.chunk(2, dim=2))
-        gate = self.gate(signal, opening)
+        filtered, gate = (half.contiguous() for half in total.chunk(2, dim=2))
+        gated = self.gate(filtered, gate)
         if weight is None:
-            return stream[back:], gate
-        return stream[back:] + gate @ weight.t() + projection_bias, gate
+            return stream[back:], gated
+        return stream[back:] + gated @ weight.t() + projection_bias, gated
 
 
-def _linear(signal: Tensor, opening: Tensor) -> Tensor:
-    return signal * opening.sigmoid()
+def _linear(filtered: Tensor, gate: Tensor) -> Tensor:
+    return filtered * gate.sigmoid()
 
 
 def _block(**otherwise: Any) -> None:
@@ -147,7 +147,7 @@ def _block(**otherwise: Any) -> None:
 
 
 def _neighbours(share: float) -> None:
-    """A share of the target lies on the codes beside it, less and less in training."""
+    """A share of the target is on the neighbouring codes; it falls to 0 during training."""
 
     def step(self: LitWaveNet, batch: Batch, _: int) -> Tensor:
         inputs, targets = batch["inputs"], batch["targets"]
@@ -166,7 +166,7 @@ def _neighbours(share: float) -> None:
 
 
 def _augmented(change: Callable[[np.ndarray, np.random.Generator], np.ndarray]) -> None:
-    """Recordings are changed by chance wherever training looks at them."""
+    """Every crop is taken from a randomly changed recording."""
     begin = batches.TrainingCrops.__init__
     chance = np.random.default_rng(0)
 
@@ -191,7 +191,7 @@ def _louder(waveform: np.ndarray, chance: np.random.Generator) -> np.ndarray:
 
 
 def _faster(waveform: np.ndarray, chance: np.random.Generator) -> np.ndarray:
-    """Resampled to another length; what is longer than it was is cut."""
+    """Resampled to another length, then cut or padded to the old one."""
     length = round(len(waveform) * chance.uniform(0.93, 1.07))
     spectrum = np.fft.rfft(waveform)
     spectrum = np.pad(spectrum, (0, max(0, length // 2 + 1 - len(spectrum))))[: length // 2 + 1]
@@ -201,7 +201,7 @@ def _faster(waveform: np.ndarray, chance: np.random.Generator) -> np.ndarray:
 
 
 def _dropout(chance: float) -> None:
-    """Gates are left out of the skip sum by chance."""
+    """Dropout on the gated outputs in the skip sum."""
     head = WaveNet.head
     _replace(
         WaveNet, "head", lambda self, gates: head(self, F.dropout(gates, chance, self.training))
@@ -209,7 +209,7 @@ def _dropout(chance: float) -> None:
 
 
 def _schedule(fall: Callable[[float], float]) -> None:
-    """After the warm-up, the learning rate follows from the share of training that is done."""
+    """After the warm-up, the learning rate is a function of the completed share of training."""
 
     def factor(self: LitWaveNet, step: int) -> float:
         return min(1.0, (step + 1) / self.warmup_steps) * fall(self.progress(step))
@@ -220,10 +220,10 @@ def _schedule(fall: Callable[[float], float]) -> None:
 _NET = "--model.network."
 CHANGES = {
     "none": Change("the recipe as it is"),
-    # Of which the recipe is made.
+    # The parts of the recipe.
     "tanh": Change("tanh gates", f"{_NET}gate tanh"),
     "adamw": Change("AdamW for everything", "--model.optimizer adamw"),
-    "labels-added": Change("labels are added up only", patch=_labels_are_added),
+    "labels-added": Change("labels added, without a hidden layer", patch=_labels_are_added),
     "no-amplitude": Change(
         "no amplitudes in the embedding", patch=partial(_replace, wavenet, "_GAINS", ())
     ),
@@ -240,11 +240,11 @@ CHANGES = {
     "wide-gates": Change("G128", f"{_NET}gate_channels 128"),
     "wide-skip": Change("S256", f"{_NET}skip_channels 256"),
     "deep": Change("L30, three stacks", f"{_NET}layers 30 {_NET}stacks 3"),
-    "shallow": Change("L16, hears 511", f"{_NET}layers 16"),
-    "three-taps": Change("L20, three taps, hears 4,093", f"{_NET}layers 20 {_NET}kernel_size 3"),
-    "near": Change("L20, hears 2,047", f"{_NET}layers 20"),
+    "shallow": Change("L16, field 511", f"{_NET}layers 16"),
+    "three-taps": Change("L20, three taps, field 4,093", f"{_NET}layers 20 {_NET}kernel_size 3"),
+    "near": Change("L20, field 2,047", f"{_NET}layers 20"),
     "uneven": Change(
-        "stacks of 12 and 10, hears 5,119", patch=partial(_dilations, *range(12), *range(10))
+        "stacks of 12 and 10, field 5,119", patch=partial(_dilations, *range(12), *range(10))
     ),
     # Training.
     "slower": Change("learning rate 3e-3", "--model.learning_rate 3e-3"),
@@ -273,7 +273,7 @@ CHANGES = {
 
 
 def main() -> int:
-    """Train with the change that is named."""
+    """Train with the named change."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("name", choices=CHANGES)
     parser.add_argument("result", type=Path)

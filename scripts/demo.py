@@ -1,7 +1,7 @@
-"""The main job in about three minutes: train, generate every class, and check the result.
+"""Train, generate every class, and check the result, in about three minutes.
 
-Where the clips are not yet what was asked for, training is resumed, twice at most: on a slow or
-busy machine it takes longer.
+If too few clips are recognised, training is resumed, at most twice: a slow or busy machine needs
+more time.
 
 python scripts/demo.py [FOLDER]
 """
@@ -28,11 +28,11 @@ from wavegen.models.serialization import load_config
 from wavegen.training.run_folder import one_of_each_class
 
 HOME = Path("runs") / "demo"
-# Minutes of training after which the clips are looked at, and the share of them that must be
-# nearest to the class asked for.
+# Minutes of training after which the clips are checked, and the share of them that must be
+# nearest to the requested class.
 MINUTES = (2, 4, 8)
 ENOUGH = 0.9
-# Two minutes go furthest with many small steps of a network with a receptive field of 64 ms.
+# In two minutes, many small steps of a network with a receptive field of 64 ms learn most.
 INSTRUMENT_OPTIONS = [
     "--data.batch_size=1",
     "--model.network.layers=16",
@@ -60,19 +60,19 @@ def main(folder: str | None) -> int:
         if status := wavegen(["train", *words, *limits]):
             return status
         share = generated(data, run, home / "out")
-        # How far two minutes go on a stranger's folder is not for this script to judge.
+        # Two minutes need not be enough for other recordings.
         if folder is not None or share is None or share >= ENOUGH:
             return 0
         words = ["--resume", str(run)]
     print(
-        f"After {MINUTES[-1]} minutes this is less than {ENOUGH:.0%}: the machine is slow or busy. "
+        f"After {MINUTES[-1]} minutes that is less than {ENOUGH:.0%}: the machine is slow or busy. "
         f"To train further: wavegen train --resume {run} --time 20m"
     )
     return 0
 
 
 def generated(data: Path, run: Path, out: Path) -> float | None:
-    """Generate clips of every class, and the share that is recognised; None without labels."""
+    """Generate clips of every class; the recognised share, or None without labels."""
     config = load_config(run)
     kinds = one_of_each_class(config.labels)
     streams = [Stream(kind, index) for kind in kinds for index in range(CLIPS_OF_EACH)]
@@ -88,12 +88,12 @@ def generated(data: Path, run: Path, out: Path) -> float | None:
     if not config.labels:
         return None
     share = recognised(data, streams, paths, config.sample_rate)
-    print(f"{share:.0%} of the generated clips are nearest to the class asked for")
+    print(f"{share:.0%} of the generated clips are nearest to the requested class")
     return share
 
 
 def next_run() -> Path:
-    """A folder for this run of the demo, beside those of earlier runs."""
+    """A new folder for this run of the demo."""
     number = 1
     while (folder := HOME / str(number)).exists():
         number += 1
@@ -107,16 +107,16 @@ def typical_seconds(data: Path) -> float:
 
 
 def recognised(data: Path, streams: list[Stream], paths: list[Path], sample_rate: int) -> float:
-    """Share of clips whose log-mel statistics are nearest to those of the class asked for.
+    """Share of clips whose log-mel statistics are nearest to those of the requested class.
 
-    Knows nothing of the model: the classes are the means over the training clips of the
-    first label attribute.
+    The statistics of a class are the means over the training clips of the first label
+    attribute. The model is not used.
     """
     attribute = next(iter(streams[0].labels))
     statistics, labels = [], []
     for clip in find_clips(data).of("train"):
         if attribute in clip.labels:
-            # Training has said which files are damaged.
+            # Training has listed the damaged files.
             with suppress(AudioFileError):
                 statistics.append(log_mel_statistics(clip.path, sample_rate))
                 labels.append(clip.labels[attribute])
@@ -131,10 +131,9 @@ def recognised(data: Path, streams: list[Stream], paths: list[Path], sample_rate
 
 
 def log_mel_statistics(path: Path, sample_rate: int) -> np.ndarray:
-    """Mean and standard deviation over time of a clip's log-mel bands, in dB, loudness aside.
+    """Mean and standard deviation over time of the log-mel bands, in dB below the loudest.
 
-    Of the uppermost 30 dB only: below lies the noise of 8-bit codes, which says nothing of
-    the class.
+    Only the upper 30 dB count: the noise of 8-bit codes lies below.
     """
     waveform = reading.read(path, sample_rate)
     mel = librosa.feature.melspectrogram(

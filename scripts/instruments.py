@@ -1,4 +1,4 @@
-"""Recordings made on the spot: notes of four instruments as classes, or long music without.
+"""Synthesises recordings: notes of four instruments as classes, or long music without labels.
 
 python scripts/instruments.py FOLDER [--rate 16000] [--music]
 """
@@ -16,9 +16,9 @@ SECONDS = 0.6
 # MIDI numbers of A3, C4, E4 and A4.
 PITCHES = (57, 60, 64, 69)
 VARIATIONS = 12
-# Music: so many pieces, of so many beats.
+# Music: number of pieces, beats of a piece, seconds of a beat.
 PIECES, BEATS, SECONDS_A_BEAT = 10, 400, 0.25
-# Every recording has the noise of a room, and every model the noise of its codes.
+# Amplitude of the noise of the room.
 ROOM_NOISE = 0.02
 
 Note = Callable[[np.ndarray, float, np.random.Generator], np.ndarray]
@@ -31,14 +31,14 @@ def flute(time: np.ndarray, hertz: float, rng: np.random.Generator) -> np.ndarra
 
 
 def reed(time: np.ndarray, hertz: float, rng: np.random.Generator) -> np.ndarray:
-    """Odd harmonics, sustained, as of a clarinet in its low register."""
+    """Sustained odd harmonics, like a clarinet in its low register."""
     phase = 2 * np.pi * hertz * time + rng.uniform(0, 6)
     harmonics = [number for number in range(1, 16, 2) if 2 * number * hertz < 1 / time[1]]
     return sum(np.sin(n * phase) / n**0.7 for n in harmonics)
 
 
 def plucked(time: np.ndarray, hertz: float, rng: np.random.Generator) -> np.ndarray:
-    """A string that is plucked and dies away (Karplus and Strong 1983)."""
+    """A plucked string that decays (Karplus and Strong 1983)."""
     period = round(1 / (time[1] * hertz))
     string = rng.uniform(-1, 1, period)
     tone = np.empty(len(time))
@@ -49,7 +49,7 @@ def plucked(time: np.ndarray, hertz: float, rng: np.random.Generator) -> np.ndar
 
 
 def shaker(time: np.ndarray, hertz: float, rng: np.random.Generator) -> np.ndarray:
-    """Bright noise in strokes; the pitch sets how fast they come."""
+    """Strokes of bright noise; the pitch sets their rate."""
     noise = np.diff(rng.standard_normal(len(time) + 1))
     strokes = (time * hertz / 40) % 1
     return noise * np.exp(-4 * strokes)
@@ -74,7 +74,7 @@ def write_instruments(folder: Path, rate: int = SAMPLE_RATE) -> None:
 
 
 def write_music(folder: Path, rate: int = SAMPLE_RATE) -> None:
-    """Write `folder/PIECE.wav`, the same at every call: a melody that is plucked, over a flute."""
+    """Write `folder/PIECE.wav`, the same at every call: a plucked melody with a flute."""
     folder.mkdir(parents=True, exist_ok=True)
     beat = round(SECONDS_A_BEAT * rate)
     for piece in range(PIECES):
@@ -91,7 +91,7 @@ def write_music(folder: Path, rate: int = SAMPLE_RATE) -> None:
         writing.write(folder / f"{piece}.wav", waveform.astype(np.float32), rate)
 
 
-# Two octaves of A minor without its half tones.
+# Two octaves of the minor pentatonic scale on A.
 _SCALE = tuple(57 + 12 * octave + step for octave in (0, 1) for step in (0, 3, 5, 7, 10))
 
 
@@ -116,11 +116,13 @@ def _hertz(pitch: int) -> float:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--rate", type=int, default=SAMPLE_RATE, help="in Hz")
+    parser.add_argument(
+        "--rate", type=int, default=SAMPLE_RATE, help=f"sample rate in Hz (default: {SAMPLE_RATE})"
+    )
     parser.add_argument("--music", action="store_true", help="long pieces without labels")
     options = parser.parse_args()
     if options.rate < 4000:
         parser.error(f"--rate is {options.rate}: it must be 4000 or more")
     if options.folder.exists() and not options.folder.is_dir():
-        parser.error(f"{options.folder}: is not a folder")
+        parser.error(f"{options.folder} is not a folder")
     (write_music if options.music else write_instruments)(options.folder, options.rate)

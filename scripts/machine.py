@@ -1,4 +1,4 @@
-"""What a benchmark ran on, and how it ends."""
+"""The machine of a benchmark, and its exit status."""
 
 import argparse
 import os
@@ -18,7 +18,7 @@ CPU_INFO = Path("/proc/cpuinfo")
 
 
 def machine() -> dict[str, object]:
-    """Processor, cores and versions, and the commit if the sources are in one."""
+    """Processor, cores, versions and commit."""
     return {
         "cpu": _cpu(),
         "cores": os.cpu_count(),
@@ -48,7 +48,7 @@ def _git(*arguments: str) -> str:
 
 
 def json_file(name: str) -> Path:
-    """The type of `--json`: a folder that is not there shows before anything is measured."""
+    """The type of `--json`: an error before the measurements if the folder does not exist."""
     path = Path(name)
     if not path.parent.is_dir():
         raise argparse.ArgumentTypeError(f"{path.parent}: no such folder")
@@ -56,7 +56,7 @@ def json_file(name: str) -> Path:
 
 
 def run(main: Callable[[], int]) -> NoReturn:
-    """End with the status of `main`, or with 2 and one line where it cannot be done."""
+    """Exit with the status of `main`, or after an error with status 2 and one line."""
     try:
         sys.exit(main())
     except (WavegenError, OSError) as error:

@@ -1,4 +1,4 @@
-"""What benchmarks have in common: networks, times, and the rate of multiplying matrices."""
+"""Common parts of the benchmarks: networks, times, and the rate of matrix products."""
 
 import time
 from collections.abc import Callable
@@ -21,12 +21,12 @@ NETWORKS = {
 
 
 def best(work: Callable[[], object], seconds: float, gpu: bool = False) -> float:
-    """The least seconds that the work takes, of at least three times within some seconds.
+    """The shortest time of the work in seconds, of at least three runs.
 
     Args:
-        work: done again and again; it need not wait for a GPU.
-        seconds: that the measurement takes, about.
-        gpu: time it by events of the GPU, from its first kernel to its last.
+        work: called again and again; it need not wait for a GPU.
+        seconds: approximate time of the measurement.
+        gpu: time the work by events of the GPU, from its first kernel to its last.
     """
     timed = _by_events if gpu else _by_clock
     began, least, times = time.perf_counter(), float("inf"), 0
@@ -56,9 +56,9 @@ def matrix_rate(seconds: float, size: int = 1024, **kind: object) -> float:
     """Multiply-adds a second of torch.
 
     Args:
-        seconds: that the measurement takes, about.
-        size: of the square matrices.
-        kind: their dtype and device; float32 on the CPU if not given.
+        seconds: approximate time of the measurement.
+        size: rows and columns of the matrices.
+        kind: dtype and device of the matrices; float32 on the CPU by default.
     """
     a, b = (torch.randn(size, size).to(**kind) for _ in range(2))  # type: ignore[call-overload]
     return size**3 / best(lambda: a @ b, seconds, gpu=a.is_cuda)

@@ -1,8 +1,8 @@
-"""What weights in fewer bits cost in bits per sample, on recordings held out in training.
+"""Bits per sample of held-out recordings with weights of lower precision.
 
 python scripts/precision_bits.py MODEL FOLDER [--json FILE]
 
-FOLDER is what MODEL was trained on: what it holds out is found again by the same rule.
+FOLDER is the training folder of MODEL, so that the same clips are held out.
 """
 
 import argparse

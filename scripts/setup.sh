@@ -1,7 +1,7 @@
-# Sourced by the other scripts: makes .venv with everything pinned, or reuses it.
+# Sourced by the other scripts: makes .venv with pinned versions, or reuses it.
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-# Written last, so an installation that was cut short is begun again.
+# Written last, so an interrupted installation starts again.
 stamp=.venv/wavegen-installed
 if ! cmp -s constraints.txt "$stamp"; then
     python=${PYTHON:-python3}

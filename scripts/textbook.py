@@ -1,4 +1,4 @@
-"""WaveNet as a textbook has it: one `Conv1d` after another over (batch, channels, time)."""
+"""A textbook WaveNet: one `Conv1d` after another over (batch, channels, time)."""
 
 import torch
 import torch.nn.functional as F
@@ -29,13 +29,13 @@ class Textbook(nn.Module):
         self.residuals = nn.ModuleList(nn.Conv1d(gate // 2, residual, 1) for _ in config.dilations)
         self.hidden = nn.Conv1d(skip, skip, 1)
         self.output = nn.Conv1d(skip, codes, 1)
-        # What stands before the first sample, at every layer.
+        # The inputs of every layer before the first sample.
         self.register_buffer("start", torch.zeros(config.layers, residual, 1))
 
     @classmethod
     @torch.no_grad()
     def of(cls, network: WaveNet) -> "Textbook":
-        """The textbook's form of a network, labels unspecified: it gives the same logits."""
+        """A textbook network with the same logits as `network` without labels."""
         self = cls(network.config)
         bias = network.conditioning(network.unspecified())
         self.embedding.weight.copy_(network.embedding.weight)
@@ -66,10 +66,10 @@ class Textbook(nn.Module):
         for layer, dilation in enumerate(self.config.dilations):
             back = (self.config.kernel_size - 1) * dilation
             past = self.start[layer].expand(x.shape[0], -1, back)
-            signal, gate = self.convolutions[layer](torch.cat([past, x], dim=2)).chunk(2, dim=1)
+            filtered, gate = self.convolutions[layer](torch.cat([past, x], dim=2)).chunk(2, dim=1)
             if self.config.gate == "tanh":
-                signal = torch.tanh(signal)
-            gated = signal * torch.sigmoid(gate)
+                filtered = torch.tanh(filtered)
+            gated = filtered * torch.sigmoid(gate)
             total = total + self.skips[layer](gated)
             x = x + self.residuals[layer](gated)
         return self.output(F.relu(self.hidden(F.relu(total))))

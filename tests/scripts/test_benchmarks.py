@@ -41,8 +41,8 @@ def test_generation(tmp_path: Path) -> None:
     assert rate("numba", "bfloat16") > 5 * rate("torch")
     assert rate("numba", "float32", 32) > 2 * rate("numba")
     far, near = (
-        next(r for r in written["rows"] if r["engine"] == "numba" and r["network"].endswith(hears))
-        for hears in ("hears 16384", "hears 15")
+        next(r for r in written["rows"] if r["engine"] == "numba" and r["network"].endswith(field))
+        for field in ("field 16384", "field 15")
     )
     assert near["samples_per_second"] / far["samples_per_second"] < 1.5
     assert all(0 < row["ceiling_fraction"] < 3 for row in written["rows"])

@@ -95,7 +95,7 @@ def test_the_demo_generates_what_it_was_asked_for(tmp_path: Path) -> None:
     out = tmp_path / "runs" / "demo" / "1" / "out"
     assert len(list(out.glob("*.png"))) == 4
     assert len(list(out.glob("*.wav"))) == 40
-    assert "of the generated clips are nearest to the class asked for" in done.stdout
+    assert "of the generated clips are nearest to the requested class" in done.stdout
 
 
 @pytest.mark.slow
