@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+import yaml
 from pytorch_lightning import Callback, Trainer
 from small import TINY, train
 
@@ -66,6 +67,8 @@ def test_a_run_folder_holds_all_it_should(trained: tuple[Path, Path]) -> None:
     ]
     assert {path.name for path in (run / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
     assert list((run / "tensorboard").glob("events.out.tfevents.*"))
+    shown = yaml.safe_load((run / "tensorboard" / "hparams.yaml").read_text())
+    assert (shown["layers"], shown["crop"], shown["learning_rate"]) == (8, 400, 0.01)
     assert training_settings(run) == DataSettings()
     config = load_config(run)
     assert config.sample_rate == 8000
@@ -140,8 +143,11 @@ def test_resuming_gives_what_never_stopping_gives(trained, tmp_path: Path, numbe
     assert one["global_step"] == other["global_step"] == 30
     for part in ("state_dict", "current_model_state", "optimizer_states", "lr_schedulers"):
         assert_same(one[part], other[part])
-    with (halves / "metrics-1.csv").open(newline="") as file:
-        assert list(csv.DictReader(file)) == earlier
+    # One file, in which no step is twice.
+    assert rows(halves)[: len(earlier)] == earlier
+    steps = [row["step"] for row in rows(halves)]
+    assert len(set(steps)) == len(steps)
+    assert not list(halves.glob("metrics-*.csv"))
 
 
 def assert_same(one: object, other: object) -> None:
@@ -400,8 +406,8 @@ def test_the_learning_rate_follows_the_clock(trained, tmp_path: Path) -> None:
     tones, _ = trained
     limit = ["--trainer.max_time=00:00:00:03", "--trainer.val_check_interval=1000"]
     assert train(tones, "--run", tmp_path / "run", *limit) == 0
-    name = "learning_rate/pg1"
-    rates = [float(row[name]) for row in rows(tmp_path / "run") if row[name]]
+    logged = rows(tmp_path / "run")
+    rates = [float(row["learning_rate"]) for row in logged if row["train_bits"]]
     assert rates[-1] < 0.3 * max(rates)
     last = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
     assert max(last["lr_schedulers"][0]["_last_lr"]) == pytest.approx(0, abs=1e-9)
@@ -601,6 +607,9 @@ def test_samples_show_every_class_of_every_attribute() -> None:
 
 def test_metrics_are_numbers(trained) -> None:
     _, run = trained
+    assert len(rows(run)) == 160 // 20
+    assert all(row["train_bits"] and row["learning_rate"] for row in rows(run))
+    assert sum(bool(row["val_bits"]) for row in rows(run)) == 4
     for row in rows(run):
         assert all(math.isfinite(float(value)) for value in row.values() if value)
     assert json.loads((run / "model" / "config.json").read_text())["layers"] == 8

@@ -29,8 +29,8 @@ from wavegen.training.private import set_validation_due, validation_seconds
 from wavegen.training.restoring import check_checkpoint
 from wavegen.utils.distributed import largest
 
-# What checkpoints keep the config of the network under.
-_NETWORK = "network"
+# What checkpoints keep the config of the network under, and the minutes of training.
+_NETWORK, _MINUTES = "network", "minutes"
 # Processes that train together compare their clocks once in so many steps: it costs a message.
 _TOGETHER = 10
 
@@ -80,6 +80,8 @@ class LitModel(LightningModule):
         self.validation_totals = torch.zeros(2, dtype=torch.float64)
         self.validated_step = -1
         self._began = self._validated = time.monotonic()
+        self._minutes_before = 0.0
+        self._schedule: torch.optim.lr_scheduler.LambdaLR | None = None
         # What the clocks say: the share of the time that is over, and whether to validate.
         self._time_share, self._due = 0.0, False
         self._watch = LossWatch(math.log2(self.network.config.codec.codes) + DIVERGED_BITS)
@@ -91,6 +93,7 @@ class LitModel(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Write the config of the network too, from which `load_from_checkpoint` builds it."""
         checkpoint[_NETWORK] = self.network.config.to_json()
+        checkpoint[_MINUTES] = self._minutes()
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]
@@ -127,6 +130,11 @@ class LitModel(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """`ValueError` where this training cannot go on from it."""
         check_checkpoint(checkpoint, self)
+        # Earlier versions kept none.
+        minutes = checkpoint.get(_MINUTES, 0.0)
+        if not (isinstance(minutes, float) and 0 <= minutes < math.inf):
+            raise ValueError(f"its '{_MINUTES}' is not what this training would write")
+        self._minutes_before = minutes
 
     def on_train_start(self) -> None:
         """Note that loading is over."""
@@ -163,6 +171,8 @@ class LitModel(LightningModule):
         with training_products():
             loss = self.loss(batch)
         self.log("train_bits", loss.detach() / math.log(2))
+        if self._schedule is not None:
+            self.log("learning_rate", self._schedule.get_last_lr()[0])
         self._watch.look(loss, batch["clips"])
         return loss
 
@@ -253,7 +263,11 @@ class LitModel(LightningModule):
         self.validated_step = self.trainer.global_step
         for name, figure in self.validation_figures().items():
             self.log(name, figure, prog_bar=name == "val_bits")
-        self.log("minutes", (time.monotonic() - self._began) / 60)
+        self.log("minutes", self._minutes())
+
+    def _minutes(self) -> float:
+        """Of training so far, those before it was resumed too."""
+        return self._minutes_before + (time.monotonic() - self._began) / 60
 
     def configure_optimizers(self) -> Any:
         """Muon and AdamW, or AdamW alone, with warm-up and cosine."""
@@ -273,7 +287,8 @@ class LitModel(LightningModule):
             betas=(0.9, 0.99),
             foreach=True,
         )
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._learning_rate_factor)
+        factor = self._learning_rate_factor
+        schedule = self._schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {
@@ -329,18 +344,3 @@ class LitWaveNet(LitModel):
 
     def __init__(self, network: WaveNetConfig, **options: Any) -> None:
         super().__init__(network, **options)
-
-
-class Clock(Timer):
-    """The limit on the time of training; `LitModel` looks at it, for all processes at once."""
-
-    @property
-    def state_key(self) -> str:
-        """The name in checkpoints, whose time goes on."""
-        return Timer.__qualname__
-
-    def on_train_batch_end(self, *_: Any, **__: Any) -> None:
-        """Send no message of its own, as a Timer does at every step."""
-
-    def on_train_epoch_end(self, *_: Any, **__: Any) -> None:
-        """Likewise: epochs may be short."""

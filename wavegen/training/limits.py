@@ -69,3 +69,18 @@ def limits_of(asked: Any, steps: int) -> dict[str, Any]:
     # An interval counted in epochs, or in parts of one, leaves no room for another.
     by_epoch = asked.check_val_every_n_epoch != 1 or isinstance(asked.val_check_interval, float)
     return limits if by_epoch else {**limits, **often}
+
+
+class Clock(Timer):
+    """The limit on the time of training; `LitModel` looks at it, for all processes at once."""
+
+    @property
+    def state_key(self) -> str:
+        """The name in checkpoints, whose time goes on."""
+        return Timer.__qualname__
+
+    def on_train_batch_end(self, *_: Any, **__: Any) -> None:
+        """Send no message of its own, as a Timer does at every step."""
+
+    def on_train_epoch_end(self, *_: Any, **__: Any) -> None:
+        """Likewise: epochs may be short."""

@@ -1,5 +1,6 @@
 """A run folder: checkpoints that are whole, the model, and what validation leaves behind."""
 
+import dataclasses
 import io
 import logging
 import math
@@ -57,6 +58,13 @@ class RunFolder(Callback):
         self.keeps = keeps
         # Of a validation that was the best, until its checkpoint is there.
         self._best: dict[str, float] = {}
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Write the main settings for TensorBoard's table of runs, before Lightning writes none."""
+        for logger in trainer.loggers if stage == "fit" else ():
+            if isinstance(logger, TensorBoardLogger):
+                # The figure beside them is the latest one logged.
+                logger.log_hyperparams(_settings(trainer, pl_module), {"val_bits": math.nan})
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the config, now that a checkpoint fits it: one that does not leaves the old one."""
@@ -147,6 +155,18 @@ class RunFolder(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save where training stopped, while the weights are still those being trained."""
         trainer.save_checkpoint(self.folder / LAST_CHECKPOINT)
+
+
+def _settings(trainer: Trainer, module: Any) -> dict[str, Any]:
+    """The main settings of a training: of the network, the data and the optimiser."""
+    data: Any = trainer.datamodule  # type: ignore[attr-defined]
+    network = dataclasses.asdict(module.network.config)
+    return {
+        **{name: value for name, value in network.items() if isinstance(value, int | float | str)},
+        "labels": ", ".join(module.network.config.labels),
+        **{name: getattr(data, name) for name in ("crop", "batch_size", "label_dropout", "seed")},
+        **{name: getattr(module, name) for name in ("learning_rate", "weight_decay", "optimizer")},
+    }
 
 
 def _saves_by_epoch(trainer: Trainer) -> bool:

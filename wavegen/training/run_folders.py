@@ -13,7 +13,6 @@ from wavegen.utils.distributed import told
 from wavegen.utils.files import (
     fcntl,
     make_folder,
-    output_errors,
     read_json,
     remove_debris,
     write_json,
@@ -140,7 +139,6 @@ def only_training(run: Path, fresh: bool) -> Iterator[None]:
             for folder in run.rglob("*"):
                 if folder.is_dir() and not folder.is_symlink():
                     remove_debris(folder)
-            _keep_metrics(run)
             yield
         finally:
             del os.environ[_RUN_VARIABLE]
@@ -198,11 +196,3 @@ def _refuse_links(run: Path) -> None:
                 f"{display(str(path))}: a symbolic link that leads out of the run; remove it, or "
                 "put what it names in its place"
             )
-
-
-def _keep_metrics(run: Path) -> None:
-    """The logger begins a new file; what was logged before a resumption stays beside it."""
-    metrics = run / "metrics.csv"
-    if metrics.exists():
-        with output_errors(metrics):
-            metrics.replace(run / f"metrics-{len(list(run.glob('metrics*.csv')))}.csv")

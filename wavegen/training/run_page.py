@@ -1,16 +1,17 @@
 """What one looks at in a run folder: its learning curve, and a page with it and all samples."""
 
-import csv
 import io
+from collections.abc import Iterator
 from html import escape
+from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from urllib.parse import quote
 
 import numpy as np
 from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.loggers import CSVLogger
 
+from wavegen.training.metrics import METRICS, read_metrics
 from wavegen.training.run_folder import SAMPLES
 from wavegen.utils.files import write_bytes, write_text
 
@@ -32,25 +33,21 @@ class LearningCurve(NamedTuple):
 
 
 def learning_curve(run: Path) -> LearningCurve | None:
-    """The learning curve of a run, by its metrics files; None before its first validation.
+    """The learning curve of a run, by its metrics; None before its first validation.
 
-    Each resumption begins a metrics file of its own, whose minutes begin at 0: they are added up.
+    Earlier versions began a file of its own at each resumption, whose minutes begin at 0: they are
+    added up.
     """
     files = sorted(run.glob("metrics-*.csv"), key=lambda path: (len(path.name), path.name))
     trained: list[tuple[float, float]] = []
     validated: list[tuple[float, float]] = []
     before, order0 = 0.0, float("nan")
-    for path in [*files, run / "metrics.csv"]:
-        if not path.is_file():
-            continue
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
+    for rows in chain.from_iterable(map(_parts, [*files, run / METRICS])):
         # Minutes are logged at validations: those of the steps between them are interpolated.
         validations = [row for row in rows if row.get("val_bits") and row.get("minutes")]
         if not validations:
             continue
-        first = next(int(row["step"]) for row in rows if row.get("step"))
-        steps = [first, *(int(row["step"]) for row in validations)]
+        steps = [int(rows[0]["step"]), *(int(row["step"]) for row in validations)]
         ends = [before, *(before + float(row["minutes"]) for row in validations)]
         for row in rows:
             if row.get("train_bits") and int(row["step"]) <= steps[-1]:
@@ -64,6 +61,21 @@ def learning_curve(run: Path) -> LearningCurve | None:
     times, bits = np.array(trained, np.float64).reshape(-1, 2).T
     minutes, held_out = np.array(validated, np.float64).T
     return LearningCurve(times, bits, minutes, held_out, order0)
+
+
+def _parts(path: Path) -> Iterator[list[dict[str, str]]]:
+    """Rows of a file of metrics, in parts in which the minutes do not begin at 0 again."""
+    rows: list[dict[str, str]] = []
+    latest = 0.0
+    for row in read_metrics(path):
+        if row.get("minutes"):
+            if float(row["minutes"]) < latest:
+                last = max(at for at, each in enumerate(rows) if each.get("minutes")) + 1
+                yield rows[:last]
+                rows = rows[last:]
+            latest = float(row["minutes"])
+        rows.append(row)
+    yield rows
 
 
 def curve_png(curve: LearningCurve, title: str) -> bytes:
@@ -124,10 +136,6 @@ class RunPage(Callback):
         """Write both, by the process that writes the run folder."""
         if not trainer.is_global_zero or trainer.sanity_checking:
             return
-        loggers: list[Any] = trainer.loggers
-        for logger in loggers:
-            if isinstance(logger, CSVLogger):
-                logger.save()
         curve = learning_curve(self._run)
         if curve is not None:
             write_bytes(self._run / CURVE, curve_png(curve, self._run.resolve().name))

@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 from pytorch_lightning import Trainer
-from pytorch_lightning.callbacks import Checkpoint, LearningRateMonitor, ProgressBar, Timer
+from pytorch_lightning.callbacks import Checkpoint, ProgressBar, Timer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
-from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+from pytorch_lightning.loggers import TensorBoardLogger
 
 from wavegen.data.shards import is_remote
 from wavegen.errors import ConfigError
@@ -17,8 +17,8 @@ from wavegen.training.checkpoints import WholeCheckpoints
 from wavegen.training.data_module import AudioDataModule
 from wavegen.training.defaults import suggest
 from wavegen.training.interrupts import StopOnSignal
-from wavegen.training.lightning_module import Clock
-from wavegen.training.limits import check_limits, check_nodes, limits_of
+from wavegen.training.limits import Clock, check_limits, check_nodes, limits_of
+from wavegen.training.metrics import MetricsFile
 from wavegen.training.openmp import SharedCores
 from wavegen.training.private import cpu_has_bfloat16
 from wavegen.training.progress import RunProgress
@@ -127,10 +127,10 @@ class TrainCLI(LightningCLI):
         if asked.max_time is not None and Timer not in kinds:
             callbacks += [Clock(asked.max_time)]
         if asked.logger is not False:
-            callbacks += [RunPage(run), LearningRateMonitor("step")]
+            callbacks += [RunPage(run)]
         if asked.logger in (None, True):
             kwargs["logger"] = [
-                CSVLogger(run, name="", version=""),
+                MetricsFile(run),
                 TensorBoardLogger(run, name="tensorboard", version=""),
             ]
         # The run folder keeps checkpoints by itself; Lightning would add some of its own.
