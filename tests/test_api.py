@@ -187,7 +187,7 @@ def test_detection_of_waveforms(tmp_path: Path) -> None:
         (lambda m, _: m.score(7), ConfigError, "no recording"),
         (lambda m, path: m.score(path / "text.wav"), AudioFileError, "text.wav"),
         (lambda _, path: wavegen.load(path), ModelError, "no model"),
-        (lambda _, path: wavegen.train(path, max_time="soon"), ConfigError, "15m"),
+        (lambda _, path: wavegen.train(path, max_time="soon"), ConfigError, "10m"),
         (lambda _, path: wavegen.AudioDataModule(str(path)).setup(), ConfigError, "match"),
         (lambda _, path: wavegen.train(path, data=3), ConfigError, "dictionary"),
     ],

@@ -2,12 +2,17 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from wavegen.commands import train_options
 from wavegen.commands.main import main
 from wavegen.errors import ConfigError
+from wavegen.training.data_module import AudioDataModule
+
+RECIPES = Path(train_options.__file__).parents[1] / "recipes"
 
 
 def test_help_is_one_screen(capsys) -> None:
@@ -40,9 +45,8 @@ def test_help_agrees_with_the_parser(capsys) -> None:
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        (["F", "--time", "10m"], ["F", "--trainer.max_time=00:00:10:00"]),
-        (["--time=60"], ["--trainer.max_time=00:00:01:00"]),
-        (["--trainer.max_time", "1:00"], ["--trainer.max_time=00:00:01:00"]),
+        (["F", "--time", "10m"], ["F", "--trainer.max_time=10m"]),
+        (["--time=60"], ["--trainer.max_time=60"]),
         (["--steps", "5", "--epochs", "2"], ["--trainer.max_steps=5", "--trainer.max_epochs=2"]),
         (["--data.labels", "digit"], ["--data.labels=[digit]"]),
         (["--data.labels", "digit,speaker"], ["--data.labels=[digit,speaker]"]),
@@ -57,16 +61,34 @@ def test_short_forms(given: list[str], expected: list[str]) -> None:
     assert train_options.plain(given) == expected
 
 
-def test_a_recipe_is_found_by_its_name(tmp_path: Path, monkeypatch) -> None:
+def settings(capsys, *options: object) -> Any:
+    """What a training on such options would be told."""
+    with pytest.raises(SystemExit) as stopped:
+        main(["train", *map(str, options), "--print_config"])
+    assert stopped.value.code == 0
+    return yaml.safe_load(capsys.readouterr().out)
+
+
+def test_a_recipe_is_found_by_its_name(tone_folder, tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
-    [word] = train_options.plain(["--config", "digits"])
-    assert Path(word.removeprefix("--config=")).read_text().startswith("# Spoken digits")
+    crop = yaml.safe_load((RECIPES / "music.yaml").read_text())["data"]["crop"]
+    assert settings(capsys, tone_folder, "--config", "music")["data"]["crop"] == crop
     # A folder of recordings may have the name of a recipe; a file of the user goes first.
-    (tmp_path / "digits").mkdir()
-    assert train_options.plain(["--config", "digits"]) == [word]
-    (tmp_path / "digits").rmdir()
-    (tmp_path / "digits").write_text("")
-    assert train_options.plain(["--config", "digits"]) == ["--config=digits"]
+    (tmp_path / "music").mkdir()
+    assert settings(capsys, tone_folder, "--config=music")["data"]["crop"] == crop
+    (tmp_path / "music").rmdir()
+    (tmp_path / "music").write_text("data: {crop: 77}\ntrainer: {max_time: 1h30m}\n")
+    found = settings(capsys, tone_folder, "--config", "music")
+    assert found["data"]["crop"] == 77
+    assert found["trainer"]["max_time"] == "1h30m"
+
+
+def test_print_config_decodes_nothing(tone_folder, capsys, monkeypatch) -> None:
+    monkeypatch.setattr(AudioDataModule, "decode", None)
+    found = settings(capsys, tone_folder, "--time", "10m")
+    assert found["trainer"]["max_time"] == "10m"
+    assert found["data"]["sample_rate"] == 8000
+    assert settings(capsys, tone_folder, "--data.sample_rate=4000")["data"]["crop"] > 0
 
 
 @pytest.mark.parametrize(
@@ -84,6 +106,6 @@ def test_what_a_misspelled_option_was_meant_to_be(given: str, meant: str) -> Non
         train_options.plain(["FOLDER", given, "3"])
 
 
-def test_a_time_that_is_none() -> None:
-    with pytest.raises(ConfigError, match="write a duration such as"):
-        train_options.plain(["--time", "soon"])
+def test_a_time_that_is_none(tone_folder, capsys) -> None:
+    assert main(["train", str(tone_folder), "--time", "soon"]) == 2
+    assert "--time or --trainer.max_time is soon: write a duration" in capsys.readouterr().err

@@ -8,7 +8,6 @@ from pathlib import Path
 from wavegen.api.model import Model, load
 from wavegen.errors import ConfigError
 from wavegen.models.serialization import best_figures
-from wavegen.utils.durations import days_first, seconds_of
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ def train(
         folder: of the recordings.
         run: run folder to make; `runs/NAME` by default.
         resume: run folder to resume instead.
-        config: YAML file with any of the options.
+        config: name of a recipe, such as `digits`, or a YAML file with any of the options.
         max_time: such as `15m`, `1h30m` or `1:00:00`.
         steps: limit on optimizer steps.
         epochs: limit on epochs.
@@ -63,12 +62,8 @@ def train(
 
     words = [] if folder is None else [str(folder)]
     given: dict[str, object] = {"run": run, "resume": resume, "config": config}
-    if max_time is not None:
-        try:
-            given["trainer.max_time"] = days_first(seconds_of(str(max_time)))
-        except ValueError as error:
-            raise ConfigError(f"max_time is {max_time}: say 15m, 1h30m or 1:00:00") from error
-    given |= {"trainer.max_steps": steps, "trainer.max_epochs": epochs}
+    given |= {"trainer.max_time": max_time, "trainer.max_steps": steps}
+    given |= {"trainer.max_epochs": epochs}
     given |= {f"model.network.{name}": value for name, value in (network or {}).items()}
     for group, values in options.items():
         if isinstance(values, Mapping):

@@ -1,15 +1,12 @@
-"""Options of `wavegen train` as users write them: its help, its short forms, its recipes.
+"""Options of `wavegen train` as users write them: its help and its short forms.
 
 LightningCLI parses them, and takes seconds to load; this module answers what needs no parser.
 """
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from wavegen.commands.options import names_of
-from wavegen.errors import ConfigError
-from wavegen.utils.durations import days_first, seconds_of
 from wavegen.utils.suggestions import unknown_option
 
 
@@ -111,7 +108,7 @@ def plain(arguments: Sequence[str]) -> list[str]:
     """The command line as LightningCLI takes it: short forms written out.
 
     Raises:
-        ConfigError: an unknown option without a dot in its name, or no duration.
+        ConfigError: an unknown option without a dot in its name.
     """
     words = []
     for name, value in _pairs(arguments):
@@ -119,12 +116,8 @@ def plain(arguments: Sequence[str]) -> list[str]:
         if value is None:
             words.append("--help" if name == "--help-all" else name)
             continue
-        if name == "--trainer.max_time":
-            value = _duration(value)
-        elif name == "--data.labels" and value.lower() not in ("null", "none", "~"):
+        if name == "--data.labels" and value.lower() not in ("null", "none", "~"):
             value = f"[{','.join(names_of(value) or [])}]"
-        elif name == "--config":
-            value = _recipe(value)
         words.append(f"{name}={value}" if name else value)
     return words
 
@@ -154,22 +147,3 @@ def _refuse_unknown(name: str) -> None:
     if "." in name or name in known or name.removeprefix("--") in OTHERS:
         return
     raise unknown_option(name, known, _SYNONYMS, "wavegen train")
-
-
-def _duration(value: str) -> str:
-    """`DD:HH:MM:SS`; a dictionary, such as {hours: 1}, is left to the Trainer."""
-    if value.startswith("{") or value == "null":
-        return value
-    try:
-        return days_first(seconds_of(value))
-    except ValueError:
-        raise ConfigError(
-            f"--time (--trainer.max_time) is {value}: write a duration such as 90 (seconds), 10m, "
-            "1h30m or 1:30:00"
-        ) from None
-
-
-def _recipe(value: str) -> str:
-    """The file of a recipe that comes with the package; other values are files themselves."""
-    found = Path(__file__).parents[1] / "recipes" / f"{value}.yaml"
-    return str(found) if not Path(value).is_file() and found.is_file() else value

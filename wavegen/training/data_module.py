@@ -121,6 +121,13 @@ class AudioDataModule(LightningDataModule):
             )
         return self._clip_set
 
+    def rate(self) -> int:
+        """The sample rate of training in Hz, for which no recording is decoded."""
+        clip_set = self.clip_set
+        if self._store is not None:
+            return self._store.sample_rate
+        return clip_set.commonest_sample_rate() if self.sample_rate is None else self.sample_rate
+
     def decode(self) -> AudioStore | ShardStore:
         """The decoded clips, stored at the first call; `clip_set` loses those that fail."""
         if self._store is None and is_shards(self.folder):
@@ -128,13 +135,10 @@ class AudioDataModule(LightningDataModule):
             self._clip_set = self._store.clip_set
         if self._store is None:
             # Its errors name the folder by themselves.
-            clip_set, rate = self.clip_set, self.sample_rate
+            clip_set, rate = self.clip_set, self.rate()
             try:
                 self._clip_set, self._store = open_clips(
-                    clip_set,
-                    clip_set.commonest_sample_rate() if rate is None else rate,
-                    self.store_folder,
-                    self.on_bad_file,
+                    clip_set, rate, self.store_folder, self.on_bad_file
                 )
             except DataError as error:
                 raise DataError(f"{self.folder}: {error}") from error

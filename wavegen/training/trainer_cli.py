@@ -33,6 +33,7 @@ from wavegen.training.run_folders import (
     find_checkpoint,
 )
 from wavegen.training.run_page import RunPage
+from wavegen.utils.durations import days_first, seconds_of
 
 
 class TrainCLI(LightningCLI):
@@ -60,7 +61,7 @@ class TrainCLI(LightningCLI):
         The strongest first: options in the order given, `--config` files among them; the config
         of the run that is resumed; what follows from data and device; what the classes say.
         """
-        options = list(args)
+        options = [_found_recipe(option) for option in args]
         # It prints and exits: only the last turn knows what there is to print.
         quiet = [option for option in options if not option.startswith("--print_config")]
         given = _parse(parser, quiet)
@@ -85,7 +86,10 @@ class TrainCLI(LightningCLI):
         self.run_folder = choose_run(given.run, given.data.folder, given.resume)
 
         self.decoded = AudioDataModule(**given.data.as_dict())
-        rate = self.decoded.decode().sample_rate
+        if len(quiet) == len(options):
+            self.decoded.decode()
+        # Else the config alone is asked for, for which headers say enough.
+        rate = self.decoded.rate()
         gpu = torch.cuda.is_available() and given.trainer.accelerator != "cpu"
         bfloat16 = (
             torch.cuda.is_bf16_supported(including_emulation=False) if gpu else cpu_has_bfloat16()
@@ -151,10 +155,35 @@ class TrainCLI(LightningCLI):
 
 
 def _parse(parser: LightningArgumentParser, options: list[str]) -> Any:
+    """Options and the files that they name; durations in them as Lightning takes them."""
     try:
-        return parser.parse_args(options)
+        config = parser.parse_args(options)
     except ArgumentError as error:
         raise ConfigError(f"{error} (see 'wavegen train --help')") from error
+    for name in ("max_time", "val_check_interval"):
+        if isinstance(duration := config.trainer[name], str):
+            config.trainer[name] = _duration(duration, name)
+    return config
+
+
+def _duration(text: str, name: str) -> str:
+    try:
+        return days_first(seconds_of(text))
+    except ValueError:
+        short = "--time or " if name == "max_time" else ""
+        raise ConfigError(
+            f"{short}--trainer.{name} is {text}: write a duration such as 90 (seconds), 10m, "
+            "1h30m or 1:30:00"
+        ) from None
+
+
+def _found_recipe(option: str) -> str:
+    """`--config=NAME` of a recipe that comes with the package with its file, others as given."""
+    name, _, value = option.partition("=")
+    file = Path(__file__).parents[1] / "recipes" / f"{value}.yaml"
+    if name == "--config" and not Path(value).is_file() and file.is_file():
+        return f"{name}={file}"
+    return option
 
 
 def _as_list(value: Any) -> list[Any]:
