@@ -416,12 +416,14 @@ def test_the_learning_rate_follows_the_clock(trained, tmp_path: Path) -> None:
 
 
 class ItsClock(Callback):
-    """Lets the interval between validations be over at step 7 alone."""
+    """Lets the interval between validations be over at steps 4 and 7; the last took long at 4."""
 
     def on_train_batch_start(self, trainer: Trainer, module: LitWaveNet, *_: object) -> None:
         # Lightning's clock says so all the time.
         trainer._last_val_time = -math.inf
-        module._validated = -math.inf if trainer.global_step == 6 else math.inf
+        over = trainer.global_step in (3, 6)
+        module._validated = time.monotonic() - 4000 if over else math.inf
+        module._validation_took = 1100 if trainer.global_step < 6 else 900
 
 
 def test_validation_by_time_follows_the_clock_that_processes_share(trained, tmp_path: Path) -> None:

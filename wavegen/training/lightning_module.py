@@ -31,6 +31,8 @@ from wavegen.utils.distributed import largest
 
 # What checkpoints keep the config of the network under, and the minutes of training.
 _NETWORK, _MINUTES = "network", "minutes"
+# Training between two validations takes at least so many times as long as the last of them.
+_TRAINING_PER_VALIDATION = 4
 # Processes that train together compare their clocks once in so many steps: it costs a message.
 _TOGETHER = 10
 
@@ -80,7 +82,8 @@ class LitModel(LightningModule):
         self.validation_totals = torch.zeros(2, dtype=torch.float64)
         self.validated_step = -1
         self._began = self._validated = time.monotonic()
-        self._minutes_before = 0.0
+        # Minutes of training before it was resumed, and seconds that the last validation took.
+        self._minutes_before = self._validation_took = 0.0
         self._schedule: torch.optim.lr_scheduler.LambdaLR | None = None
         # What the clocks say: the share of the time that is over, and whether to validate.
         self._time_share, self._due = 0.0, False
@@ -217,6 +220,7 @@ class LitModel(LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Begin the sums over the validation split: bits and samples."""
+        self._validation_began = time.monotonic()
         self.validation_totals = torch.zeros(2, dtype=torch.float64, device=self.device)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -260,6 +264,7 @@ class LitModel(LightningModule):
                 self.log("val_bits", math.inf, logger=False)
             return
         self._validated, self._due = time.monotonic(), False
+        self._validation_took = self._validated - self._validation_began
         self.validated_step = self.trainer.global_step
         for name, figure in self.validation_figures().items():
             self.log(name, figure, prog_bar=name == "val_bits")
@@ -289,14 +294,8 @@ class LitModel(LightningModule):
         )
         factor = self._learning_rate_factor
         schedule = self._schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {
-                "scheduler": schedule,
-                "interval": "step",
-                "name": "learning_rate",
-            },
-        }
+        scheduler = {"scheduler": schedule, "interval": "step", "name": "learning_rate"}
+        return {"optimizer": optimizer, "lr_scheduler": scheduler}
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
         """Set the learning rate of the next step, by the clocks too."""
@@ -328,7 +327,8 @@ class LitModel(LightningModule):
         if every is not None:
             # The end of a training is validated anyway; two of them in a row would be time lost.
             late = all(rest is None or rest > every / 2 for _, rest in left)
-            due = late and time.monotonic() - self._validated >= every
+            pause = max(every, _TRAINING_PER_VALIDATION * self._validation_took)
+            due = late and time.monotonic() - self._validated >= pause
         if shares or every is not None:
             self._time_share, validate = largest([max(shares, default=0.0), due])
             self._due = bool(validate)
