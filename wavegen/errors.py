@@ -1,15 +1,15 @@
-"""Every error a user can meet. Each message is one line that names the remedy."""
+"""The errors that a user can cause. Each message is one line that names the remedy."""
 
 import os
 
 
 class WavegenError(Exception):
-    """Base of all errors that are the caller's to mend; the command line exits with 2.
+    """Base class of all errors that the caller can correct; the command line exits with 2.
 
     Args:
         message: one line.
-        path: the file or folder that the error is about, if it is about one.
-        reason: the message without the path, for places that name the file already.
+        path: the file or folder that the error is about, if there is one.
+        reason: the message without the path, for output that names the file already.
     """
 
     def __init__(
@@ -25,11 +25,11 @@ class WavegenError(Exception):
 
 
 class AudioFileError(WavegenError):
-    """A file that cannot be read as audio, or not trusted once read."""
+    """A file that cannot be read as audio, or whose audio is damaged."""
 
 
 class DataError(WavegenError):
-    """A folder, its metadata, its labels or its splits cannot be used as they are."""
+    """A folder whose recordings, metadata, labels or splits cannot be used."""
 
 
 class LabelError(WavegenError):
@@ -45,14 +45,14 @@ class ModelError(WavegenError):
 
 
 class OutputError(WavegenError):
-    """A result that cannot be written: no room, no permission, not a folder."""
+    """A result that cannot be written, for example because the disk is full."""
 
 
 class Stopped(BaseException):
-    """A signal ended the command: no error, but the exit status is 128 + its number.
+    """A signal has ended the command. This is no error: the exit status is 128 + its number.
 
-    Like KeyboardInterrupt it is no `Exception`, so that no library takes it for an error of
-    its own and goes on.
+    Like KeyboardInterrupt it is no subclass of `Exception`, so that no library catches it as an
+    error and continues.
     """
 
     def __init__(self, number: int, advice: str = "") -> None:

@@ -100,7 +100,7 @@ def test_an_mp3_without_length_tag_is_not_halved(tmp_path: Path) -> None:
     silence, sound = np.zeros(40_000, np.float32), odd.noise(5.0)
     falling = np.concatenate([sound, silence])
     path = odd.without_length_tag(odd.save(tmp_path / "a.mp3", falling))
-    assert "goes on after the length" in refused(path)
+    assert "is longer than its header says" in refused(path)
     path = odd.without_length_tag(odd.save(tmp_path / "b.mp3", falling[::-1].copy()))
     assert reading.probe(path).frames > 85_000
     assert 79_000 < len(reading.read(path)) < 82_000

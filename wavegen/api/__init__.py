@@ -1,4 +1,4 @@
-"""What a Python user touches; `wavegen` itself offers all of it.
+"""The Python interface; the package `wavegen` exports all of it.
 
-The commands do the same to files and folders. Open `model` first.
+The commands do the same for files and folders. Open `model` first.
 """

@@ -1,4 +1,4 @@
-"""Waveforms that go in and come out."""
+"""Waveforms as arguments and as results of the Python interface."""
 
 import base64
 from collections.abc import Iterable
@@ -15,9 +15,9 @@ from wavegen.errors import ConfigError
 
 
 class Audio(np.ndarray):
-    """A waveform that knows its rate: float32 (time,), or (count, time) of several.
+    """A waveform with its sample rate: float32 (time,), or (count, time) for several.
 
-    It is an array in every way, can be saved, and is played in a notebook.
+    It is a NumPy array that can also be saved, and that a notebook shows as a player.
     """
 
     sample_rate: int
@@ -29,29 +29,29 @@ class Audio(np.ndarray):
         return audio
 
     def __array_finalize__(self, source: Any) -> None:
-        """Parts of it keep the rate."""
+        """Keep the rate in slices and copies."""
         self.sample_rate = getattr(source, "sample_rate", 0)
 
     def __reduce__(self) -> Any:
-        """Pickling keeps the rate."""
+        """Keep the rate when the array is pickled."""
         return Audio, (self.samples, self.sample_rate)
 
     @property
     def samples(self) -> np.ndarray:
-        """The same as a plain array."""
+        """The samples as a plain array."""
         return self.view(np.ndarray)
 
     @property
     def seconds(self) -> float:
-        """Its length."""
+        """The duration."""
         return self.shape[-1] / self.sample_rate
 
     def save(self, path: str | Path) -> Path:
-        """Write a mono WAV of 16 bits, whole or not at all.
+        """Write a mono 16-bit WAV; no partial file is left if it fails.
 
         Raises:
-            ConfigError: it holds several waveforms: save each by itself.
-            OutputError: NaN, infinity, or a place that cannot be written.
+            ConfigError: it holds several waveforms. Save each by itself.
+            OutputError: it holds NaN or infinity, or the file cannot be written.
         """
         if self.ndim != 1:
             raise ConfigError(f"{path}: {len(self)} waveforms do not fit one file: save each")
@@ -59,7 +59,7 @@ class Audio(np.ndarray):
         return Path(path)
 
     def _repr_html_(self) -> str:
-        """Players, for a notebook."""
+        """One audio player for each waveform, for notebooks."""
         parts = []
         for row in np.atleast_2d(self.samples):
             held = base64.b64encode(writing.encoded(row, self.sample_rate, "WAV")).decode()
@@ -68,7 +68,7 @@ class Audio(np.ndarray):
 
 
 def rate_of(recording: Any, sample_rate: int | None) -> int:
-    """Rate of a waveform in Hz: as given, or its own if it is `Audio`; 0 if it is not known."""
+    """Rate of a waveform in Hz: `sample_rate`, else that of `Audio`; 0 if it is not known."""
     return sample_rate or (recording.sample_rate if isinstance(recording, Audio) else 0)
 
 
@@ -76,13 +76,13 @@ def read_waveform(recording: Any, sample_rate: int | None, wanted_rate: int) -> 
     """A file or a waveform as float32 (time,) at `wanted_rate` Hz.
 
     Args:
-        recording: path, or as in `as_waveform`.
-        sample_rate: of a waveform, in Hz; its own or `wanted_rate` if not given.
-        wanted_rate: in Hz.
+        recording: a path, or a waveform as `as_waveform` takes it.
+        sample_rate: rate of the waveform in Hz; by default its own, else `wanted_rate`.
+        wanted_rate: rate of the result in Hz.
 
     Raises:
-        AudioFileError: a file that cannot be read, no samples, NaN or infinity.
-        ConfigError: as `as_waveform`; a rate outside 100 to 768,000 Hz.
+        AudioFileError: the file cannot be read, or there are no samples, NaN or infinity.
+        ConfigError: as for `as_waveform`, or the rate is outside 100 to 768,000 Hz.
     """
     if isinstance(recording, str | Path):
         return reading.read(recording, wanted_rate)
@@ -92,10 +92,10 @@ def read_waveform(recording: Any, sample_rate: int | None, wanted_rate: int) -> 
 
 
 def is_several(recordings: Any) -> bool:
-    """Whether these are several recordings: rows of `Audio`, or a list of more than numbers.
+    """Whether these are several recordings: rows of `Audio`, or a list of paths or waveforms.
 
     Raises:
-        ConfigError: they are no recordings at all.
+        ConfigError: the value is neither a recording nor a list of recordings.
     """
     if isinstance(recordings, Audio):
         return recordings.ndim > 1

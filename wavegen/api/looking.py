@@ -1,4 +1,4 @@
-"""What is in a folder of recordings or in a model; torch is not loaded."""
+"""`wavegen.info`: the contents of a folder of recordings or of a model, without loading torch."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from wavegen.utils.text import display
 
 @dataclass(frozen=True)
 class Info:
-    """What is in a folder of recordings or in a model; printed as `wavegen info` prints it."""
+    """The contents of a folder of recordings or of a model; prints as `wavegen info` does."""
 
     path: Path
     sample_rate: int
@@ -22,23 +22,24 @@ class Info:
     text: str
 
     def __str__(self) -> str:
-        """A few lines."""
+        """The text that `wavegen info` prints."""
         return self.text
 
 
 def info(
     path: str | Path, *, labels: Sequence[str] | None = None, label_pattern: str | None = None
 ) -> Info:
-    """Look at a folder of recordings, or at a model.
+    """Describe a folder of recordings, or a model.
 
     Args:
-        path: of the folder, run folder or model directory.
-        labels: attributes of metadata to use; all by default.
+        path: folder of recordings, run folder or model directory.
+        labels: label attributes to use; all by default.
         label_pattern: regular expression with named groups, searched in the path of each file.
 
     Raises:
         ConfigError: there is no such folder.
-        DataError, ModelError: as their messages say.
+        DataError: the folder cannot be used as training data.
+        ModelError: the model is damaged or incomplete.
     """
     if is_model(path):
         config = load_config(path)

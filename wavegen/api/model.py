@@ -1,4 +1,4 @@
-"""A trained model: generate, score, classify, detect."""
+"""`wavegen.load`: a trained model that generates, scores, classifies and detects."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -39,24 +39,25 @@ Recordings = Recording | Sequence[Recording]
 class Model:
     """A trained network, loaded once; made by `wavegen.load`.
 
-    Labels are given by the names of the attributes, `model.generate(digit="7")`, or as a
-    dictionary, `labels={"digit": "7"}`. What is left out is unspecified. Recordings are paths, or
-    waveforms: float in [-1, 1], int16 or int32 of shape (time,), as arrays, tensors or lists, at
-    `sample_rate` Hz or else at the rate of the model. A list of recordings, or a folder, gives a
-    list of results.
+    Labels are keyword arguments named after the label attributes, `model.generate(digit="7")`, or
+    a dictionary, `labels={"digit": "7"}`. An attribute that is left out is unspecified.
+
+    Recordings are paths or waveforms. A waveform is an array, a tensor or a list of shape (time,):
+    float in [-1, 1], int16 or int32. Its rate is `sample_rate`, by default that of the model.
+    A list of recordings, or a folder, gives a list of results.
 
     Attributes:
-        path: of the run folder or model directory.
-        network: the `torch.nn.Module`, in evaluation mode and without gradients; for training
-            it further say `model.network.train().requires_grad_()`. Every call uses the weights
-            as they are then.
+        path: the run folder or model directory.
+        network: the `torch.nn.Module`, in evaluation mode and without gradients. To train it
+            further, call `model.network.train().requires_grad_()`. Every call of a method uses
+            the current weights.
     """
 
     def __init__(self, path: str | Path, device: str | None = None) -> None:
         self.path = Path(path)
         self.network: Network
         self.network, self._sha256 = load_with_fingerprint(path, pick_device(device))
-        # Engines that wait for the next call, by whether they are for few streams.
+        # Engines that no call is using, by whether they are for few streams.
         self._idle: dict[bool, list[Engine]] = {False: [], True: []}
         self._versions: list[int] = []
 
@@ -67,7 +68,7 @@ class Model:
 
     @property
     def sample_rate(self) -> int:
-        """In Hz."""
+        """The sample rate of the model in Hz."""
         return self.config.sample_rate
 
     @property
@@ -76,7 +77,7 @@ class Model:
         return {name: tuple(classes) for name, classes in self.config.labels.items()}
 
     def __repr__(self) -> str:
-        """What `wavegen info` shows of a model."""
+        """The path, and the text that `wavegen info` prints."""
         return f"Model({str(self.path)!r})\n{self.config.describe()}"
 
     def generate(
@@ -97,23 +98,25 @@ class Model:
         """Generate waveforms; equal arguments give equal samples.
 
         Args:
-            count: how many; without it one waveform is returned by itself.
-            seconds: length of each.
-            seed: of the noise.
+            count: number of waveforms; without it a single waveform is returned.
+            seconds: length of each waveform.
+            seed: seed of the random numbers.
             prompt: recording to continue; it is not part of the result.
-            prompt_rate: of a prompt that is a waveform, in Hz; the model's if not given.
-            temperature: below 1 the likely codes become likelier; 0 takes the likeliest.
-            top_k: only so many of the likeliest codes are drawn.
-            top_p: only the likeliest codes that together have this probability are drawn.
-            guidance: above 1 the labels weigh more than they did in training.
+            prompt_rate: rate in Hz of a prompt that is a waveform; by default the model's.
+            temperature: below 1, likely codes become likelier; 0 always takes the likeliest.
+            top_k: draw only from this many of the likeliest codes.
+            top_p: draw only from the fewest likeliest codes that together have this probability.
+            guidance: above 1, the labels have more influence than they had in training.
             labels: attribute -> class.
-            attributes: the same by name.
+            attributes: attribute=class, instead of `labels`.
 
         Returns:
-            float32 (time,), or (count, time) where `count` is given.
+            float32 (time,), or (count, time) if `count` is given.
 
         Raises:
-            ConfigError, LabelError, AudioFileError: as their messages say.
+            ConfigError: an argument is out of range.
+            LabelError: an attribute or a class is unknown.
+            AudioFileError: the prompt cannot be read.
         """
         kind = self._kind(labels, attributes)
         sampling = Sampling(temperature, top_k, top_p, guidance)
@@ -138,9 +141,9 @@ class Model:
         labels: Mapping[str, object] | None = None,
         **attributes: object,
     ) -> Iterator[Audio]:
-        """Generate without end, in chunks float32 (chunk,) as they are made; see `generate`.
+        """Generate without end; yields each chunk, float32 (chunk,), as soon as it is made.
 
-        The samples are those that `generate` makes of the same arguments.
+        The arguments and the samples are those of `generate`.
         """
         kind = self._kind(labels, attributes)
         sampling = Sampling(temperature, top_k, top_p, guidance)
@@ -152,7 +155,7 @@ class Model:
                 for each in parts:
                     yield Audio(each[0], self.sample_rate)
 
-        # Mistakes in the arguments have shown by now, not at the first chunk.
+        # The arguments have been checked here, before the first chunk is asked for.
         return chunks()
 
     def score(
@@ -163,10 +166,16 @@ class Model:
         labels: Mapping[str, object] | None = None,
         **attributes: object,
     ) -> Any:
-        """Exact bits of a recording under labels: a `Score`, or a list of them.
+        """Compute the exact bits of a recording, given its labels: a `Score`, or a list of them.
+
+        Args:
+            recordings: one recording, or several.
+            sample_rate: rate of waveforms in Hz.
+            labels: attribute -> class.
+            attributes: attribute=class, instead of `labels`.
 
         Raises:
-            AudioFileError: a recording that cannot be read.
+            AudioFileError: a recording cannot be read.
         """
         sources, single = self._sources(recordings, sample_rate)
         found = scoring.score(self.network, sources, self._kind(labels, attributes))
@@ -184,13 +193,16 @@ class Model:
         labels: Mapping[str, object] | None = None,
         **attributes: object,
     ) -> Any:
-        """Classes by Bayes' rule under a uniform prior: a `Classification`, or a list of them.
+        """Classify by Bayes' rule with a uniform prior: a `Classification`, or a list of them.
 
         Args:
-            recordings: as of `score`.
-            sample_rate: of waveforms, in Hz.
-            labels: what is known already.
-            attributes: the same by name.
+            recordings: one recording, or several.
+            sample_rate: rate of waveforms in Hz.
+            labels: attribute -> class, for attributes whose class is known.
+            attributes: attribute=class, instead of `labels`.
+
+        Raises:
+            AudioFileError: a recording cannot be read.
         """
         sources, single = self._sources(recordings, sample_rate)
         found = classifying.classify(self.network, sources, self._kind(labels, attributes))
@@ -201,7 +213,7 @@ class Model:
         return results[0] if single else results
 
     def calibrate(self, normal: str | Path | Sequence[str | Path], **options: Any) -> None:
-        """Learn what normal recordings are; see `wavegen.scoring.detect.calibrate`."""
+        """Calibrate the detector on normal recordings; see `wavegen.scoring.detect.calibrate`."""
         detecting.calibrate(self.path, normal, device=self.network.device, **options)
 
     def detect(
@@ -211,12 +223,17 @@ class Model:
         *,
         false_alarms: float = 0.01,
     ) -> Any:
-        """Whether recordings are normal: a `Detection`, or a list of them.
+        """Tell whether recordings are normal: a `Detection`, or a list of them.
 
-        The model must have been calibrated, by `calibrate` or `wavegen detect --calibrate`.
+        Calibrate the model first, by `calibrate` or `wavegen detect --calibrate`.
+
+        Args:
+            recordings: one recording, or several.
+            sample_rate: rate of waveforms in Hz.
+            false_alarms: share of normal recordings that may be reported as not normal.
 
         Raises:
-            ModelError: it was not.
+            ModelError: the model has not been calibrated.
         """
         sources, single = self._sources(recordings, sample_rate)
         results = []
@@ -238,7 +255,7 @@ class Model:
         return results[0] if single else results
 
     def detector(self, false_alarms: float = 0.01) -> detecting.AnomalyDetector:
-        """A detector of waveforms and of live sound, of a model that was calibrated."""
+        """Make a detector for waveforms and live sound from a calibrated model."""
         calibration = detecting.load_detector(self.path, self._sha256)
         return detecting.AnomalyDetector(self.network, calibration, false_alarms)
 
@@ -250,10 +267,10 @@ class Model:
         labels: Mapping[str, object] | None = None,
         **attributes: object,
     ) -> torch.Tensor:
-        """The network's parameters under teacher forcing, float32 (time, Q) of a recording.
+        """Compute the logits of a recording under teacher forcing: float32 (time, Q).
 
-        Row t is computed from the samples before t. The memory is that of one parallel pass.
-        Gradients are kept if the weights of `network` require them.
+        Row t is computed from the samples before t. One parallel pass computes all rows, and
+        needs the memory for that. Gradients are kept if the weights of `network` require them.
         """
         device = self.network.device
         wave = read_waveform(recording, sample_rate, self.sample_rate)
@@ -265,10 +282,10 @@ class Model:
 
     @contextmanager
     def _engine(self, streams: int) -> Iterator[Engine]:
-        """The fastest engine for so many streams, for one caller; kept for the next call."""
-        # Few streams may be generated on the CPU though the network lies on a GPU.
+        """Lend one caller the fastest engine for so many streams, and keep it for the next."""
+        # Few streams may be generated on the CPU although the network is on a GPU.
         few = self.network.device.type != "cpu" and streams < FEW_STREAMS
-        # An engine may hold a copy of the weights, which further training would not change.
+        # An engine may hold a copy of the weights, which is out of date after further training.
         versions = [weight._version for weight in self.network.parameters()]
         if versions != self._versions:
             self._versions, self._idle = versions, {False: [], True: []}
@@ -292,7 +309,7 @@ class Model:
     def _sources(
         self, recordings: Recordings, sample_rate: int | None
     ) -> tuple[list[Source], bool]:
-        """What is to be scored, and whether it is one recording."""
+        """The recordings to score, and whether a single result is to be returned."""
         several = is_several(recordings)
         parts: Any = recordings if several else [recordings]
         sources: list[Source] = []
@@ -312,12 +329,12 @@ def load(path: str | Path, device: str | None = None) -> Model:
     """Load a trained model from a run folder or a model directory.
 
     Args:
-        path: of the folder.
-        device: `cpu`, `cuda`, `cuda:1`; the GPU if there is one.
+        path: run folder or model directory.
+        device: `cpu`, `cuda` or `cuda:1`; by default the GPU if there is one.
 
     Raises:
-        ModelError: it is no model, or a damaged one.
-        ConfigError: the device is not there.
+        ModelError: the folder holds no model, or a damaged one.
+        ConfigError: this machine has no such device.
     """
     return Model(path, device)
 

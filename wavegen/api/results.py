@@ -1,4 +1,4 @@
-"""What is found of a recording, as small objects that print as one line."""
+"""Results for one recording, as small dataclasses that print as one line."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Score:
-    """The exact likelihood of a recording: `bits` in all, over `samples` at the model's rate."""
+    """The exact likelihood of a recording: total `bits` of its `samples` at the model's rate."""
 
     name: str
     bits: float
@@ -25,7 +25,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Classification:
-    """What a recording is taken for: attribute -> class, and attribute -> class -> probability."""
+    """The most probable class of each attribute, and the posterior probability of each class."""
 
     name: str
     predicted: Mapping[str, str]
@@ -42,7 +42,7 @@ class Classification:
 
 @dataclass(frozen=True)
 class Detection:
-    """Whether a recording belongs to the normal ones; see `wavegen.scoring.anomaly.Verdict`."""
+    """Whether a recording is normal; the fields are those of `wavegen.scoring.anomaly.Verdict`."""
 
     name: str
     normal: bool

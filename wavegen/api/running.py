@@ -1,4 +1,4 @@
-"""Training on a folder."""
+"""`wavegen.train`: training on a folder of recordings."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from wavegen.models.serialization import best_figures
 
 @dataclass(frozen=True)
 class Run:
-    """A training that has ended; `folder` can be resumed and loaded."""
+    """A finished training run; its `folder` can be resumed and loaded."""
 
     folder: Path
 
@@ -23,7 +23,7 @@ class Run:
 
     @property
     def best_bits(self) -> float | None:
-        """Held-out bits per sample of the best model; None without a validation."""
+        """Held-out bits per sample of the best model; None if there was no validation."""
         return best_figures(self.folder).get("val_bits")
 
 
@@ -42,20 +42,20 @@ def train(
     """Train on a folder of recordings, as `wavegen train` does.
 
     Args:
-        folder: of the recordings.
+        folder: folder of the recordings.
         run: run folder to make; `runs/NAME` by default.
-        resume: run folder to resume instead.
+        resume: run folder to resume, instead of `folder`.
         config: name of a recipe, such as `digits`, or a YAML file with any of the options.
-        max_time: such as `15m`, `1h30m` or `1:00:00`.
-        steps: limit on optimizer steps.
-        epochs: limit on epochs.
+        max_time: longest duration, such as `15m`, `1h30m` or `1:00:00`.
+        steps: largest number of optimizer steps.
+        epochs: largest number of epochs.
         network: fields of the architecture, such as `{"layers": 16}`.
-        options: groups of further options: `data={"batch_size": 8}`, `model={"learning_rate":
-            1e-3}`, `trainer={"accelerator": "cpu"}`; and options without a group, such as
-            `ema_decay=0`.
+        options: groups of further options, such as `data={"batch_size": 8}`,
+            `model={"learning_rate": 1e-3}` or `trainer={"accelerator": "cpu"}`; and options
+            without a group, such as `ema_decay=0`.
 
     Raises:
-        WavegenError: as its message says.
+        WavegenError: the data or an option cannot be used; the message says which.
     """
     # Lightning takes seconds to import.
     from wavegen.training import train as training

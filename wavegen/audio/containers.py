@@ -1,4 +1,4 @@
-"""What the bytes of audio files say of themselves, beyond what the decoder checks or tells.
+"""The length of audio files by their own bytes, where the decoder does not check it.
 
 Functions take a file that is open for reading in binary mode, unbuffered, and its size in bytes
 where they need it.
@@ -8,18 +8,18 @@ import struct
 from functools import cache
 from typing import BinaryIO
 
-# Encoders that write to a pipe cannot know the size: they put in 2^32-1 or about 2^31.
+# Encoders that write to a pipe cannot know the size: they write 2^32-1 or about 2^31.
 _STREAMED_SIZE = 0x7FFF_F000
 _OGG_PAGE_BYTES = 65_307
 _MP3_TAIL_BYTES = 4096  # the frames of padding that an encoder asks players to leave out
 _ID3V1_BYTES = 128
 _FLAC_HEADER_BYTES = 16  # of a block, at most
-# One place in 2^24 looks like the header of a block by chance; a crafted file could have millions.
+# By chance one place in 2^24 looks like the header of a block. A crafted file could have millions.
 _MOST_TRIED = 8
 
 
 def wav_data(file: BinaryIO) -> tuple[int, int] | None:
-    """Return where the audio of a WAV starts and its promised bytes; None if it has no promise."""
+    """Where the audio of a WAV starts, and its length in bytes; None if it has no such header."""
     order = ">" if _at(file, 0, 4) == b"RIFX" else "<"
     offset, wide = 12, 0
     for _ in range(1000):  # chunks; a crafted file could have millions of empty ones
@@ -54,10 +54,10 @@ def mp3_says_length(file: BinaryIO) -> bool:
 
 
 def mp3_goes_on(file: BinaryIO, size: int, here: int) -> bool:
-    """Whether frames follow the place where the decoder stopped.
+    """Whether there are more frames after the place where the decoder stopped.
 
-    Without a length tag the decoder estimates the length from the first frame, and stops
-    there even in the middle of the audio.
+    Without a length tag the decoder estimates the length from the first frame, and may stop
+    in the middle of the audio.
     """
     following = _at(file, here, 2)
     goes_on = len(following) == 2 and following[0] == 0xFF and following[1] >= 0xE0
@@ -73,15 +73,15 @@ def flac_bits(file: BinaryIO) -> int | None:
 
 
 def flac_frames(file: BinaryIO, size: int) -> int | None:
-    """Frames of a FLAC that does not say how many, from its last block; None if that is not whole.
+    """Frames of a FLAC without a length in its header; None if its last block is not complete.
 
-    Encoders that write to a pipe cannot go back to say it (RFC 9639, sections 8.2 and 9).
+    Encoders that write to a pipe cannot return to the header (RFC 9639, sections 8.2 and 9).
     """
     about = _at(file, _after_id3(file), 26)
     longest = int.from_bytes(about[10:12], "big")
     rest = int.from_bytes(about[18:26], "big")
     channels, bits = (rest >> 41 & 7) + 1, (rest >> 36 & 31) + 1
-    # No encoder writes more than plain samples, of which a channel may have one bit more.
+    # No encoder writes more than uncompressed samples, where a channel may have one bit more.
     block_bytes = longest * channels * (bits + 1) // 8 + channels + 64
     tail = _at(file, max(0, size - block_bytes - _ID3V1_BYTES), block_bytes + _ID3V1_BYTES)
     if tail[-_ID3V1_BYTES:][:3] == b"TAG":
@@ -92,7 +92,7 @@ def flac_frames(file: BinaryIO, size: int) -> int | None:
         if frames is None:
             continue
         tried += 1
-        # The checksum of what ends in its checksum is 0.
+        # The checksum of data that ends with its own checksum is 0.
         if _crc(tail[start:], 0x8005, 16) == 0:
             return frames
     return None
@@ -102,7 +102,7 @@ def _flac_frames_until(header: bytes, longest: int) -> int | None:
     """Frames up to the end of a block that begins with `header`; None if it is no header."""
     if len(header) < 6 or header[1] & 0xFE != 0xF8 or header[3] & 1:
         return None
-    # A number as in UTF-8, but of up to seven bytes: leading ones count them.
+    # A number coded as in UTF-8, but in up to seven bytes: the leading ones count them.
     ones = 8 - (header[4] ^ 0xFF).bit_length()
     if ones in (1, 8):
         return None
@@ -121,7 +121,7 @@ def _flac_frames_until(header: bytes, longest: int) -> int | None:
     end += {12: 1, 13: 2, 14: 2}.get(header[2] & 15, 0)  # the sample rate
     if not block or len(header) <= end or _crc(header[: end + 1], 0x07, 8):
         return None
-    # Blocks of one size are counted, others give the number of their first frame.
+    # Blocks of a fixed size have a block number, others the number of their first frame.
     return number + block if header[1] & 1 else number * longest + block
 
 

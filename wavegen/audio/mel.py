@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 MELS = 40
-# Added to energies, so that silence has a logarithm.
+# Added to energies, so that the logarithm of silence is finite.
 _FLOOR = 1e-6
 
 
@@ -43,7 +43,7 @@ class LogMel(nn.Module):
 
 
 def log_mel(waveform: np.ndarray, sample_rate: int) -> np.ndarray:
-    """`LogMel` of one waveform float32 (time,), float32 (frames, MELS); padded to a frame."""
+    """`LogMel` of one waveform float32 (time,), zero-padded to a frame: float32 (frames, MELS)."""
     bands = _log_mel_at(sample_rate)
     padded = np.pad(np.asarray(waveform, np.float32), (0, max(0, bands.frame - len(waveform))))
     return bands(torch.from_numpy(padded)[None])[0].T.numpy()

@@ -11,7 +11,7 @@ import numpy as np
 from wavegen.utils.files import write_bytes
 from wavegen.utils.text import display
 
-# Samples of a recording that is drawn sample by sample, and columns of longer ones at most, about.
+# The longest recording whose every sample is drawn, and about the most columns of longer ones.
 _WHOLE, _COLUMNS = 1 << 18, 2000
 
 
@@ -30,17 +30,17 @@ class SurprisalPicture:
     """A waveform, its surprisal in bits per sample, and its spectrogram, taken block by block.
 
     A long recording is drawn in some hundreds of columns, each from its least to its greatest
-    value, so that what stands out stays and memory does not grow.
+    value. Peaks stay visible, and memory does not grow with the length.
 
     Args:
         sample_rate: in Hz.
-        most: samples that the recording has at most.
+        most: largest number of samples that the recording may have.
     """
 
     def __init__(self, sample_rate: int, most: int) -> None:
         self._sample_rate = sample_rate
         self._long = most > _WHOLE
-        # Of whole windows, and never shorter than a frame.
+        # A column consists of whole windows, and is never shorter than a frame.
         window = _window(sample_rate)
         self._column = -(-max(_frame(sample_rate), -(-most // _COLUMNS)) // window) * window
         self._columns: list[_Columns] = []
@@ -48,7 +48,7 @@ class SurprisalPicture:
         self._waiting: list[tuple[np.ndarray, np.ndarray]] = []
 
     def add(self, waveform: np.ndarray, surprisal: np.ndarray) -> None:
-        """Take the next samples: float (time,), and float (time,) of their bits."""
+        """Add the next samples, float (time,), and their bits, float (time,)."""
         self._samples += len(waveform)
         self._waiting.append((waveform, surprisal))
         if self._long:
@@ -60,7 +60,7 @@ class SurprisalPicture:
             self._waiting = [(wave[whole:], bits[whole:])]
 
     def png(self, title: str, spans: Sequence[tuple[float, float]] = ()) -> bytes:
-        """A PNG of what was taken; the title stands above, and spans (seconds) are shaded."""
+        """A PNG of all added samples below the title, with `spans` (seconds) shaded."""
         wave, bits = self._taken()
         if not self._long:
             return _png(_whole(wave, self._sample_rate, bits), self._sample_rate, title, spans)
@@ -93,9 +93,9 @@ class _Drawn:
         times: in seconds.
         waveform: line.
         magnitudes: of the spectrogram (bins, columns).
-        reach: seconds that its columns cover.
-        surprisal: line of every sample, if it is drawn.
-        mean: line of its mean over short windows.
+        reach: seconds that the columns of the spectrogram cover.
+        surprisal: line of the surprisal of every sample, if it is drawn.
+        mean: line of the mean surprisal of short windows.
     """
 
     seconds: float
@@ -108,7 +108,7 @@ class _Drawn:
 
 
 class _Columns(NamedTuple):
-    """Of some samples the least and the greatest value, and of each frequency the greatest."""
+    """The least and greatest value of some samples, and the greatest of each frequency."""
 
     waveform: np.ndarray
     surprisal: np.ndarray
@@ -139,7 +139,7 @@ def _whole(waveform: np.ndarray, sample_rate: int, surprisal: np.ndarray | None 
     padded = np.pad(waveform, (0, max(0, frame - len(waveform))))
     mean = None
     if surprisal is not None:
-        # Single samples are noise; the mean of a window is what stands out.
+        # Single samples are noisy, so the mean of a window is drawn too.
         window = min(len(surprisal), _window(sample_rate))
         mean = np.convolve(surprisal, np.ones(window) / window, mode="same")
     return _Drawn(
@@ -172,13 +172,13 @@ def _png(
     decibels = librosa.amplitude_to_db(drawn.magnitudes, ref=np.max, top_db=80)
     panels = 2 if drawn.surprisal is None else 3
     figure = Figure(figsize=(7, 2.5 + panels), layout="constrained")
-    # Without pyplot no window system is asked for, and no state outlives the call.
+    # Without pyplot no window system is needed, and no state outlives the call.
     canvas = FigureCanvasAgg(figure)
     ratios = [1] * (panels - 1) + [2]
     top, *middle, bottom = figure.subplots(panels, 1, sharex=True, height_ratios=ratios)
     top.plot(drawn.times, drawn.waveform, linewidth=0.5)
     top.set_title(display(title), parse_math=False)
-    # Quiet recordings fill the picture too, silence does not become a wall of noise.
+    # Quiet recordings fill the picture too, but silence is not drawn as loud noise.
     peak = max(0.05, float(np.abs(drawn.waveform).max(initial=0)))
     top.set(ylim=(-peak, peak), xlim=(0, drawn.seconds), ylabel="amplitude")
     if drawn.surprisal is not None:

@@ -1,8 +1,7 @@
 """Reading audio files: probe, decode, resample.
 
-Decoders let a good deal through: headers that promise audio which is not there, rates
-and lengths that cannot be, samples that are not numbers. Here each of these becomes an
-`AudioFileError` that names the file.
+Decoders accept headers that promise missing audio, impossible rates and lengths, and samples
+that are not numbers. Here each of these is an `AudioFileError` that names the file.
 """
 
 import os
@@ -35,7 +34,7 @@ _Path = str | os.PathLike[str]
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """What a file's header says: rate in Hz, channels, and frames (samples per channel).
+    """The header of a file: rate in Hz, channels, and frames (samples per channel).
 
     The frames of an MP3 without a length tag are an estimate.
     """
@@ -46,7 +45,7 @@ class AudioInfo:
 
 
 def probe(path: _Path) -> AudioInfo:
-    """Read the header of an audio file, and check that the file can hold what it promises.
+    """Read the header of an audio file, and check that the file is long enough for it.
 
     Raises:
         AudioFileError: not audio, not readable, no frames, a rate outside 100 to
@@ -59,11 +58,11 @@ def probe(path: _Path) -> AudioInfo:
 def blocks(path: _Path, sample_rate: int | None = None) -> Iterator[np.ndarray]:
     """Decode a file in bounded memory: float32 blocks `(time,)`, the mean of its channels.
 
-    With `sample_rate` (Hz) the blocks are resampled (soxr, HQ) as one stream, so that
-    their number leaves no trace. Samples beyond [-1, 1] are kept.
+    With `sample_rate` (Hz) the blocks are resampled (soxr, HQ) as one stream, so that the
+    result does not depend on their size. Samples beyond [-1, 1] are kept.
 
     Raises:
-        AudioFileError: as `probe`; also a file that is cut short or damaged, holds NaN
+        AudioFileError: as for `probe`; or the file is cut short or damaged, holds NaN
             or infinity, or is shorter than one sample at `sample_rate`.
         ConfigError: `sample_rate` is outside 100 to 768,000 Hz.
     """
@@ -77,11 +76,12 @@ def blocks(path: _Path, sample_rate: int | None = None) -> Iterator[np.ndarray]:
 def waveform_blocks(
     waveform: np.ndarray, from_rate: int, sample_rate: int, name: _Path = "waveform"
 ) -> Iterator[np.ndarray]:
-    """What `blocks` gives of a file that holds `waveform`, float (time,), at `from_rate` Hz.
+    """The same blocks for a `waveform`, float (time,), at `from_rate` Hz, instead of a file.
 
     Raises:
-        AudioFileError: no samples, NaN or infinity, or shorter than one sample at `sample_rate`.
-        ConfigError: another shape or type, or a rate outside 100 to 768,000 Hz.
+        AudioFileError: the waveform has no samples, holds NaN or infinity, or is shorter than
+            one sample at `sample_rate`.
+        ConfigError: the shape or type is wrong, or a rate is outside 100 to 768,000 Hz.
     """
     if waveform.ndim != 1 or waveform.dtype.kind != "f":
         raise ConfigError(
@@ -121,7 +121,7 @@ def _at_rate(
         from_rate, sample_rate, num_channels=1, dtype="float32", quality="HQ"
     )
     produced = 0
-    # In pieces of which no more comes than a block holds.
+    # The pieces are so short that the result of each fits one block.
     step = max(1, min(_BLOCK_VALUES, _BLOCK_VALUES * from_rate // sample_rate))
     for block in mono:
         for start in range(0, len(block), step):
@@ -140,7 +140,7 @@ def _resampled(
     path: _Path, stream: soxr.ResampleStream, block: np.ndarray, last: bool = False
 ) -> np.ndarray:
     resampled = stream.resample_chunk(block, last=last)
-    # Overshoot takes the largest float32 beyond it.
+    # Resampling overshoots, so that the largest float32 values become infinite.
     if not np.isfinite(resampled).all():
         raise _bad(path, "holds samples too large to resample; repair it or leave it out")
     return resampled
@@ -168,10 +168,10 @@ class _Opened:
     """An audio file whose header has been checked.
 
     Args:
-        file: the decoder's.
-        frames: that the file promises.
-        descriptor: that the decoder reads from.
-        raw: the file once more, for its place is not the decoder's.
+        file: the open decoder.
+        frames: number of frames in the header.
+        descriptor: file descriptor that the decoder reads from.
+        raw: the same file, opened a second time, with a position of its own.
     """
 
     file: sf.SoundFile
@@ -184,11 +184,11 @@ class _Opened:
 def _opened(path: _Path) -> Iterator[_Opened]:
     """Open an audio file and check its header.
 
-    soundfile is handed a descriptor because it refuses names that are not UTF-8.
+    soundfile gets a descriptor, because it refuses names that are not UTF-8.
     """
     with ExitStack() as stack:
         try:
-            # Opening a pipe would wait for ever for somebody to write to it.
+            # Opening a pipe would wait until another program writes to it.
             if not stat.S_ISREG(Path(path).stat().st_mode):
                 raise _bad(path, "is not a regular file; leave it out")
             descriptor = stack.enter_context(Path(path).open("rb")).fileno()
@@ -205,10 +205,10 @@ def _opened(path: _Path) -> Iterator[_Opened]:
 
 
 class _Forward(sf.SoundFile):
-    """Is read from beginning to end.
+    """A file that is read from beginning to end, without seeking.
 
-    After every read soundfile seeks to where it is already, if the file can; at the end of a
-    FLAC that does not say its length that fails.
+    After every read soundfile seeks to its present position if the file can seek. This fails at
+    the end of a FLAC without a length in its header.
     """
 
     def seekable(self) -> bool:
@@ -242,7 +242,7 @@ def _check_header(path: _Path, file: sf.SoundFile) -> None:
 
 
 def _promised_frames(path: _Path, file: sf.SoundFile, raw: BinaryIO, size: int) -> int:
-    """How many frames a file promises, held against the bytes that are there."""
+    """The number of frames in the header, checked against the size of the file."""
     frames = file.frames
     if file.format in ("WAV", "WAVEX", "RF64"):
         promised = containers.wav_data(raw)
@@ -267,7 +267,7 @@ def _promised_frames(path: _Path, file: sf.SoundFile, raw: BinaryIO, size: int) 
 
 
 def _mono(path: _Path, opened: _Opened) -> Iterator[np.ndarray]:
-    """Decode to the mean of the channels, block by block, holding the file to its promise."""
+    """Decode to the mean of the channels, block by block; fail if frames are missing."""
     file, frames = opened.file, 0
     step = max(1, _BLOCK_VALUES // file.channels)
     while frames < opened.frames:
@@ -280,7 +280,7 @@ def _mono(path: _Path, opened: _Opened) -> Iterator[np.ndarray]:
             ) from error
         if not len(block):
             break
-        # NaN and infinity in any channel are still there in the mean.
+        # NaN and infinity of any channel are kept by the mean.
         with np.errstate(over="ignore", invalid="ignore"):
             mono = block[:, 0] if file.channels == 1 else block.mean(axis=1)
         finite = np.isfinite(mono)
@@ -298,6 +298,5 @@ def _mono(path: _Path, opened: _Opened) -> Iterator[np.ndarray]:
         if containers.mp3_goes_on(opened.raw, os.fstat(opened.descriptor).st_size, here):
             raise _bad(
                 path,
-                f"goes on after the length in its header ({opened.frames} frames); convert it"
-                " again",
+                f"is longer than its header says ({opened.frames} frames); convert it again",
             )

@@ -1,4 +1,4 @@
-"""Waveforms in memory, of whatever kind a program has them."""
+"""Waveforms in memory, as arrays, tensors or lists of several types."""
 
 from typing import Any
 
@@ -11,15 +11,15 @@ _FULL_SCALE = {np.dtype(np.int16): 2**15, np.dtype(np.int32): 2**31}
 
 
 def as_waveform(recording: Any, name: str = "the waveform") -> np.ndarray:
-    """A waveform of any kind as float (time,).
+    """Convert a waveform of any type to float (time,).
 
     Args:
-        recording: array, tensor or list; float, or int16 or int32, which are scaled. One channel:
-            (time,), or with another axis of length 1.
-        name: to call it by in an error.
+        recording: array, tensor or list of float, or of int16 or int32, which are scaled. The
+            shape is (time,), or has another axis of length 1.
+        name: name of the waveform in an error.
 
     Raises:
-        ConfigError: another type, or more than one channel.
+        ConfigError: the type is another one, or there are several channels.
     """
     import torch
 

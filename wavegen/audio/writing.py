@@ -36,8 +36,8 @@ def has_rate(kind: str, sample_rate: int) -> bool:
 class WavWriter:
     """Writes a mono 16-bit WAV piece by piece; the file appears when it is complete.
 
-    Used in a `with` statement. A sample x becomes round(32768 x), held within -32768 to
-    32767, so that what is read back differs by 1/65536 at most (1/32768 at full scale).
+    It is used in a `with` statement. A sample x becomes round(32768 x), clamped to -32768 to
+    32767, so that reading gives it back within 1/65536 (1/32768 at full scale).
     """
 
     def __init__(self, path: _Path, sample_rate: int) -> None:
@@ -56,12 +56,12 @@ class WavWriter:
         return self
 
     def append(self, waveform: np.ndarray) -> None:
-        """Write `waveform`, float32 `(time,)`, after what is there already.
+        """Append `waveform`, float32 `(time,)`, to the file.
 
         Raises:
-            OutputError: it holds NaN or infinity, the file would pass the 4 GB that a WAV
-                can hold, or the disk is full. Leaving the `with` block by this error
-                leaves no file.
+            OutputError: the waveform holds NaN or infinity, the file would exceed the 4 GB that
+                a WAV can hold, or the disk is full. If this error leaves the `with` block,
+                no file is written.
         """
         finite = np.isfinite(waveform)
         if not finite.all():
@@ -86,10 +86,10 @@ class WavWriter:
 
 
 def write(path: _Path, waveform: np.ndarray, sample_rate: int) -> None:
-    """Write `waveform`, float32 `(time,)`, as a mono 16-bit WAV, whole or not at all.
+    """Write `waveform`, float32 `(time,)`, as a mono 16-bit WAV; no partial file is left.
 
     Raises:
-        OutputError: as `WavWriter.append`, or `path` cannot be written.
+        OutputError: as for `WavWriter.append`, or `path` cannot be written.
     """
     with WavWriter(path, sample_rate) as writer:
         writer.append(waveform)

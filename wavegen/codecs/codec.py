@@ -1,4 +1,4 @@
-"""What every codec offers: a waveform to codes and back."""
+"""The contract of a codec: waveforms to codes and back."""
 
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -11,7 +11,7 @@ Array = TypeVar("Array", np.ndarray, "Tensor")
 
 
 class Waveform(Protocol):
-    """A recording (time,) that may lie elsewhere: slices of it are float32 arrays."""
+    """A recording (time,), in memory or on disk; its slices are float32 arrays."""
 
     def __len__(self) -> int: ...
 
@@ -23,7 +23,7 @@ class Codec(Protocol):
 
     @property
     def name(self) -> str:
-        """The codec in words, such as "256 mu-law"; another codec has another name."""
+        """A name such as "256 mu-law"; different codecs have different names."""
         ...
 
     @property
@@ -32,9 +32,9 @@ class Codec(Protocol):
         ...
 
     def encode(self, waveform: Array) -> Array:
-        """Codes of a waveform, clamped to [-1, 1]; `NotFiniteError` if it has NaN or infinity."""
+        """Codes of a waveform, clamped to [-1, 1]; `NotFiniteError` for NaN or infinity."""
         ...
 
     def decode(self, codes: Array) -> Array:
-        """The waveform of codes; `encode` gives them back."""
+        """The waveform of codes; encoding it gives the same codes."""
         ...

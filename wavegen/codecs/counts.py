@@ -1,21 +1,21 @@
-"""How often each code occurs, and the entropy of that: what a model without memory reaches."""
+"""Histograms of codes and their entropy, which is the best a model without memory can reach."""
 
 import numpy as np
 
 from wavegen.codecs.codec import Array, Codec, Waveform
 
-# Samples that are encoded at a time: a memory-mapped recording may be larger than memory.
+# Samples encoded at a time, since a memory-mapped recording may be larger than memory.
 _PART = 1 << 20
 
 
 class CodeCounts:
-    """How often each code occurs in the recordings that were added.
+    """Histogram of the codes of recordings.
 
     Args:
-        codec: makes the codes.
+        codec: codec of the codes.
 
     Attributes:
-        counts: int64 (Q,).
+        counts: number of occurrences of each code, int64 (Q,).
         clamped: number of samples beyond [-1, 1].
     """
 
@@ -32,17 +32,17 @@ class CodeCounts:
             self.clamped += count_clamped(part)
 
     def figures(self) -> dict[str, float]:
-        """order0_bits, the entropy of the histogram in bits per sample, and clamped."""
+        """`order0_bits`, the entropy of the histogram in bits per sample, and `clamped`."""
         return {"order0_bits": entropy(self.counts), "clamped": self.clamped}
 
 
 def histogram(codes: np.ndarray, codec: Codec) -> np.ndarray:
-    """How often each code of a codec occurs in codes (time,): int64 (Q,)."""
+    """Number of occurrences of each code of a codec in codes (time,): int64 (Q,)."""
     return np.bincount(codes, minlength=codec.codes)
 
 
 def entropy(counts: np.ndarray) -> float:
-    """Entropy in bits of a histogram, int64 (Q,); 0 of an empty one."""
+    """Entropy in bits of a histogram, int64 (Q,); 0 if it is empty."""
     share = counts[counts > 0] / max(1, counts.sum())
     return float(-(share * np.log2(share)).sum())
 

@@ -1,9 +1,7 @@
-"""Waveform <-> codes by mu-law companding (ITU-T G.711's curve, without its 8-bit tables).
+"""Waveforms to codes and back by mu-law companding (ITU-T G.711's curve, not its 8-bit tables).
 
-The only quantiser of the project: training, priming, generating and scoring all use
-it, so one recording has one sequence of codes. Encoding compares the waveform with a
-fixed table of thresholds instead of computing logarithms, so numpy and torch, on any
-device, give the same codes for the same samples.
+Encoding compares the waveform with a fixed table of thresholds instead of computing logarithms,
+so numpy and torch, on any device, give the same codes for the same samples.
 
 Source: van den Oord et al. 2016, "WaveNet", section 2.2.
 """
@@ -18,13 +16,13 @@ from wavegen.errors import DataError
 
 
 class NotFiniteError(DataError, ValueError):
-    """A waveform that has no codes: of a damaged store of decoded clips, or a caller's own."""
+    """A waveform with NaN or infinity, from a damaged store of decoded clips or from the caller."""
 
     def __init__(self, message: str = "") -> None:
         super().__init__(
             message
             or "a waveform with NaN or infinity has no codes; if it is from the store of decoded "
-            "clips, remove their store, which is then made again"
+            "clips, remove the store, and it will be made again"
         )
 
 
@@ -62,8 +60,8 @@ def decode(codes: Array, quantization_channels: int = 256) -> Array:
         quantization_channels: number of codes Q.
 
     Returns:
-        float32 waveform in [-1, 1] of the same shape and kind; `encode` gives the
-        codes back.
+        float32 waveform in [-1, 1] of the same shape and kind; encoding it gives the
+        same codes.
     """
     _, centres = _tables(quantization_channels)
     if isinstance(codes, np.ndarray):
@@ -75,10 +73,10 @@ def decode(codes: Array, quantization_channels: int = 256) -> Array:
 
 @dataclass(frozen=True)
 class MuLaw:
-    """`wavegen.codecs.codec.Codec` by the functions above.
+    """A `wavegen.codecs.codec.Codec` by the functions above.
 
     Args:
-        codes: Q.
+        codes: number of codes Q.
     """
 
     codes: int = 256

@@ -1,9 +1,8 @@
-"""Windows of codes: what training, validation and scoring feed to the network.
+"""Windows of codes, the inputs of the network in training, validation and scoring.
 
-A window predicts the samples start..stop-1 of one recording from its full history, H
-past inputs besides the newest; where the history reaches before the recording's first
-code it holds start symbols. So a sample's probability is the same in whatever window
-it falls.
+A window predicts the samples start..stop-1 of one recording from its full history: the newest
+input and the H inputs before it. Before the first code of the recording the history holds start
+symbols. So the probability of a sample is the same in every window.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,11 +11,11 @@ import numpy as np
 
 from wavegen.codecs.codec import Codec, Waveform
 
-# Where a window is shorter than the others of its batch: `torch.nn.functional.cross_entropy`
-# leaves targets of this value out by default.
+# Target after the end of a window that is shorter than others of its batch.
+# `torch.nn.functional.cross_entropy` ignores targets of this value by default.
 IGNORED = -100
-# Samples whose bits are summed together, counted from a recording's first: totals are added up in
-# one order, whatever is scored at a time and by how many threads.
+# Bits are first summed in groups of this many samples, counted from the first of a recording. So
+# the order of additions, and the total, do not depend on blocks and threads.
 SUMMED = 256
 
 
@@ -24,12 +23,12 @@ def window(waveform: Waveform, start: int, stop: int, history: int, codec: Codec
     """Codes of samples start - H - 1 to stop - 1, start symbols before the first.
 
     Args:
-        waveform: the whole recording (time,), which may lie on a disk; only the window's
-            part is read.
+        waveform: the whole recording (time,), which may be on disk; only the part of the
+            window is read.
         start: first sample to predict.
         stop: end of the samples to predict.
         history: H of the network.
-        codec: makes the codes; the start symbol is the number after the last of them.
+        codec: codec of the codes; the start symbol is the number after the last code.
 
     Returns:
         int64 (H + 1 + stop - start,).
@@ -40,7 +39,7 @@ def window(waveform: Waveform, start: int, stop: int, history: int, codec: Codec
 
 
 def from_place(codes: np.ndarray, first: int, start_symbol: int) -> np.ndarray:
-    """Codes from sample `first` on, int64: start symbols stand before a recording's first."""
+    """Codes from sample `first` on, int64; before sample 0 they are start symbols."""
     return np.concatenate([np.full(max(-first, 0), start_symbol, dtype=np.int64), codes])
 
 
@@ -50,9 +49,9 @@ def stack(
     """Inputs and targets of a batch of windows, padded on the right.
 
     Args:
-        windows: each (H + 1 + its samples,) of `window`.
+        windows: results of `window`, each (H + 1 + number of samples,).
         history: H of the network.
-        time: T, samples to pad to; the longest window's if not given.
+        time: samples T to pad to; by default those of the longest window.
 
     Returns:
         inputs: int64 (B, H + T).
@@ -82,11 +81,11 @@ def regrouped(blocks: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
 
 
 def add_sums(sums: np.ndarray, bits: np.ndarray, begin: int) -> None:
-    """Add bits of samples to the sums of `SUMMED` samples each that they belong to.
+    """Add bits of samples to the sums of their groups of `SUMMED` samples.
 
     Args:
-        sums: float64 (..., blocks), changed in place.
-        bits: float64 (..., time), of the samples from `begin` on.
+        sums: float64 (..., groups), changed in place.
+        bits: float64 (..., time), bits of the samples from `begin` on.
         begin: number of the first of these samples.
     """
     first = begin // SUMMED
@@ -97,5 +96,5 @@ def add_sums(sums: np.ndarray, bits: np.ndarray, begin: int) -> None:
 
 
 def total(sums: np.ndarray, before: np.ndarray | float = 0.0) -> np.ndarray:
-    """Sums of `SUMMED` samples each, (K, blocks), added one after another to (K,) `before`."""
+    """Add sums of groups, (K, groups), one after another to `before`, (K,)."""
     return np.column_stack([np.broadcast_to(before, len(sums)), sums]).cumsum(axis=1)[:, -1]

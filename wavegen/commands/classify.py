@@ -1,4 +1,4 @@
-"""`wavegen classify`: classes of recordings by their likelihood."""
+"""`wavegen classify`: the most probable classes of recordings."""
 
 import argparse
 import sys
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from wavegen.scoring.classify import Classes
 
 DESCRIPTION = (
-    "The posterior over the classes of each attribute, by Bayes' rule. The exit status is 1 if a "
-    "file could not be read."
+    "Compute the posterior probability of the classes of each attribute, by Bayes' rule. The exit "
+    "status is 1 if a file could not be read."
 )
 
 
@@ -25,16 +25,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--prior",
         choices=("uniform", "training"),
         default="uniform",
-        help="of the classes: all alike, or as often as in training",
+        help="prior of the classes: equal, or their share of the training recordings",
     )
     add_combinations(parser)
     parser.add_argument(
-        "--check", action="store_true", help="compare with the labels that the folder gives"
+        "--check", action="store_true", help="compare with the labels of the recordings"
     )
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the posterior of every file's classes, and with --check how often it is right.
+    """Print the posterior of the classes of every file, and with --check the accuracy.
 
     Returns:
         1 if a file could not be read, else 0.
@@ -86,7 +86,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _columns(kind: str, attributes: Iterable[str]) -> list[str]:
-    """Names of the columns that say the classes."""
+    """Names of the columns for the classes."""
     if kind == "jsonl":
         return ["posterior", "predicted"]
     if kind == "csv":
@@ -95,7 +95,7 @@ def _columns(kind: str, attributes: Iterable[str]) -> list[str]:
 
 
 def _cells(kind: str, found: "Classes") -> dict[str, object]:
-    """What stands in these columns."""
+    """Values of these columns for one recording."""
     if kind == "jsonl":
         return {"posterior": found.posterior, "predicted": found.predicted}
     likeliest = {name: found.posterior[name][each] for name, each in found.predicted.items()}

@@ -1,4 +1,4 @@
-"""`wavegen detect`: recordings that do not belong."""
+"""`wavegen detect`: recordings that are not normal."""
 
 import argparse
 import sys
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from wavegen.scoring.detect import Finding
 
 DESCRIPTION = (
-    "Judge recordings by their likelihood: normal, or not. The exit status is 1 if any is not, or "
-    "could not be read. "
-    "Calibrate first, on normal recordings that were held out in training."
+    "Decide by their likelihood whether recordings are normal. Calibrate first, on normal "
+    "recordings that were held out in training. The exit status is 1 if a recording is not "
+    "normal or could not be read."
 )
 
 
@@ -24,18 +24,21 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of this command."""
     add_scoring(parser)
     parser.add_argument(
-        "--calibrate", action="store_true", help="learn from PATHs what is normal, beside MODEL"
+        "--calibrate",
+        action="store_true",
+        help="calibrate on the normal recordings PATH, and keep the calibration in MODEL",
     )
     parser.add_argument(
         "--background",
         metavar="MODEL",
-        help="with --calibrate: compare with this model, not with the histogram of codes",
+        help="with --calibrate: compare with the likelihood under this model, instead of under "
+        "the histogram of codes",
     )
     parser.add_argument(
         "--without-classes",
         action="store_true",
-        help="with --calibrate: do not ask which class explains a recording best, which takes as "
-        "many times longer as there are classes",
+        help="with --calibrate: do not score recordings under every class, which multiplies the "
+        "time by the number of classes",
     )
     parser.add_argument(
         "--false-alarms",
@@ -48,19 +51,25 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--plot",
         metavar="FOLDER",
         help="draw the waveform, the surprisal and the spectrogram, one PNG per file, and shade "
-        "what was unusual",
+        "unusual spans",
     )
 
 
 def run(options: argparse.Namespace) -> int:
-    """Calibrate, or judge files: 1 if any of them is not normal or not readable, else 0."""
+    """Calibrate, or judge files.
+
+    Returns:
+        1 if a file is not normal or cannot be read, else 0.
+    """
     if options.calibrate:
         if options.plot:
-            raise ConfigError("--plot belongs to judging: leave it out with --calibrate")
+            raise ConfigError("--plot cannot be used with --calibrate: leave one of them out")
         _calibrate(options)
         return 0
     if options.label or options.background or options.without_classes:
-        raise ConfigError("--label, --background and --without-classes belong to --calibrate")
+        raise ConfigError(
+            "--label, --background and --without-classes need --calibrate: add it or leave them out"
+        )
     return _judge(options)
 
 
@@ -85,7 +94,7 @@ def _calibrate(options: argparse.Namespace) -> None:
     with progress() as count:
         detector = calibrate(
             options.model,
-            # Recordings to be judged come whole: those to compare with must come alike.
+            # Judged recordings are not trimmed, so those they are compared with are not either.
             sources_of(options, untrimmed=True),
             labelling.parse(options.label, config.labels),
             background=options.background,
@@ -142,7 +151,7 @@ def _judge(options: argparse.Namespace) -> int:
 
 
 def _print(options: argparse.Namespace, findings: Iterable["Finding"], rows: "Rows") -> int:
-    """Print a row for each file, what they mean, and how many are not normal."""
+    """Print a row for each file, the meaning of what raised it, and how many are not normal."""
     from wavegen.scoring.profile import MEANINGS
 
     out = sys.stdout if options.format == "table" else sys.stderr

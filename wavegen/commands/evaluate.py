@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from wavegen.models.config import ModelConfig
 
 DESCRIPTION = (
-    "Measure a model on held-out recordings, and the recordings it generates beside them: "
-    "report.json and report.html, a page that needs nothing else."
+    "Measure a model on held-out recordings, and compare the recordings that it generates with "
+    "them. The results are report.json and report.html, a self-contained page."
 )
 
 
@@ -23,25 +23,26 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of this command."""
     parser.add_argument("model", metavar="MODEL", help="run folder or model folder")
     parser.add_argument(
-        "data", metavar="DATA", help="folder of recordings, split as training split it"
+        "data", metavar="DATA", help="folder of recordings, which is split as in training"
     )
     parser.add_argument("--out", default="report", metavar="FOLDER", help="folder for the report")
     parser.add_argument(
-        "--count", type=int, default=500, help="held-out clips that are measured at most"
+        "--count", type=int, default=500, help="largest number of held-out clips to measure"
     )
     parser.add_argument(
         "--seconds",
         type=float,
         default=5.0,
-        help="length of each clip that is generated and compared at most",
+        help="greatest length of each generated and compared clip",
     )
     add_combinations(parser)
     parser.add_argument(
         "--classified",
         type=int,
         metavar="N",
-        help="held-out clips that are classified by likelihood at most; it takes as many times "
-        "longer as there are classes (default: as many as come to 20,000 seconds times labels)",
+        help="largest number of held-out clips to classify by likelihood; the time is multiplied "
+        "by the number of classes (default: as many clips as make 20,000 seconds of audio times "
+        "classes)",
     )
     add_pattern(parser)
     add_store(parser)
@@ -90,7 +91,7 @@ def run(options: argparse.Namespace) -> None:
             classified=options.classified,
             engine=options.engine,
             precision=options.precision,
-            # A device that is named is kept to.
+            # Stay on the device that the user has named.
             stay=options.device is not None,
             kept=kept,
             say=_say,
@@ -108,7 +109,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _check(options: argparse.Namespace) -> None:
-    """Refuse numbers that make no sense, before anything takes long."""
+    """Refuse numbers out of range, before the long work begins."""
     if options.count < 1:
         raise ConfigError(f"--count is {options.count}: it must be 1 or more")
     if not 0 < options.seconds < float("inf"):
@@ -120,7 +121,7 @@ def _check(options: argparse.Namespace) -> None:
 def _settings(
     options: argparse.Namespace, config: "ModelConfig", sampling: "Sampling"
 ) -> dict[str, object]:
-    """What the figures follow from besides the model, as the report says it."""
+    """The settings that the figures depend on besides the model, for the report."""
     return {
         "data": str(options.data),
         "network": config.describe(),

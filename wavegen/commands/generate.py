@@ -9,19 +9,21 @@ from wavegen.errors import ConfigError
 from wavegen.utils.text import display
 
 DESCRIPTION = (
-    "Generate WAV files, named LABEL_SEED_INDEX.wav, each with a JSON beside it that holds all it "
-    "takes to generate the same file again."
+    "Generate WAV files, named LABEL_SEED_INDEX.wav. A JSON file of the same name holds all "
+    "settings that are needed to generate the same file again."
 )
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of this command."""
     parser.add_argument("model", nargs="?", metavar="MODEL", help="run folder or model folder")
-    add_label(parser, "class to generate; once for each attribute; left out means unspecified")
+    add_label(parser, "class to generate, once per attribute; others are unspecified")
     parser.add_argument(
-        "--each", metavar="ATTRIBUTE", help="--count files for every class of this attribute"
+        "--each",
+        metavar="ATTRIBUTE",
+        help="generate --count files for every class of this attribute",
     )
-    parser.add_argument("--count", type=int, default=1, help="number of files of each kind")
+    parser.add_argument("--count", type=int, default=1, help="number of files per class")
     parser.add_argument("--seconds", type=float, default=2.0, help="length of each file")
     parser.add_argument(
         "--prompt", metavar="FILE", help="recording to continue; it is not repeated in the output"
@@ -38,7 +40,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="replace files that have other settings (otherwise the new file gets a number)",
     )
     parser.add_argument(
-        "--plot", action="store_true", help="draw waveform and spectrogram, a PNG beside each file"
+        "--plot", action="store_true", help="draw waveform and spectrogram, a PNG for each file"
     )
     add_sampling(parser)
     parser.add_argument(
@@ -49,7 +51,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Generate files, or one again from its recipe, and print their paths."""
+    """Generate files, or regenerate one from its recipe, and print their paths."""
     from wavegen.data import labels
     from wavegen.distributions.sampling import Sampling
     from wavegen.generation import generate
@@ -96,7 +98,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _report(paths: Sequence[Path], plot: bool) -> None:
-    """Print the paths; with `plot` draw each file, a PNG beside it."""
+    """Print the paths; with `plot` also draw each file as a PNG of the same name."""
     for path in paths:
         if plot:
             from wavegen.audio import reading
@@ -108,11 +110,11 @@ def _report(paths: Sequence[Path], plot: bool) -> None:
 
 
 def _refuse_settings(options: argparse.Namespace) -> None:
-    """`ConfigError` for an option beside --like that would change the file."""
+    """Raise `ConfigError` for an option that would change the file which --like regenerates."""
     parser = argparse.ArgumentParser()
     add_options(parser)
     defaults = vars(parser.parse_args([]))
     for name in defaults.keys() - {"model", "out", "like", "overwrite", "plot"}:
         if getattr(options, name) != defaults[name]:
             option = name.replace("_", "-")
-            raise ConfigError(f"--like makes a file as it was made: leave --{option} out")
+            raise ConfigError(f"--like uses the settings of its file: leave --{option} out")

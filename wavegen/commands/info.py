@@ -1,11 +1,11 @@
-"""`wavegen info`: what is in a folder of recordings or in a model."""
+"""`wavegen info`: the contents of a folder of recordings, a model or an audio file."""
 
 import argparse
 
 from wavegen.commands.options import add_labels, add_pattern, names_of
 from wavegen.utils.text import display
 
-DESCRIPTION = "Show what is in a folder of recordings, in a model or in an audio file."
+DESCRIPTION = "Show the contents of a folder of recordings, of a model or of an audio file."
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -18,7 +18,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Print what is in a folder or a model."""
+    """Print the contents of a folder, a model or an audio file."""
     from pathlib import Path
 
     if Path(options.path).is_file():

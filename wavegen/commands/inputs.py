@@ -1,4 +1,4 @@
-"""What commands read: the files that a command line means, and results that are kept."""
+"""Inputs of commands: the files that a command line names, and results of unfinished jobs."""
 
 import argparse
 from contextlib import AbstractContextManager
@@ -15,12 +15,12 @@ from wavegen.utils.distributed import ranks
 def sources_of(
     options: argparse.Namespace, labelled: bool = False, untrimmed: bool = False
 ) -> list[Source]:
-    """The files that the command line means.
+    """The files that the command line names.
 
     Args:
-        options: of the command.
-        labelled: find out their labels.
-        untrimmed: take all of them whole, though training trimmed its recordings.
+        options: options of the command.
+        labelled: whether to find their labels.
+        untrimmed: whether to read whole recordings even if training trimmed them.
     """
     settings = read_as_training(options) if labelled or options.split else DEFAULT_SETTINGS
     if untrimmed:
@@ -29,7 +29,7 @@ def sources_of(
 
 
 def read_as_training(options: argparse.Namespace) -> DataSettings:
-    """How training read its folder, but for what the command line says."""
+    """The settings that training read its folder with, changed by the command line."""
     settings = training_settings(options.model)
     if options.label_pattern is not None:
         settings = replace(settings, label_pattern=options.label_pattern, labels=None)
@@ -39,14 +39,14 @@ def read_as_training(options: argparse.Namespace) -> DataSettings:
 def unfinished_sources(
     kind: type, options: argparse.Namespace, *more: str
 ) -> AbstractContextManager[Unfinished | None]:
-    """Results by source, for the next run of the same command with the same files."""
+    """Results of each source, kept until the same command has been finished on the same files."""
     return unfinished(kind, _job_of(options, *more), lambda source: file_state(source.path))
 
 
 def unfinished_files(
     kind: type, options: argparse.Namespace, files: SampleFiles, *more: str
 ) -> AbstractContextManager[Unfinished | None]:
-    """The same by a source and its name in `files`; they count only while its files are there."""
+    """The same for pairs of a source and its name in `files`, valid while its files exist."""
     return unfinished(
         kind,
         _job_of(options, *more),
@@ -56,7 +56,7 @@ def unfinished_files(
 
 
 def _job_of(options: argparse.Namespace, *more: str) -> dict[str, object]:
-    """What the results of a job that processes share follow from; a lone process keeps none."""
+    """The settings that identify a job of several processes; a single process keeps no results."""
     if ranks() == 1:
         return {}
     return {**vars(options), "sha256": [fingerprint(options.model), *more]}

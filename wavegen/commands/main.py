@@ -25,17 +25,20 @@ COMMANDS = {
     "train": "train on a folder of recordings",
     "generate": "generate WAV files from a trained model",
     "score": "exact bits per sample of recordings",
-    "classify": "classes of recordings by their likelihood",
-    "detect": "recordings that do not belong",
-    "evaluate": "a report on a model: how well it predicts, how its recordings compare",
-    "info": "show what is in a folder of recordings or in a model",
+    "classify": "most probable classes of recordings",
+    "detect": "recordings that are not normal",
+    "evaluate": "a report on a model: how well it predicts and generates",
+    "info": "show the contents of a folder of recordings or of a model",
     "prepare": "decode a folder of recordings ahead of training",
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status: 0, or 2 after one line on standard error,
-    or 128 and the number of the signal that ended it."""
+    """Run one command and return its exit status.
+
+    It is 0, or as the command says, or 2 after an error, which is one line on standard error, or
+    128 plus the number of the signal that ended the command.
+    """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
         with stopping_on_signals(), remarks_as_lines():
@@ -44,12 +47,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"wavegen: {_one_line(str(error))}", file=sys.stderr)
         return 2
     except BrokenPipeError:
-        # The reader of our output has seen enough.
+        # The program that reads our output has ended, such as `head`.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
         if isinstance(error, io.UnsupportedOperation) or error.errno == errno.EBADF:
-            raise  # a bug, nothing that a user did
+            raise  # a bug, not a mistake of the user
         place = f"{error.filename}: " if error.filename else ""
         line = _one_line(f"{place}{error.strerror or error}")
         print(f"wavegen: {line}", file=sys.stderr)
@@ -73,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
-    # Before a library reads these variables when it is imported.
+    # Libraries read these variables when they are imported, so they are set before.
     distributed.check()
     name, *rest = arguments or ["--help"]
     if name in ("-h", "--help"):
@@ -127,8 +130,8 @@ def _one_line(text: str) -> str:
     return display(" ".join(text.split()))
 
 
-# torch has a class of errors only for memory of a GPU; its allocator on the CPU, the driver,
-# cuBLAS and Triton say it in words.
+# torch has an error class only for the memory of a GPU. Its allocator on the CPU, the driver,
+# cuBLAS and Triton report it only in the text of the error.
 _NO_MEMORY = re.compile(
     "out of memory|(can't|cannot|could not) allocate memory|not enough memory|ALLOC_FAILED"
     "|bad_alloc|can't start new thread",

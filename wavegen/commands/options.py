@@ -8,7 +8,7 @@ from typing import NoReturn
 from wavegen.errors import ConfigError
 from wavegen.utils.suggestions import unknown_option
 
-# What users of other programs guess, for commands that have the option.
+# Names that other programs use for our options.
 SYNONYMS = {
     "length": "--seconds",
     "duration": "--seconds",
@@ -23,7 +23,7 @@ SYNONYMS = {
 
 
 class _Formatter(argparse.HelpFormatter):
-    """Ends the help of an option by its default, where it has one."""
+    """Adds the default, if there is one, to the help of an option."""
 
     def _get_help_string(self, action: argparse.Action) -> str:
         text = action.help or ""
@@ -32,11 +32,11 @@ class _Formatter(argparse.HelpFormatter):
 
 
 class CommandParser(argparse.ArgumentParser):
-    """Of one command: its mistakes are one line that names the option that was meant.
+    """The parser of one command; an error is one line that suggests the option that was meant.
 
     Args:
-        command: its name.
-        description: what it does.
+        command: name of the command.
+        description: what the command does.
     """
 
     def __init__(self, command: str, description: str) -> None:
@@ -48,12 +48,12 @@ class CommandParser(argparse.ArgumentParser):
         )
 
     def error(self, message: str) -> NoReturn:
-        """Report as every other error is: one line, and where to read more."""
+        """Report an error as one line that refers to the help."""
         raise ConfigError(f"{message} (see '{self.prog} --help')")
 
     def parse(self, arguments: list[str]) -> argparse.Namespace:
-        """Parse the command line; `ConfigError` for what it does not know."""
-        # First: a missing argument may follow from a misspelled option.
+        """Parse the command line; `ConfigError` for an unknown option."""
+        # This comes first, since a misspelled option can make an argument seem missing.
         self._refuse_unknown(arguments)
         return self.parse_args(arguments)
 
@@ -69,45 +69,45 @@ class CommandParser(argparse.ArgumentParser):
 
 
 def add_scoring(parser: argparse.ArgumentParser) -> None:
-    """What is scored, by which model, and how it is printed."""
+    """Add the options of all commands that score: the model, the recordings, the output format."""
     parser.add_argument("model", metavar="MODEL", help="run folder or model folder")
     parser.add_argument("paths", nargs="+", metavar="PATH", help="files and folders of audio")
-    add_label(parser, "what is known of the recordings; left out means unspecified")
+    add_label(parser, "known class of the recordings; others are unspecified")
     parser.add_argument(
         "--split",
         choices=("train", "validation", "test"),
-        help="of folders, only the clips of this split, as training split them",
+        help="use only the clips of this split of folders, which are split as in training",
     )
     add_pattern(parser)
     parser.add_argument(
         "--format",
         choices=("table", "csv", "jsonl"),
         default="table",
-        help="format of what is printed",
+        help="format of the output",
     )
     add_device(parser)
 
 
 def add_label(parser: argparse.ArgumentParser, help: str) -> None:
-    """Classes of label attributes, as `wavegen.data.labels.parse` reads them."""
+    """Add `--label`, which `wavegen.data.labels.parse` reads."""
     parser.add_argument(
         "--label", action="append", default=[], metavar="[ATTRIBUTE=]CLASS", help=help
     )
 
 
 def add_pattern(parser: argparse.ArgumentParser) -> None:
-    """How file names give labels."""
+    """Add the pattern that finds labels in file names."""
     parser.add_argument(
         "--data.label_pattern",
         dest="label_pattern",
         metavar="REGEX",
-        help="regular expression whose named groups are labels in file names; what a model was "
-        "trained with is known",
+        help="regular expression whose named groups are labels in file names (default: for a "
+        "model, the one that it was trained with)",
     )
 
 
 def add_labels(parser: argparse.ArgumentParser) -> None:
-    """Which label attributes are used."""
+    """Add the choice of label attributes."""
     parser.add_argument(
         "--data.labels",
         dest="labels",
@@ -118,7 +118,7 @@ def add_labels(parser: argparse.ArgumentParser) -> None:
 
 
 def names_of(listed: str | None) -> tuple[str, ...] | None:
-    """The names in `digit,speaker`, also as a list of YAML, `[digit, speaker]`."""
+    """Split the names in `digit,speaker`, or in a YAML list such as `[digit, speaker]`."""
     if listed is None:
         return None
     names = (name.strip() for name in listed.strip("[]").split(","))
@@ -126,7 +126,7 @@ def names_of(listed: str | None) -> tuple[str, ...] | None:
 
 
 def add_store(parser: argparse.ArgumentParser) -> None:
-    """Where decoded clips are kept."""
+    """Add the folder that keeps decoded clips."""
     parser.add_argument(
         "--data.store",
         dest="store",
@@ -136,31 +136,31 @@ def add_store(parser: argparse.ArgumentParser) -> None:
 
 
 def add_combinations(parser: argparse.ArgumentParser) -> None:
-    """How classes of several attributes are scored."""
+    """Add the limit on combinations of classes."""
     parser.add_argument(
         "--combinations",
         type=int,
         default=100,
         metavar="N",
-        help="classes of several attributes are scored in all combinations if there are at most "
-        "N, else each with the others unspecified, which is faster and less often right",
+        help="score classes of several attributes in all combinations if there are at most N, "
+        "else each attribute with the others unspecified, which is faster and less accurate",
     )
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
-    """Where torch computes."""
+    """Add the device that torch uses."""
     parser.add_argument(
         "--device", help="cpu, cuda, cuda:1, ... (default: the GPU if there is one)"
     )
 
 
 def _seed(text: str) -> int:
-    """A seed; `random` picks one, which the names of the files and their recipes say."""
+    """A seed; `random` draws one, which then stands in the names and recipes of the files."""
     return secrets.randbelow(10**6) if text == "random" else int(text)
 
 
 def add_sampling(parser: argparse.ArgumentParser) -> None:
-    """How codes are drawn, and by which engine."""
+    """Add the options of sampling, and the choice of an engine."""
     parser.add_argument(
         "--seed", type=_seed, default=0, help="seed of the random numbers, or 'random'"
     )
@@ -168,17 +168,21 @@ def add_sampling(parser: argparse.ArgumentParser) -> None:
         "--temperature",
         type=float,
         default=1.0,
-        help="below 1 makes likely codes likelier; 0 always takes the likeliest code",
+        help="below 1, likely codes become likelier; 0 always takes the likeliest code",
     )
     parser.add_argument("--top-k", type=int, metavar="K", help="draw from the K likeliest codes")
     parser.add_argument(
         "--top-p",
         type=float,
         metavar="P",
-        help="draw from the fewest codes whose probabilities reach P together",
+        help="draw from the fewest likeliest codes that together have probability P",
     )
     parser.add_argument(
-        "--guidance", type=float, default=1.0, metavar="W", help="above 1 follows the label more"
+        "--guidance",
+        type=float,
+        default=1.0,
+        metavar="W",
+        help="above 1, the labels have more influence than in training",
     )
     add_device(parser)
     parser.add_argument(

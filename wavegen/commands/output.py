@@ -1,4 +1,4 @@
-"""What commands print: rows as a table, CSV or JSON lines, remarks, and progress."""
+"""Output of commands: rows as a table, CSV or JSON lines, remarks, and progress."""
 
 import csv
 import json
@@ -19,12 +19,12 @@ T = TypeVar("T")
 
 
 class Rows:
-    """The rows that a command prints, one of each file.
+    """The rows that a command prints, one for each file.
 
     Args:
         kind: table, csv or jsonl.
         fields: names of the columns.
-        sample_rate: of the model, in Hz.
+        sample_rate: rate of the model in Hz.
     """
 
     def __init__(self, kind: str, fields: Sequence[str], sample_rate: int) -> None:
@@ -35,7 +35,7 @@ class Rows:
     def readable(
         self, pairs: Iterable[tuple[Score, T]]
     ) -> Iterator[tuple[dict[str, object], Score, T]]:
-        """The scores of good files, each with the beginning of its row; bad files are written.
+        """Yield the first columns of each good file with its score; write rows of bad files.
 
         Raises:
             ConfigError: at the end, if no file was good.
@@ -53,7 +53,7 @@ class Rows:
             raise ConfigError("none of the files could be scored")
 
     def status(self) -> int:
-        """The exit status: 1 if a file could not be read, which is said, else 0."""
+        """The exit status: 1 if a file could not be read, after a remark that says so, else 0."""
         if self._bad:
             print(
                 f"wavegen: {self._bad} of {self._bad + self._good} files could not be scored; "
@@ -72,7 +72,7 @@ def remark(each: Score, sample_rate: int) -> None:
 
 
 def writer(kind: str, fields: Sequence[str]) -> Callable[[Mapping[str, object]], None]:
-    """Writes rows to standard output as a table, as CSV or as JSON lines."""
+    """Return a function that writes a row to standard output as a table, CSV or JSON lines."""
     if rank() > 0:
         return lambda _: None
     if kind == "jsonl":

@@ -5,7 +5,7 @@ import argparse
 from wavegen.commands.options import add_labels, add_pattern, add_store, names_of
 
 DESCRIPTION = (
-    "Decode and resample recordings by all cores, for training to read. Without --shards they are "
+    "Decode and resample recordings on all cores, ahead of training. Without --shards they are "
     "kept where 'wavegen train' with the same settings finds them."
 )
 
@@ -16,14 +16,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--shards",
         metavar="OUT",
-        help="write shards for 'wavegen train OUT' there: a folder, or s3://BUCKET/NAME",
+        help="write shards for 'wavegen train OUT' to a folder or to s3://BUCKET/NAME",
     )
     parser.add_argument(
         "--data.sample_rate",
         dest="sample_rate",
         type=int,
         metavar="HZ",
-        help="to resample to (default: that of most recordings)",
+        help="rate to resample to (default: that of most recordings)",
     )
     add_labels(parser)
     add_pattern(parser)
@@ -49,7 +49,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Decode, and print what was found and where it is."""
+    """Decode, and print a summary and the path of the result."""
     import time
 
     from wavegen.data.clips import find_clips

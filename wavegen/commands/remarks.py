@@ -1,7 +1,7 @@
-"""What the package remarks while it works, as lines on standard error.
+"""Log records of the package as lines: those of training on standard output, others on error.
 
-How a training goes is what its command prints, on standard output. Everywhere else a remark goes
-to a logger below `wavegen`: a program that imports the package decides what becomes of it.
+Modules log to loggers below `wavegen`, so that a program that imports the package can configure
+them. Only the command line uses this module.
 """
 
 import logging
@@ -13,7 +13,7 @@ from wavegen.utils.text import display
 
 
 class _Lines(logging.Handler):
-    """Writes the lines of each record, around a progress bar if there is one."""
+    """Writes the lines of each record without breaking a progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
         from tqdm import tqdm
@@ -30,13 +30,13 @@ class _Lines(logging.Handler):
 
 @contextmanager
 def remarks_as_lines() -> Iterator[None]:
-    """Show the remarks of the package while the block runs: it is a command."""
+    """Print the log records of the package while the block runs."""
     logger = logging.getLogger("wavegen")
     before = logger.level, logger.propagate
     lines = _Lines()
     logger.addHandler(lines)
     logger.setLevel(logging.INFO)
-    # Libraries give the root logger handlers of their own.
+    # Libraries add handlers of their own to the root logger.
     logger.propagate = False
     try:
         yield

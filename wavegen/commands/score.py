@@ -1,4 +1,4 @@
-"""`wavegen score`: exact bits of recordings."""
+"""`wavegen score`: exact bits per sample of recordings."""
 
 import argparse
 import sys
@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from wavegen.commands.options import add_scoring
 
 DESCRIPTION = (
-    "Score recordings exactly: bits of every file, and of all together. The exit status is 1 if a "
-    "file could not be read."
+    "Compute the exact bits per sample of every recording, and of all together. The exit status "
+    "is 1 if a file could not be read."
 )
 
 
@@ -26,7 +26,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the bits of every file and of all together: 1 if a file could not be read."""
+    """Print the bits of every file and of all together.
+
+    Returns:
+        1 if a file could not be read, else 0.
+    """
     import numpy as np
 
     from wavegen.codecs.counts import entropy

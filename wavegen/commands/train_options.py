@@ -1,6 +1,6 @@
-"""Options of `wavegen train` as users write them: its help and its short forms.
+"""The help of `wavegen train`, and the short forms of its options.
 
-LightningCLI parses them, and takes seconds to load; this module answers what needs no parser.
+LightningCLI parses the options, but takes seconds to load. This module does without it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,12 +19,12 @@ class Option(NamedTuple):
     default: str = ""
 
 
-# `data` and `device` as defaults: what follows from the recordings, or from the machine.
+# "from the data" and "by device" are defaults that depend on the recordings or on the machine.
 GROUPS = {
     "run": [
         Option("run", "FOLDER", "run folder", "runs/DATA"),
         Option("resume", "RUN", "continue this run"),
-        Option("accept_changed_data", "", "continue a run though its recordings have changed"),
+        Option("accept_changed_data", "", "continue a run even if its recordings have changed"),
         Option("config", "NAME", "a recipe (digits, music, sc09, sounds, ...) or a YAML file"),
         Option("print_config", "", "print all settings as YAML, and do not train"),
         Option("seed_everything", "N", "seed of the initial weights", "0"),
@@ -32,11 +32,11 @@ GROUPS = {
     "data": [
         Option("data.labels", "NAME,NAME", "label attributes to use", "all"),
         Option("data.label_pattern", "REGEX", "its named groups are labels in file names"),
-        Option("data.sample_rate", "HZ", "to resample to", "that of most recordings"),
-        Option("data.validation_fraction", "SHARE", "held out where the data has no split", "0.1"),
+        Option("data.sample_rate", "HZ", "rate to resample to", "that of most recordings"),
+        Option("data.validation_fraction", "SHARE", "held out if the data has no split", "0.1"),
         Option("data.trim", "DB", "cut silence at both ends, DB below the peak"),
-        Option("data.on_bad_file", "DO", "with unreadable files: skip or fail", "skip"),
-        Option("data.store", "FOLDER", "for decoded recordings", "the user's cache"),
+        Option("data.on_bad_file", "DO", "what to do with unreadable files: skip or fail", "skip"),
+        Option("data.store", "FOLDER", "folder for decoded recordings", "the user's cache"),
         Option("data.crop", "SAMPLES", "length of a training excerpt", "from the data"),
         Option("data.batch_size", "N", "excerpts per step and device", "from the data"),
         Option("data.num_workers", "N", "processes that prepare batches", "by device"),
@@ -44,7 +44,7 @@ GROUPS = {
     ],
     "network": [
         Option("model.network.layers", "N", "dilated causal convolutions", "by device"),
-        Option("model.network.stacks", "N", "times that the dilations begin again", "by device"),
+        Option("model.network.stacks", "N", "repetitions of the dilations", "by device"),
         Option("model.network.kernel_size", "N", "taps of each convolution", "2"),
         Option("model.network.residual_channels", "N", "width of the residuals", "by device"),
         Option("model.network.gate_channels", "N", "channels before the gate", "by device"),
@@ -53,12 +53,12 @@ GROUPS = {
         Option("model.network.gate", "KIND", "linear or tanh", "linear"),
     ],
     "training": [
-        Option("time", "DURATION", "how long, as 90 (seconds), 10m, 1h30m or 1:30:00"),
-        Option("steps", "N", "how many steps", "from the data"),
-        Option("epochs", "N", "how many passes over the recordings"),
+        Option("time", "DURATION", "longest duration: 90 (seconds), 10m, 1h30m or 1:30:00"),
+        Option("steps", "N", "number of steps", "from the data"),
+        Option("epochs", "N", "number of passes over the recordings"),
         Option("model.learning_rate", "RATE", "highest learning rate", "by device"),
-        Option("model.warmup_steps", "N", "steps until it is reached", "100"),
-        Option("model.weight_decay", "W", "on matrices", "0.1"),
+        Option("model.warmup_steps", "N", "steps until the highest rate is reached", "100"),
+        Option("model.weight_decay", "W", "weight decay of matrices", "0.1"),
         Option("model.optimizer", "NAME", "muon or adamw", "muon"),
         Option("ema_decay", "D", "decay of averaged weights; 0 is none", "0.999"),
         Option("trainer.accelerator", "NAME", "cpu or cuda", "the GPU if there is one"),
@@ -67,7 +67,7 @@ GROUPS = {
     ],
 }
 SHORT = {"time": "trainer.max_time", "steps": "trainer.max_steps", "epochs": "trainer.max_epochs"}
-# Options without a dot that only --help-all explains, or that take no part in training.
+# Options without a dot that `GROUPS` does not list.
 OTHERS = {"help", "help-all", "folder", "trainer", "model", "data"}
 _SYNONYMS = {
     "max-time": "--time",
@@ -92,8 +92,8 @@ def help_text() -> str:
     lines = [
         "usage: wavegen train FOLDER [options], or wavegen train --resume RUN [options]",
         "",
-        "Train a network on a folder of recordings. What is not given follows from the data and",
-        "the device. '--help-all' shows every option, those of Lightning's Trainer among them.",
+        "Train a network on a folder of recordings. '--help-all' shows every option, including",
+        "those of Lightning's Trainer.",
     ]
     for title, options in GROUPS.items():
         lines += ["", f"{title}:"]
@@ -105,7 +105,7 @@ def help_text() -> str:
 
 
 def plain(arguments: Sequence[str]) -> list[str]:
-    """The command line as LightningCLI takes it: short forms written out.
+    """Translate the command line for LightningCLI: short forms become full names.
 
     Raises:
         ConfigError: an unknown option without a dot in its name.
@@ -123,7 +123,7 @@ def plain(arguments: Sequence[str]) -> list[str]:
 
 
 def _pairs(arguments: Sequence[str]) -> Iterator[tuple[str, str | None]]:
-    """Options with their values, None where there is none; other words as ("", word)."""
+    """Yield options with their values, None if there is none, and other words as ("", word)."""
     rest = list(arguments)
     while rest:
         word = rest.pop(0)
@@ -142,7 +142,7 @@ def _pairs(arguments: Sequence[str]) -> Iterator[tuple[str, str | None]]:
 
 
 def _refuse_unknown(name: str) -> None:
-    """`ConfigError` for a name that cannot be one of LightningCLI's, which all have dots."""
+    """Raise `ConfigError` for an unknown name without a dot; LightningCLI checks the others."""
     known = {f"--{option.name}" for options in GROUPS.values() for option in options}
     if "." in name or name in known or name.removeprefix("--") in OTHERS:
         return

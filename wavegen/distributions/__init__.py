@@ -1,4 +1,4 @@
-"""From the parameters that a network returns to probabilities and drawn codes.
+"""From the outputs of a network to probabilities and drawn codes.
 
 Open `sampling` first.
 """

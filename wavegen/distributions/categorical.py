@@ -1,4 +1,4 @@
-"""A probability for each of Q codes: the parameters are logits."""
+"""The categorical distribution over Q codes: the parameters are logits."""
 
 import math
 from dataclasses import dataclass
@@ -12,10 +12,10 @@ from wavegen.distributions.sampling import Sampling
 
 @dataclass(frozen=True)
 class Categorical:
-    """`wavegen.distributions.distribution.Distribution` over Q codes.
+    """A `wavegen.distributions.distribution.Distribution` over Q codes.
 
     Args:
-        parameters: Q, logits for each code.
+        parameters: number of logits Q, one for each code.
     """
 
     parameters: int
@@ -30,7 +30,7 @@ class Categorical:
         return nats.double() / math.log(2)
 
     def guide(self, conditioned: Tensor, unspecified: Tensor, guidance: float) -> Tensor:
-        """See `Distribution.guide`: in logits (Ho & Salimans 2021)."""
+        """See `Distribution.guide`; applied to logits (Ho & Salimans 2021)."""
         return drawing.guide(conditioned, unspecified, guidance)
 
     def draw(self, parameters: Tensor, noise: Tensor, sampling: Sampling) -> Tensor:

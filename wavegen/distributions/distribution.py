@@ -1,4 +1,4 @@
-"""What every distribution of a code offers: a network gives its parameters."""
+"""The contract of a distribution over codes, whose parameters are the outputs of a network."""
 
 from typing import TYPE_CHECKING, Protocol
 
@@ -16,11 +16,11 @@ class Distribution(Protocol):
 
     @property
     def parameters(self) -> int:
-        """P, how many numbers a network puts out for each code."""
+        """P, the number of outputs of a network for each code."""
         ...
 
     def loss(self, parameters: "Tensor", codes: "Tensor") -> "Tensor":
-        """Mean nats of codes, int64 (N,), under parameters (N, P); `windows.IGNORED` bears none."""
+        """Mean nats of codes int64 (N,), without `windows.IGNORED`, under parameters (N, P)."""
         ...
 
     def bits(self, parameters: "Tensor", codes: "Tensor") -> "Tensor":
@@ -28,12 +28,12 @@ class Distribution(Protocol):
         ...
 
     def guide(self, conditioned: "Tensor", unspecified: "Tensor", guidance: float) -> "Tensor":
-        """Parameters moved along the difference that the condition makes, of one shape."""
+        """Parameters for classifier-free guidance; all have the same shape."""
         ...
 
     def draw(self, parameters: "Tensor", noise: "Tensor", sampling: "Sampling") -> "Tensor":
-        """Codes int64 (B,), one for each number of noise, float64 (B,), under (B, P).
+        """Draw codes int64 (B,) under parameters (B, P) by noise float64 (B,).
 
-        Where parameters are not finite it is the number of codes, which is no code.
+        If parameters are not finite, the result is the number of codes, which is no code.
         """
         ...

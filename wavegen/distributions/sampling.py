@@ -1,7 +1,7 @@
 """From logits to codes: the noise of a stream, and temperature, top-k, top-p, guidance.
 
-Randomness is data: a stream's noise is a function of (seed, stream, time), so a stream
-is the same alone or in a batch, in one chunk or in many, on any engine.
+The noise of a stream is a function of (seed, stream, time), so a stream is the same alone or in
+a batch, in one chunk or in many, on any engine.
 """
 
 import math
@@ -16,9 +16,9 @@ from torch import Tensor
 from wavegen.errors import ConfigError
 from wavegen.utils.numbers import whole_number
 
-# Noise is made in blocks of this many samples, each with a counter of its own.
+# Noise is made in blocks of this many samples, each with its own counter.
 _BLOCK = 4096
-# Beyond it logits overflow.
+# With greater guidance logits overflow.
 _MOST_GUIDANCE = 1e6
 
 
@@ -27,11 +27,11 @@ class Sampling:
     """How codes are drawn from logits.
 
     Args:
-        temperature: logits are divided by it; 0 always takes the likeliest code.
-        top_k: draw among the k likeliest codes only.
-        top_p: draw among the likeliest codes that together reach this probability only.
-        guidance: w in `unspecified + w * (conditioned - unspecified)` over logits; 1 is
-            the plain conditioned model, more insists on the labels.
+        temperature: divides the logits; 0 always takes the likeliest code.
+        top_k: draw only from the k likeliest codes.
+        top_p: draw only from the fewest likeliest codes that together reach this probability.
+        guidance: w in `unspecified + w * (conditioned - unspecified)` over logits. 1 is the
+            conditioned model itself; above 1 the labels have more influence.
     """
 
     temperature: float = 1.0
@@ -52,7 +52,7 @@ class Sampling:
                 f"guidance is {self.guidance!r:.40}: it must be from {-_MOST_GUIDANCE:g} to "
                 f"{_MOST_GUIDANCE:g}"
             )
-        # Plain numbers, for recipes are JSON.
+        # Python's own numbers, since recipes are JSON.
         object.__setattr__(self, "temperature", float(self.temperature))
         object.__setattr__(self, "guidance", float(self.guidance))
         if self.top_p is not None:
@@ -62,12 +62,12 @@ class Sampling:
 
     @property
     def guided(self) -> bool:
-        """Whether logits without labels are needed beside those with labels."""
+        """Whether logits without labels are needed besides those with labels."""
         return self.guidance != 1
 
 
 def _is_finite(value: object) -> bool:
-    """Whether it is a number that a float holds; True and False are none."""
+    """Whether `value` is a finite number; True and False are not."""
     try:
         return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
     except OverflowError:
@@ -75,7 +75,7 @@ def _is_finite(value: object) -> bool:
 
 
 def stream_noise(seed: int, streams: Sequence[int], start: int, count: int) -> np.ndarray:
-    """Uniform noise of some streams from sample `start` on.
+    """Uniform noise of several streams from sample `start` on.
 
     Args:
         seed: 0 to 2^64 - 1.
@@ -92,7 +92,7 @@ def stream_noise(seed: int, streams: Sequence[int], start: int, count: int) -> n
     for row, stream in enumerate(streams):
         key = np.array([seed, stream], dtype=np.uint64)
         for block in range(first, last):
-            # The block number sits in a high word: a block never runs into the next.
+            # The block number is a high word of the counter, so that blocks never overlap.
             bits = np.random.Philox(key=key, counter=[0, block, 0, 0]).random_raw(_BLOCK)
             column = (block - first) * _BLOCK
             # 52 bits and a half: exact in float64, and neither 0 nor 1.
@@ -102,7 +102,7 @@ def stream_noise(seed: int, streams: Sequence[int], start: int, count: int) -> n
 
 
 def guide(conditioned: Tensor, unspecified: Tensor, guidance: float) -> Tensor:
-    """Logits moved along the difference that the labels make (Ho & Salimans 2021, in logits)."""
+    """Logits for classifier-free guidance (Ho & Salimans 2021, applied to logits)."""
     return unspecified + guidance * (conditioned - unspecified)
 
 
@@ -112,7 +112,7 @@ def draw(logits: Tensor, noise: Tensor, sampling: Sampling) -> Tensor:
     Args:
         logits: (B, Q).
         noise: float64 (B,) in (0, 1).
-        sampling: how; its guidance is the caller's to apply.
+        sampling: how to draw; its guidance must have been applied already.
 
     Returns:
         int64 (B,): the first code at which the cumulative probability reaches the noise; Q,
@@ -125,7 +125,7 @@ def draw(logits: Tensor, noise: Tensor, sampling: Sampling) -> Tensor:
         return best.where(finite, logits.shape[-1]).squeeze(-1)
     probabilities = distribution(logits, sampling)
     cumulative = probabilities.cumsum(dim=-1)
-    # Scaled by the sum as it was rounded, so that no code of probability 0 is drawn.
+    # The noise is scaled by the rounded sum, so that no code of probability 0 is drawn.
     reach = noise.unsqueeze(-1) * cumulative[:, -1:]
     return torch.searchsorted(cumulative, reach).squeeze(-1)
 
@@ -133,10 +133,10 @@ def draw(logits: Tensor, noise: Tensor, sampling: Sampling) -> Tensor:
 def distribution(logits: Tensor, sampling: Sampling) -> Tensor:
     """Probabilities float64 (B, Q) after temperature, then top-k, then top-p; temperature > 0.
 
-    Codes as likely as the last one kept are kept too: no order among equals matters.
+    Codes with the same probability as the last kept one are kept too, so ties have no order.
     """
     logits = logits.double()
-    # With the highest at 0 no temperature, however low, overflows.
+    # The highest logit becomes 0, so that no temperature overflows, however low it is.
     scaled = (logits - logits.max(dim=-1, keepdim=True).values) / sampling.temperature
     if sampling.top_k is not None and sampling.top_k < scaled.shape[-1]:
         least = scaled.topk(sampling.top_k, dim=-1).values[:, -1:]

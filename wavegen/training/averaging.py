@@ -12,29 +12,29 @@ from wavegen.errors import ConfigError
 class ExponentialMovingAverage(Callback):
     """Averages the weights over about the last 1 / (1 - decay) steps.
 
-    Early on the horizon is a tenth of the steps taken, so that the average does not
-    remember the random start. The averages lie on the device of the weights, and no step waits
+    At first the horizon is a tenth of the steps taken, so that the random initial weights do not
+    remain in the average. The averages are kept on the device of the weights, and no step waits
     for the device.
 
-    A checkpoint holds the averages under `state_dict`, the weights that training goes on with
-    under `current_model_state`, and the number of steps under `averaging_state`, as those of
-    Lightning's `WeightAveraging` do.
+    A checkpoint holds the averages under `state_dict`, the weights being trained under
+    `current_model_state`, and the number of steps under `averaging_state`, as Lightning's
+    `WeightAveraging` does.
 
     Args:
-        decay: share of the average kept at each step.
+        decay: share of the average that each step keeps.
     """
 
     def __init__(self, decay: float = 0.999) -> None:
         if not 0 <= decay < 1:
             raise ConfigError(f"the decay of the average is {decay}: it must be from 0 to below 1")
         self._decay = decay
-        # By the names of the parameters; empty outside of training.
+        # Keys are the names of the parameters; it is empty outside of training.
         self._averages: dict[str, Tensor] = {}
         self._steps = self._latest = 0
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin with the weights as they are, or with the averages of a checkpoint."""
-        # Lightning has by now moved the module to its device.
+        """Begin with the current weights, or with the averages of a checkpoint."""
+        # Lightning has moved the module to its device before this hook.
         self._averages = {
             name: torch.empty_like(weight).copy_(self._averages.get(name, weight))
             for name, weight in _weights(pl_module).items()
@@ -42,7 +42,7 @@ class ExponentialMovingAverage(Callback):
 
     @torch.no_grad()
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: object) -> None:
-        """Take the weights of a step of the optimiser into the average."""
+        """Add the weights of a step of the optimiser to the average."""
         # Gradients of several batches may make up one step.
         if trainer.global_step > self._latest:
             self._latest = trainer.global_step
@@ -52,20 +52,20 @@ class ExponentialMovingAverage(Callback):
             self._steps += 1
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Put the averages in the place of the weights, and keep those."""
+        """Swap the averages in, and keep the weights."""
         self._swap(pl_module)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Put the weights back."""
+        """Swap the weights back in."""
         self._swap(pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leave the averages in the module for good."""
+        """Leave the averages in the module after training."""
         for name, weight in _weights(pl_module).items():
             weight.copy_(self._averages[name])
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """What is validated after training has the averages already."""
+        """Drop the averages: after training the module holds them."""
         self._averages = {}
 
     def _swap(self, module: LightningModule) -> None:
@@ -76,7 +76,7 @@ class ExponentialMovingAverage(Callback):
                 self._averages[name].copy_(held)
 
     def state_dict(self) -> dict[str, Any]:
-        """Of the step that was the last to count."""
+        """The number of the last step in the average."""
         return {"latest_update_step": self._latest}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -86,7 +86,7 @@ class ExponentialMovingAverage(Callback):
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Write the averages where a checkpoint has the weights, and these beside them."""
+        """Write the averages as the weights of the checkpoint, and the weights besides them."""
         if self._averages:
             checkpoint["current_model_state"] = checkpoint["state_dict"]
             checkpoint["state_dict"] = {**checkpoint["state_dict"], **self._averages}
@@ -95,10 +95,10 @@ class ExponentialMovingAverage(Callback):
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Read what `on_save_checkpoint` wrote; without it the average begins anew.
+        """Read what `on_save_checkpoint` wrote; without it a new average begins.
 
         Raises:
-            ValueError: the number of steps is no such number.
+            ValueError: the number of steps is not valid.
         """
         if {"current_model_state", "averaging_state"} <= checkpoint.keys():
             names = _weights(pl_module).keys()

@@ -30,26 +30,26 @@ class AudioDataModule(LightningDataModule):
     """Recordings in a folder, their labels and their splits.
 
     Args:
-        folder: searched recursively for WAV, FLAC, OGG and MP3; or shards that
-            `wavegen prepare` has written, in a folder or at an address like `s3://...`. What
-            was said when preparing them holds: labels, splits, rate and trimming.
-        sample_rate: Hz; the commonest among the clips, 16000 at most, if not given.
-        labels: columns of metadata to use as label attributes; all if not given.
-        label_pattern: regular expression whose named groups, searched in the file name,
-            are label attributes.
-        validation_fraction: share of the clips held out where the folder defines no split.
-        on_bad_file: `skip` leaves a file that cannot be used out and says so; `fail` stops.
-        trim: cut silence at both ends, in dB below a clip's peak; off if not given.
-        store: where decoded clips are kept; the user's cache folder if not given.
-        keep_gb: of shards in object storage, what is kept there at most. An epoch goes
-            through a fourth of it at a time.
-        crop: samples predicted in one row of a training batch, at most.
+        folder: searched recursively for WAV, FLAC, OGG and MP3; or shards written by
+            `wavegen prepare`, in a folder or at an address like `s3://...`, whose labels,
+            splits, rate and trimming were settled when they were written.
+        sample_rate: rate in Hz; by default that of most clips, at most 16000.
+        labels: columns of metadata to use as label attributes; by default all.
+        label_pattern: regular expression, searched in the file name, whose named groups are
+            label attributes.
+        validation_fraction: share of the clips to hold out if the folder defines no split.
+        on_bad_file: `skip` leaves out a file that cannot be used and says so; `fail` stops.
+        trim: cut silence at both ends, in dB below the peak of a clip; by default off.
+        store: folder for decoded clips; by default in the user's cache.
+        keep_gb: for shards in object storage, largest size in GB of their copies in `store`. An
+            epoch reads a fourth of it at a time.
+        crop: largest number of samples that one row of a training batch predicts.
         batch_size: rows of that length in a training batch, on each device; a batch of
             shorter rows has more of them.
-        num_workers: processes that prepare batches; 0 prepares them in the main one.
-        label_dropout: chance that an attribute of a training clip is left unspecified, as often
-            by itself as together with all its others.
-        seed: of the order of the crops and of label dropout.
+        num_workers: processes that prepare batches; with 0 the main process prepares them.
+        label_dropout: probability that an attribute of a training clip is left unspecified, half
+            of the time alone and half of the time together with all others.
+        seed: seed of the order of the crops and of label dropout.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class AudioDataModule(LightningDataModule):
         self.num_workers = num_workers
         self.label_dropout = label_dropout
         self.seed = seed
-        # Set where training is to stop: a validation then ends with the batch at hand.
+        # Set when training is to stop: a validation then ends after the present batch.
         self.stopping = False
         self.order0_bits = float("nan")
         self.clamped = 0
@@ -105,7 +105,7 @@ class AudioDataModule(LightningDataModule):
 
     @property
     def clip_set(self) -> ClipSet:
-        """The clips of the folder, searched for once."""
+        """The clips of the folder, which is searched once."""
         if self._clip_set is None and is_shards(self.folder):
             self.decode()
         if self._clip_set is None:
@@ -122,19 +122,19 @@ class AudioDataModule(LightningDataModule):
         return self._clip_set
 
     def rate(self) -> int:
-        """The sample rate of training in Hz, for which no recording is decoded."""
+        """The sample rate of training in Hz; no recording is decoded to find it."""
         clip_set = self.clip_set
         if self._store is not None:
             return self._store.sample_rate
         return clip_set.commonest_sample_rate() if self.sample_rate is None else self.sample_rate
 
     def decode(self) -> AudioStore | ShardStore:
-        """The decoded clips, stored at the first call; `clip_set` loses those that fail."""
+        """The decoded clips, decoded at the first call; those that fail leave `clip_set`."""
         if self._store is None and is_shards(self.folder):
             self._store = self._shards()
             self._clip_set = self._store.clip_set
         if self._store is None:
-            # Its errors name the folder by themselves.
+            # The errors of shards name the folder already.
             clip_set, rate = self.clip_set, self.rate()
             try:
                 self._clip_set, self._store = open_clips(
@@ -156,8 +156,8 @@ class AudioDataModule(LightningDataModule):
         for name, value in settled.items():
             if value is not None:
                 raise ConfigError(
-                    f"--data.{name} is {value}, but that was settled when these shards were "
-                    "written: leave it out, or write others with 'wavegen prepare'"
+                    f"--data.{name} is {value}, but this was settled when the shards were "
+                    "written: leave it out, or write new shards with 'wavegen prepare'"
                 )
         if not store.clip_set.of("train"):
             raise DataError(f"{self.folder}: no clips are left to train on")
@@ -168,10 +168,10 @@ class AudioDataModule(LightningDataModule):
         self._store, self._clip_set = other.decode(), other.clip_set
 
     def match(self, network: Network) -> None:
-        """See the clips as `network` does: its rate, its codes, its labels, its receptive field.
+        """Prepare the clips for `network`: for its rate, codec, labels and receptive field.
 
         Raises:
-            ConfigError: the network is for another sample rate.
+            ConfigError: the network has another sample rate.
             LabelError: a clip has a label that the network does not know.
         """
         config = network.config
@@ -192,7 +192,7 @@ class AudioDataModule(LightningDataModule):
             self.training, self.validation = hold_out_ends(
                 whole, self.clip_set.settings.validation_fraction, store.sample_rate
             )
-        # Nothing can be spared: better figures of training than none.
+        # Without held-out clips, figures of the training clips are better than none.
         if not len(self.validation):
             self.validation = self.training
 
@@ -208,7 +208,7 @@ class AudioDataModule(LightningDataModule):
         self.order0_bits, self.clamped = figures["order0_bits"], figures["clamped"]
 
     def setup(self, stage: str | None = None) -> None:
-        """Decode the clips and match them with the network, if that has not been done."""
+        """Decode the clips and match them with the network, unless that has been done."""
         if self._corpus is None:
             if self.trainer is None:
                 raise ConfigError(
@@ -219,13 +219,13 @@ class AudioDataModule(LightningDataModule):
             self.match(network)
 
     def remarks(self) -> list[str]:
-        """What a user should know of the data as it will be used; there after `match`."""
+        """Remarks for the user on the data as it will be used; complete after `match`."""
         remarks = []
         held_out = int((self.validation[:, 2] - self.validation[:, 1]).sum())
         if self.validation is self.training:
             remarks.append(
                 "no clips are held out: validation repeats the training clips, and its "
-                "figures say nothing of new recordings"
+                "figures say nothing about new recordings"
             )
         elif not self.clip_set.of("validation"):
             seconds = held_out / self.corpus.store.sample_rate
@@ -238,9 +238,9 @@ class AudioDataModule(LightningDataModule):
         return remarks
 
     def contents(self) -> dict[str, dict[str, Any]]:
-        """Of training and validation: how many clips and samples, and what tells them from others.
+        """For training and validation: the number of clips and samples, and a digest.
 
-        That is a digest of their names in the folder, their labels and their lengths.
+        The digest is of the names of the clips in the folder, their labels and their lengths.
         """
         lengths = self.decode().lengths.tolist()
         found = {}
@@ -256,7 +256,7 @@ class AudioDataModule(LightningDataModule):
 
     @property
     def corpus(self) -> Corpus:
-        """The decoded clips as a network sees them; `ConfigError` before `match` or `setup`."""
+        """The decoded clips, prepared for a network; `ConfigError` before `match` or `setup`."""
         self.setup()
         assert self._corpus is not None
         return self._corpus
@@ -278,7 +278,7 @@ class AudioDataModule(LightningDataModule):
             *self._rank_and_ranks(),
         )
         if self.trainer is None:
-            # Every time it is gone through is an epoch.
+            # Each iteration over the loader is an epoch.
             taken = itertools.count(0, len(crops))
             return self._loader(crops, EpochBatches(len(crops), lambda: next(taken)))
         progress = self.trainer.fit_loop.epoch_loop.batch_progress
@@ -290,7 +290,7 @@ class AudioDataModule(LightningDataModule):
         return self._loader(windows, UntilStopped(windows, lambda: self.stopping))
 
     def _rank_and_ranks(self) -> tuple[int, int]:
-        """This process, and how many there are; one where there is no Trainer."""
+        """The rank of this process and the number of processes; (0, 1) without a Trainer."""
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
     def _loader(self, dataset: Dataset, sampler: Sampler) -> DataLoader:
@@ -308,9 +308,9 @@ class AudioDataModule(LightningDataModule):
 
 
 def _ignore_signals(_worker: int) -> None:
-    """A terminal and SLURM signal all processes; a worker goes on until its main one is done.
+    """Let only the main process act on signals, which terminals and SLURM send to all processes.
 
-    It notices by itself when that is gone.
+    A worker ends by itself when the main process has ended.
     """
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
@@ -319,13 +319,16 @@ def _ignore_signals(_worker: int) -> None:
 
 @lru_cache(maxsize=1)
 def _end_workers_at_exit() -> None:
-    """Python ends workers by SIGTERM and waits for them, which would be for ever; so end them
-    before. Those of a training that came to its end are gone by then."""
+    """End the workers before Python does at exit.
+
+    Python would send SIGTERM, which they ignore, and wait for them for ever. Workers of a
+    completed training have ended before.
+    """
     atexit.register(_end_workers)
 
 
 def _end_workers() -> None:
-    # torch would report each as a failure.
+    # Otherwise torch would report each of them as a failure.
     if hasattr(signal, "SIGCHLD"):
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for worker in multiprocessing.active_children():

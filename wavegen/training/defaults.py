@@ -1,6 +1,6 @@
-"""What a training run should look like, from its data and its device.
+"""Default settings of a training, which depend on its data and its device.
 
-These are defaults: a config file or an option overrides each of them.
+A config file or an option overrides each of them.
 """
 
 import statistics
@@ -10,27 +10,27 @@ from wavegen.data.clips import ClipSet
 
 
 def suggest(clips: ClipSet, sample_rate: int, gpu: bool, bfloat16: bool) -> dict[str, Any]:
-    """Dotted option names and values for `wavegen train`.
+    """Default values of `wavegen train`, by the dotted names of the options.
 
     Args:
-        clips: the data.
-        sample_rate: that training will use, in Hz.
-        gpu: whether there is one.
-        bfloat16: whether the device multiplies in bfloat16 natively.
+        clips: the recordings.
+        sample_rate: rate of training in Hz.
+        gpu: whether there is a GPU.
+        bfloat16: whether the device has instructions for bfloat16.
     """
     lengths = [
         clip.info.frames * sample_rate / clip.info.sample_rate for clip in clips.of("train")
     ] or [sample_rate]
-    # A crop costs its history too, so it should be long, but need not be longer than most
-    # clips. Few samples a step leave time for many steps; a GPU needs more to be busy, but not
-    # so many that little data is a few steps only. None of this has been timed on a GPU.
+    # The history of a crop is computed too, so a crop should be long, but not longer than most
+    # clips. Few samples per step leave time for many steps. A GPU needs more samples to be busy,
+    # but an epoch of little data should still have many steps. No GPU has timed these figures.
     longest = 8192 if gpu else 4096
     median = statistics.median(lengths)
     crop = next((size for size in (512, 1024, 2048, 4096) if median <= size), longest)
     batch_size = (2**16 if gpu else 2**13) // crop
     steps_per_epoch = max(1, sum(-(-length // crop) for length in lengths) // batch_size)
-    # Thirty passes, within what one sitting allows: about an hour on two cores, an
-    # evening on a GPU; and never so few steps that nothing is learned.
+    # Thirty epochs, but at most about an hour on two cores or an evening on a GPU, and never
+    # fewer steps than a network needs to learn something.
     fewest, most = (10_000, 100_000) if gpu else (2_000, 30_000)
     max_steps = int(min(max(30 * steps_per_epoch, fewest), most))
     return {

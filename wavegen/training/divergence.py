@@ -1,21 +1,21 @@
-"""Whether a training has diverged."""
+"""Detecting that a training has diverged."""
 
 import math
 
 import torch
 from torch import Tensor
 
-# Training has diverged where the loss, averaged over about so many steps (single batches leap),
-# is so many bits worse than guessing. Enough above it to tell learning that is only slow.
+# Training has diverged if the loss, averaged over about this many steps since single batches vary,
+# exceeds that of guessing by this many bits. Slow learning stays below that.
 _DIVERGED_STEPS = 100
 DIVERGED_BITS = 1.0
 
 
 class LossWatch:
-    """Whether the loss is sound, found out while the device is busy with the backward pass.
+    """Checks the loss while the device is busy with the backward pass.
 
     Args:
-        most: bits that its average over the last steps may come to.
+        most: largest sound average of the loss over the last steps, in bits.
     """
 
     def __init__(self, most: float) -> None:
@@ -23,9 +23,9 @@ class LossWatch:
         self._mean = torch.zeros(())
 
     def look(self, loss: Tensor, clips: Tensor) -> None:
-        """Take in the loss of a step, and the clips of its batch."""
+        """Add the loss of a step, and remember the clips of its batch."""
         loss, self.clips = loss.detach(), clips
-        # One batch beyond all measure must not count as hundreds.
+        # A single extreme batch must not outweigh hundreds of others.
         bounded = loss.clamp(max=2 * self._most)
         self._mean = self._mean.to(loss).lerp(bounded, 1 / _DIVERGED_STEPS)
         verdict = torch.stack([torch.isfinite(loss), self._mean <= self._most])

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP end training after the batch at hand, and nothing of it is lost."""
+"""Ctrl-C, SIGTERM and SIGHUP end training after the present batch, and no work is lost."""
 
 import os
 import select
@@ -15,8 +15,8 @@ from wavegen.training.lightning_module import LitModel
 from wavegen.training.private import ignore_signals_of_others
 from wavegen.utils.distributed import largest
 
-# Processes that train together look for a signal to any of them once in so many steps:
-# it costs a message.
+# Processes that train together ask one another for signals only once in this many steps, since
+# each time costs a message.
 _TOGETHER = 10
 # Windows has none.
 _HANGUP = getattr(signal, "SIGHUP", None)
@@ -24,12 +24,13 @@ _NUMBERS = [number for number in (signal.SIGINT, signal.SIGTERM, _HANGUP) if num
 
 
 class StopOnSignal(Callback):
-    """Ends training where it can go on as if it had never stopped; `received` says by what.
+    """Ends training at a signal so that it can be resumed as if it had never stopped.
 
-    Training then ends as by a limit on its steps, so that its end is what saves. A validation
-    ends with the batch at hand, and its figures are not used. A second signal ends all at once.
+    Training ends as it does at its last step, which also saves it. A validation ends after its
+    present batch, and its figures are not used. A second signal ends the process at once.
+    `received` is the number of the signal.
 
-    It must stand before the callback that writes the run folder.
+    This callback must come before the one that writes the run folder.
     """
 
     def __init__(self) -> None:
@@ -37,52 +38,52 @@ class StopOnSignal(Callback):
         self._before: dict[int, Any] = {}
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note the handlers that there are, before Lightning puts in its own."""
+        """Remember the present handlers, before Lightning installs its own."""
         self._original = {number: signal.getsignal(number) for number in _NUMBERS}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the place of Lightning's handlers."""
+        """Replace the handlers of Lightning."""
         self._data: AudioDataModule = trainer.datamodule  # type: ignore[attr-defined]
         for number in _NUMBERS:
-            # Under nohup a training outlives its terminal; begun by a script with `&` it is not
-            # meant by Ctrl-C.
+            # An ignored signal stays ignored: SIGHUP under nohup, and SIGINT of a training that
+            # a script has started with `&`.
             ignored = self._original[number] is signal.SIG_IGN
             try:
                 signal.signal(number, signal.SIG_IGN if ignored else self._note)
-            except ValueError:  # not the main thread: whoever began this sees to signals
+            except ValueError:  # only the main thread can install handlers
                 return
             self._before[number] = self._original[number]
-        # With several processes Lightning asks at every step whether its own was called, and
-        # waits for the device.
+        # With several processes Lightning asks at every step whether its own handler was called,
+        # and waits for the device.
         ignore_signals_of_others(trainer)
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
         if number == _HANGUP:
             _leave_closed_terminals()
-            # It comes once more when the shell ends.
+            # SIGHUP comes a second time when the shell ends.
             signal.signal(number, signal.SIG_IGN)
         if self.received:
             raise Stopped(number)
         self.received = number
         self._data.stopping = True
-        # Printing could be interrupted in the middle of printing.
+        # The signal may have interrupted a call of `print`, which must not be called again.
         with suppress(OSError):
             os.write(2, b"\nwavegen: stopping after this batch; a second signal stops at once\n")
 
     def on_train_batch_end(self, trainer: Trainer, *_: object) -> None:
-        """Stop if told to, and without a validation: who sends SIGTERM may not wait long."""
+        """Stop if a signal has come, without a validation: after SIGTERM there may be no time."""
         if trainer.world_size == 1 or trainer.global_step % _TOGETHER == 0:
             self._stop_if_told(trainer)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Have the figures of a validation that was not gone through left alone, by all."""
+        """Keep every callback from using the figures of an incomplete validation."""
         assert isinstance(pl_module, LitModel)
         if self._before:
             self._stop_if_told(trainer)
             pl_module.interrupted = bool(self.received)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop if told to while samples were made."""
+        """Stop if a signal has come while samples were generated."""
         if self._before:
             self._stop_if_told(trainer)
 
@@ -93,13 +94,13 @@ class StopOnSignal(Callback):
             trainer.should_stop = True
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Give the signals back: Lightning has given them back already, so not its own."""
+        """Restore the handlers of before training; Lightning has removed its own by now."""
         while self._before:
             signal.signal(*self._before.popitem())
 
 
 def _leave_closed_terminals() -> None:
-    """Write no more to a terminal that is gone: that would be an error before all is saved."""
+    """Write no more to a closed terminal, which would fail before everything is saved."""
     polled = select.poll()
     for descriptor in (1, 2):
         polled.register(descriptor, 0)

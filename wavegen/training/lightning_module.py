@@ -1,4 +1,4 @@
-"""The LightningModule: maximum likelihood of every sample, and what validation reports."""
+"""The LightningModule: training by maximum likelihood, and the figures of validation."""
 
 import math
 import time
@@ -29,11 +29,12 @@ from wavegen.training.private import set_validation_due, validation_seconds
 from wavegen.training.restoring import check_checkpoint
 from wavegen.utils.distributed import largest
 
-# What checkpoints keep the config of the network under, and the minutes of training.
+# Keys of checkpoints for the config of the network, and for the minutes of training.
 _NETWORK, _MINUTES = "network", "minutes"
-# Training between two validations takes at least so many times as long as the last of them.
+# Training between two validations takes at least this many times as long as the last validation.
 _TRAINING_PER_VALIDATION = 4
-# Processes that train together compare their clocks once in so many steps: it costs a message.
+# Processes that train together compare their clocks once in this many steps, since each time
+# costs a message.
 _TOGETHER = 10
 
 
@@ -41,17 +42,17 @@ class LitModel(LightningModule):
     """Trains a network by maximum likelihood.
 
     Args:
-        network: a config of any registered network, whose weights are fresh; or a network, whose
-            weights are trained further.
-        learning_rate: at its highest.
-        weight_decay: on matrices only. With little of it a wide network with linear gates diverges
-            after some thousand steps: each layer multiplies its inputs, and matrices grow.
-        warmup_steps: the learning rate rises linearly over this many steps, then falls as
-            a cosine to 0 at the end of training, be that a step, an epoch or a time.
-        optimizer: `muon` moves the hidden matrices of the network by Muon and all else by AdamW;
-            `adamw` moves everything by AdamW.
-        fused: train each layer by a few kernels of Triton where those run, on a GPU of NVIDIA. It
-            is off by default, since no GPU has timed it.
+        network: config of any registered network, which gets new weights; or a network, which is
+            trained further.
+        learning_rate: highest learning rate.
+        weight_decay: decay of matrices only. Without enough of it a wide network with linear gates
+            diverges after some thousand steps: each layer multiplies its inputs, and matrices grow.
+        warmup_steps: steps over which the learning rate rises linearly. Then it falls as a cosine
+            to 0 at the end of training, which is a step, an epoch or a time.
+        optimizer: `muon` trains the hidden matrices of the network by Muon and all other weights
+            by AdamW; `adamw` trains all weights by AdamW.
+        fused: compute each layer by a few Triton kernels, on NVIDIA GPUs. It is off by default,
+            since no GPU has timed it.
     """
 
     def __init__(
@@ -69,7 +70,7 @@ class LitModel(LightningModule):
         if not weight_decay >= 0:
             raise ConfigError(f"--model.weight_decay is {weight_decay}: it must be 0 or more")
         if isinstance(network, Network):
-            # A loaded network is frozen, and reads its config no more.
+            # A loaded network is frozen.
             self.network = network.requires_grad_(True).train()
             if fused:
                 network.fuse()
@@ -82,19 +83,19 @@ class LitModel(LightningModule):
         self.validation_totals = torch.zeros(2, dtype=torch.float64)
         self.validated_step = -1
         self._began = self._validated = time.monotonic()
-        # Minutes of training before it was resumed, and seconds that the last validation took.
+        # Minutes of training before it was resumed, and seconds of the last validation.
         self._minutes_before = self._validation_took = 0.0
         self._schedule: torch.optim.lr_scheduler.LambdaLR | None = None
-        # What the clocks say: the share of the time that is over, and whether to validate.
+        # By the clocks: the share of the time that has passed, and whether a validation is due.
         self._time_share, self._due = 0.0, False
         self._watch = LossWatch(math.log2(self.network.config.codec.codes) + DIVERGED_BITS)
-        # Whatever a resumed run had to load has been loaded.
+        # Whether a resumed run has been loaded completely.
         self.ready = False
-        # A signal ended validation before all batches were seen.
+        # Whether a signal has ended validation before its last batch.
         self.interrupted = False
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Write the config of the network too, from which `load_from_checkpoint` builds it."""
+        """Add the config of the network, which `load_from_checkpoint` needs."""
         checkpoint[_NETWORK] = self.network.config.to_json()
         checkpoint[_MINUTES] = self._minutes()
 
@@ -102,15 +103,15 @@ class LitModel(LightningModule):
     def load_from_checkpoint(  # type: ignore[override]
         cls, checkpoint_path: str | Path, map_location: Any = "cpu", **options: Any
     ) -> Self:
-        """A module with the network of a checkpoint: with its averaged weights, if it has some.
+        """Make a module with the network of a checkpoint, with averaged weights if it has them.
 
         Args:
-            checkpoint_path: a checkpoint of a training of this module.
-            map_location: the device.
-            options: as of this class, but for `network`.
+            checkpoint_path: a checkpoint that training this module has written.
+            map_location: device of the weights.
+            options: arguments of this class besides `network`.
 
         Raises:
-            ModelError: no such checkpoint, it is damaged, or nothing says which network it is of.
+            ModelError: the checkpoint is missing or damaged, or its network is not known.
         """
         path = Path(checkpoint_path)
         checkpoint = load_tensors(path, map_location)
@@ -118,8 +119,8 @@ class LitModel(LightningModule):
         beside = path.parent.parent / "model"
         if text is None and not is_model(beside):
             raise ModelError(
-                f"{path}: it does not say which network it is of, and {beside} holds no model; "
-                "earlier versions kept that in the run folder alone"
+                f"{path}: the checkpoint does not hold the config of its network, and {beside} "
+                "holds no model; leave the checkpoint in its run folder"
             )
         try:
             config = load_config(beside) if text is None else config_from_json(str(text))
@@ -131,41 +132,41 @@ class LitModel(LightningModule):
         return module.to(map_location)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """`ValueError` where this training cannot go on from it."""
+        """Raise `ValueError` if this training cannot continue from the checkpoint."""
         check_checkpoint(checkpoint, self)
-        # Earlier versions kept none.
+        # Checkpoints of earlier versions have no minutes.
         minutes = checkpoint.get(_MINUTES, 0.0)
         if not (isinstance(minutes, float) and 0 <= minutes < math.inf):
             raise ValueError(f"its '{_MINUTES}' is not what this training would write")
         self._minutes_before = minutes
 
     def on_train_start(self) -> None:
-        """Note that loading is over."""
+        """Remember that loading has ended."""
         self.ready = True
         self._look_at_clocks()
 
     def on_fit_start(self) -> None:
-        """Begin the clocks: of what validation logs, and of when it is due."""
+        """Start the clocks of the logged minutes and of the next validation."""
         self._began = self._validated = time.monotonic()
 
     def forward(self, batch: Batch) -> Tensor:
-        """Logits (T, B, Q) of every target of a batch, time first, as the network computes them."""
+        """Logits (T, B, Q) of every target of a batch, time first."""
         bias = self.network.conditioning(Condition(batch["labels"]))
         return self.network.predict(batch["inputs"], bias, batch["beginning"]).transpose(0, 1)
 
     def loss(self, batch: Batch) -> Tensor:
-        """Mean nats over every sample the batch predicts; padding and history bear none."""
+        """Mean nats over every sample that the batch predicts, without padding and history."""
         device = batch["targets"].device.type
         weights = {}
         if torch.is_autocast_enabled(device):
-            # Embeddings are looked up, and their gradients are summed row by row: in float32.
+            # Gradients of embeddings are summed row by row, so embeddings stay in float32.
             products = {
                 name: weight for name, weight in self.named_parameters() if "embedding" not in name
             }
             in_half = cast(tuple(products.values()), torch.get_autocast_dtype(device))
             weights = dict(zip(products, in_half, strict=True))
         logits = functional_call(self, weights, (batch,), tie_weights=False)
-        # Flattening copies nothing.
+        # Flattening does not copy.
         targets = batch["targets"].t().flatten()
         return self.network.distribution.loss(logits.flatten(0, 1), targets)
 
@@ -180,16 +181,15 @@ class LitModel(LightningModule):
         return loss
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
-        """Gradients, by products as those of the loss."""
+        """Compute gradients with the same precision of products as the loss."""
         with training_products():
             super().backward(loss, *args, **kwargs)
 
     def on_after_backward(self) -> None:
-        """Stop before a loss that is no number can reach the weights, and when all is lost.
+        """Stop if training has diverged, before the weights become NaN.
 
         Raises:
-            ConfigError: the loss is not finite, with the clips of the batch, or it stays worse
-                than guessing.
+            ConfigError: the loss is not finite, or stays above that of guessing.
         """
         finite, low = self._watch.seen()
         if not finite:
@@ -210,24 +210,24 @@ class LitModel(LightningModule):
             )
 
     def on_train_batch_end(self, *_: object) -> None:
-        """Validate, or end the training, where a clock said so."""
+        """Validate, or end the training, when its time has come."""
         trainer: Any = self.trainer
         if self._time_share >= 1:
             trainer.should_stop = True
-        # Lightning asks each process's own clock; theirs differ by a step.
+        # Lightning would ask the clock of each process, and they may differ by a step.
         if validation_seconds(trainer) is not None:
             set_validation_due(trainer, self._due)
 
     def on_validation_epoch_start(self) -> None:
-        """Begin the sums over the validation split: bits and samples."""
+        """Start the sums of bits and samples over the validation split."""
         self._validation_began = time.monotonic()
         self.validation_totals = torch.zeros(2, dtype=torch.float64, device=self.device)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Add a batch's bits and samples, in float32 whatever precision training has."""
+        """Add the bits and samples of a batch, in float32 whatever the precision of training."""
         network = self.network
         if network.dtype != torch.float32:
-            # As the model that is saved has them.
+            # The saved model computes in float32 too.
             network = deepcopy(network).float()
         with torch.autocast(self.device.type, enabled=False):
             condition = Condition(batch["labels"])
@@ -238,7 +238,7 @@ class LitModel(LightningModule):
         self.validation_totals += torch.stack([bits.sum(), samples.double()])
 
     def validation_figures(self) -> dict[str, float]:
-        """Bits per sample over all samples and ranks, and the two figures beside it.
+        """Bits per sample over all samples and ranks, and its two points of comparison.
 
         Raises:
             ConfigError: training has diverged.
@@ -255,11 +255,11 @@ class LitModel(LightningModule):
         }
 
     def on_validation_epoch_end(self) -> None:
-        """Log held-out bits per sample and the figures that say what they mean."""
+        """Log held-out bits per sample and their points of comparison."""
         if self.trainer.sanity_checking:
             return
         if self.interrupted:
-            # Callbacks that watch the figure must find one, and none that is better.
+            # Callbacks that watch the figure must find one, which must not be the best.
             if "val_bits" not in self.trainer.callback_metrics:
                 self.log("val_bits", math.inf, logger=False)
             return
@@ -271,11 +271,11 @@ class LitModel(LightningModule):
         self.log("minutes", self._minutes())
 
     def _minutes(self) -> float:
-        """Of training so far, those before it was resumed too."""
+        """Minutes of training so far, including those before it was resumed."""
         return self._minutes_before + (time.monotonic() - self._began) / 60
 
     def configure_optimizers(self) -> Any:
-        """Muon and AdamW, or AdamW alone, with warm-up and cosine."""
+        """Muon and AdamW, or AdamW alone, with a warm-up and a cosine schedule."""
         groups: list[dict[str, Any]] = [
             {"params": [], "orthogonal": True},
             {"params": []},
@@ -298,7 +298,7 @@ class LitModel(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": scheduler}
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
-        """Set the learning rate of the next step, by the clocks too."""
+        """Set the learning rate of the next step, which may depend on the clock."""
         if self.trainer.world_size == 1 or self.trainer.global_step % _TOGETHER == 0:
             self._look_at_clocks()
         super().lr_scheduler_step(scheduler, metric)
@@ -308,16 +308,16 @@ class LitModel(LightningModule):
         return warmup * 0.5 * (1 + math.cos(math.pi * self.progress(step)))
 
     def progress(self, step: int) -> float:
-        """Share of the training that is done, by the limit that will be met first."""
+        """Share of the training that is done, by the limit that will be reached first."""
         if step == 0:
-            # Asked for before a resumed run has its place in the data back.
+            # A resumed run does not know its place in the data yet.
             return 0.0
-        # Without a limit on steps this is infinite, and the share 0.
+        # Without a limit on steps the number of steps is infinite, and the share is 0.
         progress = step / self.trainer.estimated_stepping_batches
         return min(max(progress, self._time_share), 1.0)
 
     def _look_at_clocks(self) -> None:
-        """Clocks differ; what is done by them, and learning rates, must be the same everywhere."""
+        """Read the clock of the first process, so that all processes act alike."""
         trainer: Any = self.trainer
         timers = [each for each in trainer.callbacks if isinstance(each, Timer)]
         left = [(each.time_elapsed(), each.time_remaining()) for each in timers]
@@ -325,7 +325,7 @@ class LitModel(LightningModule):
         every = validation_seconds(trainer)
         due = False
         if every is not None:
-            # The end of a training is validated anyway; two of them in a row would be time lost.
+            # No validation shortly before the end of training, which is validated anyway.
             late = all(rest is None or rest > every / 2 for _, rest in left)
             pause = max(every, _TRAINING_PER_VALIDATION * self._validation_took)
             due = late and time.monotonic() - self._validated >= pause
@@ -335,11 +335,11 @@ class LitModel(LightningModule):
 
 
 class LitWaveNet(LitModel):
-    """`LitModel` of a WaveNet; the command line offers its architecture field by field.
+    """`LitModel` for a WaveNet; the command line has an option for each field of its config.
 
     Args:
-        network: the architecture; or a `WaveNet`, as of `LitModel`.
-        **options: as of `LitModel`.
+        network: the config; or a `WaveNet`, which is trained further.
+        **options: other arguments of `LitModel`.
     """
 
     def __init__(self, network: WaveNetConfig, **options: Any) -> None:

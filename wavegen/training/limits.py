@@ -1,4 +1,4 @@
-"""How long a training takes and how often it validates, and what Lightning would fail on later."""
+"""Limits of a training and its validation, and checks of options before Lightning uses them."""
 
 import os
 from importlib.util import find_spec
@@ -13,23 +13,23 @@ from wavegen.errors import ConfigError
 
 
 def check_nodes(trainer: Trainer) -> None:
-    """`ConfigError` where nobody has begun the other nodes: this one would wait for ever."""
+    """Raise `ConfigError` if the other nodes were not started: this one would wait for ever."""
     alone = isinstance(getattr(trainer.strategy, "cluster_environment", None), LightningEnvironment)
     if trainer.num_nodes > 1 and alone and not {"NODE_RANK", "GROUP_RANK"} & os.environ.keys():
         raise ConfigError(
-            f"--trainer.num_nodes is {trainer.num_nodes}, and nothing says which node this is: "
-            "begin training on each by torchrun or srun, or take 1"
+            f"--trainer.num_nodes is {trainer.num_nodes}, but the number of this node is not "
+            "known: start training on each node by torchrun or srun, or use 1"
         )
 
 
 def check_limits(asked: Any) -> None:
-    """`ConfigError` for values that Lightning takes, and on which it fails later."""
+    """Raise `ConfigError` for values that Lightning accepts, and that make it fail later."""
     if not 1 <= asked.accumulate_grad_batches < 2**31:
         raise ConfigError(
             f"--trainer.accumulate_grad_batches is {asked.accumulate_grad_batches}: it must be "
             "above 0 and below 2^31"
         )
-    # Lightning's own refusal comes with a traceback of its half-made profiler.
+    # Lightning's own error comes with a traceback from the destructor of its profiler.
     if asked.profiler == "xla" and find_spec("torch_xla") is None:
         raise ConfigError(
             "--trainer.profiler is xla: it needs the package torch_xla, which is not installed"
@@ -53,7 +53,7 @@ def check_limits(asked: Any) -> None:
 
 
 def limits_of(asked: Any, steps: int) -> dict[str, Any]:
-    """How long to train and how often to validate, where the user has not said."""
+    """Default limits of training, and default intervals of validation."""
     limits: dict[str, Any] = {}
     often: dict[str, Any] = {"trainer.check_val_every_n_epoch": None}
     if asked.max_time is not None:
@@ -66,21 +66,21 @@ def limits_of(asked: Any, steps: int) -> dict[str, Any]:
     else:
         steps = asked.max_steps if asked.max_steps > 0 else steps
         often["trainer.val_check_interval"] = max(1, steps // 10)
-    # An interval counted in epochs, or in parts of one, leaves no room for another.
+    # With an interval in epochs, or parts of an epoch, Lightning takes no interval in steps.
     by_epoch = asked.check_val_every_n_epoch != 1 or isinstance(asked.val_check_interval, float)
     return limits if by_epoch else {**limits, **often}
 
 
 class Clock(Timer):
-    """The limit on the time of training; `LitModel` looks at it, for all processes at once."""
+    """The limit on the time of training; `LitModel` checks it for all processes together."""
 
     @property
     def state_key(self) -> str:
-        """The name in checkpoints, whose time goes on."""
+        """Key in checkpoints, which keep the elapsed time."""
         return Timer.__qualname__
 
     def on_train_batch_end(self, *_: Any, **__: Any) -> None:
-        """Send no message of its own, as a Timer does at every step."""
+        """Do not stop here: a Timer sends a message to all processes at every step."""
 
     def on_train_epoch_end(self, *_: Any, **__: Any) -> None:
-        """Likewise: epochs may be short."""
+        """Do not stop here either, since epochs may be as short as a step."""

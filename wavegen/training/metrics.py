@@ -1,4 +1,4 @@
-"""`metrics.csv` of a run: one row for each step that is logged, also where the run was resumed."""
+"""`metrics.csv` of a run: one row for each logged step, continued when the run is resumed."""
 
 import csv
 import io
@@ -13,18 +13,18 @@ from pytorch_lightning.utilities import rank_zero_only
 from wavegen.utils.files import write_text
 
 METRICS = "metrics.csv"
-# Rows between two times that the file is written. A validation writes it too.
+# The file is written after this many new rows, and at each validation.
 _ROWS = 50
 
 
 class MetricsFile(Logger):
-    """Figures by step. What is logged of one step is one row, however often it is called.
+    """Figures by step; all figures of a step are one row.
 
-    The rows that the file has already stay, but for those from the first new step on: what a
-    killed training had done after its last checkpoint is done again.
+    Existing rows are kept, except those from the first new step on: a resumed training repeats
+    the steps that a killed one had done after its last checkpoint.
 
     Args:
-        run: the run folder.
+        run: run folder.
     """
 
     def __init__(self, run: Path) -> None:
@@ -47,7 +47,7 @@ class MetricsFile(Logger):
     def log_hyperparams(
         self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any
     ) -> None:
-        """They are in config.yaml."""
+        """Do nothing: the settings are in config.yaml."""
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
@@ -64,7 +64,7 @@ class MetricsFile(Logger):
 
     @rank_zero_only
     def save(self) -> None:
-        """Write the file, whole."""
+        """Write the whole file."""
         if self._rows:
             names = dict.fromkeys(name for row in self._rows for name in row)
             text = io.StringIO()
@@ -76,12 +76,12 @@ class MetricsFile(Logger):
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        """Write what is not written yet."""
+        """Write the rows that have not been written yet."""
         self.save()
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Rows of a file of metrics, column -> text; none if there is no file, or it is damaged."""
+    """Rows of a metrics file, column -> text; empty if the file is missing or damaged."""
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))

@@ -1,8 +1,9 @@
 """Muon: an optimiser that gives the update of a matrix the same size in every direction.
 
 Sources: Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks"; Liu et
-al. 2025, "Muon is Scalable for LLM Training", for the scale of an update. torch has it for
-single matrices; here all of one shape are taken together, kernels of several taps too.
+al. 2025, "Muon is Scalable for LLM Training", for the scale of an update. torch's own version
+takes one matrix at a time. This one computes all matrices of one shape together, and also takes
+kernels with several taps.
 """
 
 from collections import defaultdict
@@ -13,33 +14,32 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Of Jordan et al.: singular values come near to 1 in few steps rather than exactly to it.
+# From Jordan et al.: few steps bring singular values near to 1, but not exactly to it.
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 _STEPS = 5
-# Entries so small beside the whole matrix, such as of units that are dead, count for nothing; but
-# their products have more zeros than float32 can hold in full, and those take a CPU a hundred
-# times as long.
+# Smaller entries, compared with the norm of the matrix, are set to 0. They come from dead units and
+# do not matter, but their products are denormal numbers, which take a CPU a hundred times as long.
 _NOTHING = 1e-9
 _MOMENTUM = 0.95
-# An entry of an update is then as large as AdamW's usually are: one learning rate serves both.
+# Entries of an update are then about as large as those of AdamW, so both use one learning rate.
 _ROOT_MEAN_SQUARE = 0.2
 
 
 class Muon(torch.optim.AdamW):
-    """Muon for the groups of parameters that say `orthogonal=True`, AdamW for the others.
+    """Muon for groups of parameters with `orthogonal=True`, AdamW for the others.
 
     Args:
-        groups: of parameters, as torch has them. Those of an orthogonal group are matrices
-            (outputs, inputs) or kernels (taps, outputs, inputs), which count as the matrix
-            (outputs, taps * inputs) that they are.
-        options: of AdamW; Muon heeds `lr` and `weight_decay`.
+        groups: groups of parameters, as in torch. Those of an orthogonal group are matrices
+            (outputs, inputs), or kernels (taps, outputs, inputs), which are treated as matrices
+            (outputs, taps * inputs).
+        options: options of AdamW; Muon uses `lr` and `weight_decay`.
     """
 
     def __init__(self, groups: list[dict[str, Any]], **options: Any) -> None:
         super().__init__([{"orthogonal": False, **group} for group in groups], **options)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One step, from the gradients there are; those of orthogonal groups are used up."""
+        """Take one step; the gradients of orthogonal groups are overwritten."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -58,11 +58,11 @@ class Muon(torch.optim.AdamW):
         gradients = [each.grad for each in parameters]
         for each in parameters:
             if not self.state[each]:
-                # Under the names of AdamW, which loads them.
+                # With the names of AdamW, whose `load_state_dict` expects them.
                 self.state[each] = {"step": torch.zeros(()), "exp_avg": torch.zeros_like(each)}
         averages = [self.state[each]["exp_avg"] for each in parameters]
         torch._foreach_lerp_(averages, gradients, 1 - _MOMENTUM)
-        # Nesterov's: as the average will be if the next gradient is like this one.
+        # Nesterov's momentum: the average after another gradient like this one.
         ahead = torch._foreach_lerp(gradients, averages, _MOMENTUM)
         torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
         alike: defaultdict[torch.Size, list[tuple[Tensor, Tensor]]] = defaultdict(list)
@@ -78,17 +78,17 @@ class Muon(torch.optim.AdamW):
             for (parameter, _), update in zip(members, back, strict=True):
                 parameter.add_(update, alpha=-group["lr"] * scale)
         for each in parameters:
-            # What has no gradient AdamW passes over.
+            # AdamW skips parameters without a gradient.
             each.grad = None
 
 
 def orthogonal(matrices: Tensor) -> Tensor:
     """Matrices (N, rows, columns) with their singular values moved to about 1 (0.7 to 1.2).
 
-    Those near nothing, which a square matrix has, lag behind.
+    Singular values near 0, which square matrices have, stay smaller.
     """
     tall = matrices.shape[1] > matrices.shape[2]
-    # The smaller side is multiplied.
+    # The products have the size of the smaller side.
     x = matrices.transpose(1, 2) if tall else matrices
     x = F.hardshrink(x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7), _NOTHING)
     first, second, third = _COEFFICIENTS

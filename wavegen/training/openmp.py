@@ -1,15 +1,16 @@
-"""Training that shares its cores with other programs: its threads stop spinning while it must.
+"""Training that shares its cores with other programs: its threads then stop spinning.
 
-torch's threads meet several hundred times in a training step. Those that arrive first spin for
-some milliseconds: to be woken takes longer than most of these waits. On a machine that is idle
-this is twice as fast as sleeping. Beside another busy program it is twenty times slower: spinning
-uses up a thread's share of its core, so that it is interrupted in the middle of its work, and all
-others wait for it. No one setting is good for both (`scripts/bench_busy.py` measures them).
+The threads of torch synchronise several hundred times in a training step. Those that arrive first
+spin for some milliseconds, since most waits are shorter than the time to wake a thread. On an idle
+machine this is twice as fast as sleeping. Next to another busy program it is twenty times slower:
+spinning uses up a thread's share of its core, so the thread is interrupted in the middle of its
+work, and all others wait for it. Neither setting is good for both cases
+(`scripts/bench_busy.py` measures them).
 
-libgomp, the OpenMP library that torch brings, has a rule for this: while a process has more OpenMP
-threads than there are cores, they hardly spin (GCC's libgomp manual, GOMP_SPINCOUNT). So one more
-thread with a team of its own, which sleeps, switches spinning off, and its end switches it on
-again. The threads that compute are the same and so are their sums, to the last bit.
+libgomp, the OpenMP library of torch, has a rule for this: while a process has more OpenMP threads
+than there are cores, they hardly spin (GCC's libgomp manual, GOMP_SPINCOUNT). So one more thread,
+which has a team of its own and sleeps, switches spinning off. When it ends, spinning is on again.
+The threads that compute stay the same, and so do their sums, to the last bit.
 """
 
 import threading
@@ -20,24 +21,26 @@ from pathlib import Path
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-# Of the time of any one thread, spent ready to run on a core that another thread has: from the
-# first on, spinning is switched off, and below the second on again.
+# Share of its time that a thread waits for a core: from the first on, spinning is switched off,
+# and below the second it is switched on again.
 _BUSY, _IDLE = 0.2, 0.1
 _SECONDS = 1.0
-# Elements of an operation that torch shares among all threads.
+# Elements of an operation that torch divides among all threads.
 _SHARED = 1 << 20
 
 
 class SharedCores(Callback):
-    """Switches spinning off and on as other programs come and go. Does nothing on a GPU, or where
-    the system does not say how long threads wait."""
+    """Switches spinning off while other programs are busy, and on again.
+
+    It does nothing on a GPU, or if the system does not report how long threads wait.
+    """
 
     def __init__(self) -> None:
         self._cores = Cores()
         self._used = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Find out whether it is the CPU that trains."""
+        """Find out whether training runs on the CPU."""
         self._used = trainer.strategy.root_device.type == "cpu"
 
     def on_train_batch_end(self, *_: object) -> None:
@@ -51,12 +54,12 @@ class SharedCores(Callback):
             self._cores.look()
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Leave the process as it was."""
+        """Switch spinning on again."""
         self._cores.spin()
 
 
 class Cores:
-    """How long the threads of this process wait for a core, and whether they spin.
+    """Measures how long the threads of this process wait for a core, and switches spinning.
 
     Attributes:
         spinning: whether OpenMP threads spin as they do by default.
@@ -70,7 +73,7 @@ class Cores:
         self._waited = waiting_seconds()
 
     def look(self) -> None:
-        """Switch spinning by how long threads have waited for a core since the last look."""
+        """Switch spinning according to the waiting time since the last look."""
         elapsed = time.monotonic() - self._looked
         if elapsed < _SECONDS:
             return
@@ -84,7 +87,7 @@ class Cores:
             self.spin()
 
     def sleep(self) -> None:
-        """Have threads that wait for others sleep at once."""
+        """Let threads that wait for others sleep at once."""
         if not self.spinning:
             return
         ready = threading.Event()
@@ -101,7 +104,7 @@ class Cores:
         self.spinning = False
 
     def spin(self) -> None:
-        """Have threads that wait for others spin, as is the default."""
+        """Let threads that wait for others spin, which is the default."""
         if self._thread is not None:
             self._done.set()
             self._thread.join()
@@ -109,9 +112,9 @@ class Cores:
 
 
 def waiting_seconds() -> dict[str, float]:
-    """How long each thread of this process has waited for a core since it began, in seconds.
+    """Seconds that each thread of this process has waited for a core since it began.
 
-    Empty where the system does not say.
+    Empty if the system does not report it.
     """
     waited = {}
     with suppress(OSError):  # not Linux

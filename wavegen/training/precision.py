@@ -1,4 +1,4 @@
-"""The precision that training multiplies in: weights cast together, and settings of a GPU."""
+"""The precision of products in training: casting weights together, and settings of a GPU."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,10 +9,10 @@ from torch import Tensor
 
 
 def cast(weights: Sequence[Tensor], dtype: torch.dtype) -> tuple[Tensor, ...]:
-    """The weights, all of one dtype, in another; gradients flow back to them in their own.
+    """Cast weights, all of one dtype, to another; their gradients are cast back.
 
-    One operation casts them all, and one their gradients: one by one they are as many launches
-    on a GPU as there are weights, each way.
+    One operation casts all weights, and one all gradients. Casting them one by one would take as
+    many kernel launches on a GPU as there are weights, in each direction.
     """
     return _Cast.apply(dtype, *weights)
 
@@ -40,10 +40,10 @@ def _copies(tensors: Sequence[Tensor], dtype: torch.dtype) -> tuple[Tensor, ...]
 
 @contextmanager
 def training_products() -> Iterator[None]:
-    """How a GPU multiplies in training; what comes after is as it was before.
+    """Set the precision of products on a GPU while the block runs, and restore it afterwards.
 
-    Float32 is rounded to TF32, which the units for matrices take. Sums of bfloat16 products are
-    kept in float32 to their end: the gradient of a weight is a sum over 100,000 of them.
+    Float32 is rounded to TF32, which tensor cores multiply. Sums of bfloat16 products are kept in
+    float32 to the end, since the gradient of a weight is a sum of 100,000 of them.
     """
     matmul = torch.backends.cuda.matmul
     tf32, reduced = matmul.allow_tf32, matmul.allow_bf16_reduced_precision_reduction

@@ -1,4 +1,4 @@
-"""How far a run is: a bar on a terminal, and a line now and then where there is none."""
+"""Progress of a run: a bar on a terminal, and a line every half a minute elsewhere."""
 
 import math
 import sys
@@ -12,18 +12,17 @@ from tqdm import tqdm
 from wavegen.training.lightning_module import LitModel
 from wavegen.utils.progress import on_terminal
 
-# Seconds between two lines in a log, and steps between two looks at the loss: each look waits
-# for the device.
+# Seconds between two lines in a log, and steps between two readings of the loss, each of which
+# waits for the device.
 _BETWEEN_LINES = 30.0
 _REFRESH = 20
 
 
 class RunProgress(ProgressBar):
-    """Says the share of the whole run that is done, its bits per sample, and the time left.
+    """Shows which share of the run is done, its bits per sample, and the time left.
 
-    The time left is that of the limit that will be met first, be it a time, steps or epochs. It is
-    an estimate from the speed since training began or was resumed. All of it goes to standard
-    error.
+    The time left is until the first limit, which is a time, a step or an epoch. It is an estimate
+    from the speed since training began or was resumed. The output goes to standard error.
     """
 
     def __init__(self) -> None:
@@ -32,7 +31,7 @@ class RunProgress(ProgressBar):
         self._best = math.inf
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin to count."""
+        """Start the clock and the bar."""
         self._began = self._said = time.monotonic()
         self._first = _share(trainer, pl_module)
         if on_terminal():
@@ -44,7 +43,7 @@ class RunProgress(ProgressBar):
             )
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        """Move the bar once in some steps, or write a line once in half a minute."""
+        """Update the bar every few steps, or write a line every half a minute."""
         if self._bar is not None:
             if trainer.global_step % _REFRESH == 0:
                 self._move(trainer, pl_module)
@@ -54,24 +53,24 @@ class RunProgress(ProgressBar):
             print(f"{share:4.0%}  {self._text(trainer, share)}", file=sys.stderr, flush=True)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Say that the bar stands still for a reason."""
+        """Show that a validation is running."""
         if self._bar is not None:
             self._bar.set_description_str("validating")
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take note of the figure."""
+        """Remember the best figure."""
         bits = trainer.callback_metrics.get("val_bits")
         if bits is not None:
             self._best = min(self._best, bits.item())
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leave the bar as it is at the end."""
+        """Close the bar, and leave it visible."""
         self._close(trainer, pl_module)
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """Leave the bar, so that the message has a line of its own."""
+        """Close the bar, so that the error message has a line of its own."""
         self._close(trainer, pl_module)
 
     def _close(self, trainer: Trainer, module: LightningModule) -> None:
@@ -101,7 +100,7 @@ class RunProgress(ProgressBar):
 
 
 def duration(seconds: float) -> str:
-    """A length of time for a reader: `45 s`, `12 min`, `3 h 20 min`."""
+    """A duration as text: `45 s`, `12 min`, `3 h 20 min`."""
     if seconds < 60:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

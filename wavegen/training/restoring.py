@@ -1,8 +1,8 @@
-"""What a checkpoint must be for a training to go on from it.
+"""Checking a checkpoint before a training continues from it.
 
-A checkpoint holds tensors and plain values only, and may still be from elsewhere or damaged. It is
-compared with what this training itself would write, before anything of it is taken over: what
-differs would else show in the middle of training, or not at all.
+A checkpoint holds only tensors and plain values, but may be damaged or come from another training.
+So it is compared with what this training itself would write, before any of it is used. Otherwise
+the difference would appear in the middle of training, or not at all.
 """
 
 import math
@@ -15,18 +15,18 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor
 
 _FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
-# No count of a training comes near, and all counts below are exact in any type.
+# Larger than any count of a training; all smaller counts are exact in every type.
 _MOST = 2**53
-# No learning rate comes near; larger ones overflow where an optimiser counts in float32.
+# Larger than any useful learning rate; still larger ones overflow in float32 in an optimiser.
 _FASTEST = 1e30
 
 
 def check_checkpoint(checkpoint: dict[str, Any], module: LightningModule) -> None:
-    """Compare a checkpoint with a training that has been set up, and take out what is not for it.
+    """Compare a checkpoint with a training that has been set up, and remove what must not be used.
 
     The settings of the optimiser come from this training, not from the checkpoint. The state of
-    a `ModelCheckpoint` that names files outside of its own folder is dropped: Lightning would
-    remove them.
+    a `ModelCheckpoint` that names files outside of its own folder is dropped, since Lightning
+    would remove these files.
 
     Raises:
         ValueError: a part is missing, or is not what this training would write.
@@ -34,7 +34,7 @@ def check_checkpoint(checkpoint: dict[str, Any], module: LightningModule) -> Non
     trainer: Any = module.trainer
     parts = ("state_dict", "optimizer_states", "lr_schedulers", "loops")
     missing = [part for part in parts if not checkpoint.get(part)]
-    # A training may have no callbacks that keep anything.
+    # A training may have no callbacks with a state.
     missing += ["callbacks"] if "callbacks" not in checkpoint else []
     if missing:
         raise ValueError(f"it has no {', '.join(missing)}")
@@ -127,10 +127,10 @@ def _names_only_its_own(state: dict[str, Any], callback: ModelCheckpoint) -> boo
 
 
 def _compare(value: Any, expected: Any, name: str, counts: bool = True) -> None:
-    """`ValueError`, with the name, where a value is not of the form of what is expected.
+    """Raise `ValueError`, with the name, if a value does not have the form of the expected one.
 
-    Without `counts` a number may have a fraction also where one without is expected, and be
-    infinite, as a score is before there is one.
+    Without `counts`, a fraction is accepted where an integer is expected, and so is infinity,
+    which is a score before the first validation.
     """
     if isinstance(expected, dict):
         _require(isinstance(value, dict) and value.keys() == expected.keys(), name)

@@ -1,8 +1,8 @@
-"""The `config.yaml` of a run that is resumed: settings, and nothing that could run code.
+"""The `config.yaml` of a run that is resumed: only settings, nothing that could run code.
 
-A run may be from elsewhere. What `--config` names can make objects of any class, with any
-arguments, and is trusted for that; the config of a run may hold only plain values of the options
-that take such, as wavegen writes them.
+A run may come from somebody else. A file that the user names by `--config` is trusted: it can make
+objects of any class. The config of a run may hold only plain values of options that take plain
+values, as wavegen writes them.
 """
 
 import re
@@ -16,13 +16,13 @@ from wavegen.errors import ModelError
 from wavegen.training.run_folder import CONFIG
 from wavegen.utils.files import read_text
 
-# Bytes: some fifty thousand class names.
+# In bytes; enough for some fifty thousand class names.
 _LARGEST = 1 << 20
 _DEEPEST = 10
-# Options that can be objects, which a user made with --config or an option.
+# Options whose values can be objects.
 _OBJECTS = ("accelerator", "callbacks", "logger", "plugins", "profiler", "strategy")
-# Options whose values are words such as `bf16-mixed`: without a dot none names a class of a module,
-# and without a slash no file.
+# Options whose values are words such as `bf16-mixed`. A word without a dot cannot name a class of
+# a module, and one without a slash cannot name a file.
 _WORDS = {
     *(f"trainer.{name}" for name in ("accelerator", "devices", "precision", "strategy")),
     *(f"trainer.{name}" for name in ("deterministic", "gradient_clip_algorithm", "profiler")),
@@ -32,8 +32,8 @@ _WORD = re.compile(r"[\w:,-]*", re.ASCII)
 # `00:01:30:00`, or `{'hours': 1}`.
 _TIMES = {"trainer.max_time", "trainer.val_check_interval"}
 _TIME = re.compile(r"[\w:,'{} -]*", re.ASCII)
-# Texts of any kind. The recordings are read from wherever they are said to be, and the store only
-# gets folders of its own. The Trainer's folder is replaced by the run's.
+# Options that take any text. Recordings may be anywhere, and the store only makes folders of its
+# own. The folder of the Trainer is replaced by that of the run.
 _TEXTS = {"data.folder", "data.store", "data.label_pattern", "trainer.default_root_dir"}
 # Lists of texts, or of numbers.
 _LISTS = {"data.labels": str, "trainer.devices": int}
@@ -41,7 +41,7 @@ _LABELS = "model.network.labels"
 
 
 class _Quoting(yaml.SafeDumper):
-    """Marks texts as such: another reader of YAML may take `1e5` for a number."""
+    """Quotes texts that other YAML parsers read as numbers, such as `1e5`."""
 
 
 _Quoting.add_representer(
@@ -53,12 +53,12 @@ def read_config(run: Path, given: Collection[str] = ()) -> str:
     """The settings of a run, as YAML.
 
     Args:
-        run: the run folder.
-        given: options, such as `trainer.callbacks`, that are given anew; what the run says of
-            them is left out.
+        run: run folder.
+        given: options, such as `trainer.callbacks`, that the user gives again; their values in
+            the file are left out.
 
     Raises:
-        ModelError: the file is missing, damaged, or holds what wavegen does not write.
+        ModelError: the file is missing or damaged, or holds something that wavegen does not write.
     """
     file = run / CONFIG
     text = read_text(file, ModelError, _LARGEST)
@@ -79,20 +79,20 @@ def read_config(run: Path, given: Collection[str] = ()) -> str:
         name = str(error)
         if name.removeprefix("trainer.").split(".")[0] in _OBJECTS:
             raise ModelError(
-                f"{file}: {name} is an object, which is not made from a run: give it again, as in "
-                f"wavegen train --resume {run} --config YOURS.yaml"
+                f"{file}: {name} is an object, and a run folder may not make objects: give it "
+                f"again, as in wavegen train --resume {run} --config YOURS.yaml"
             ) from error
         raise ModelError(f"{file}: {name} is not a setting that wavegen writes there") from error
-    # The order of label attributes is that of the network's embeddings.
+    # Keep the order of label attributes, which is that of the embeddings of the network.
     return yaml.dump(settings, Dumper=_Quoting, allow_unicode=False, sort_keys=False)
 
 
-# Compiled where it is there, and then a hundred times as fast.
+# The compiled parser, where it is installed, is a hundred times as fast.
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def _check_events(text: str) -> None:
-    """`ValueError` where the YAML has parts that refer to others, types, or is nested deep."""
+    """Raise `ValueError` if the YAML has anchors or types, or is nested deeply."""
     depth = 0
     for event in yaml.parse(text, _Loader):
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
@@ -104,13 +104,13 @@ def _check_events(text: str) -> None:
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
         if depth > _DEEPEST:
-            raise ValueError("it is nested too deep")
+            raise ValueError("it is nested too deeply")
 
 
 def _check(value: Any, name: str) -> None:
-    """`ValueError`, with the name, for the first value that wavegen does not write."""
+    """Raise `ValueError`, with the name, for the first value that wavegen does not write."""
     if name == _LABELS:
-        # The names of attributes and classes are the user's.
+        # Names of attributes and classes are chosen by the user.
         lists = value.values() if isinstance(value, dict) else [value]
         sound = all(_all(each, str) for each in lists) and _all(list(value or ()), str)
     elif isinstance(value, dict):
@@ -136,5 +136,5 @@ def _all(value: Any, kind: type) -> bool:
 
 
 def _is_number(text: str) -> bool:
-    """Whether it is one that only some readers of YAML take for one, such as `1e-3`."""
+    """Whether a text, such as `1e-3`, is a number for some YAML parsers only."""
     return re.fullmatch(r"[-+]?[0-9.]+(e[-+]?[0-9]+)?", text, re.ASCII | re.IGNORECASE) is not None

@@ -1,4 +1,4 @@
-"""A run folder: checkpoints that are whole, the model, and what validation leaves behind."""
+"""A run folder: checkpoints, the best model, and samples of each validation."""
 
 import dataclasses
 import io
@@ -35,44 +35,44 @@ SAMPLES = "samples"
 LAST_CHECKPOINT = Path("checkpoints") / "last.ckpt"
 BEST_CHECKPOINT = Path("checkpoints") / "best.ckpt"
 
-# Samples made at a validation: enough to hear the classes, little time spent on them.
+# Number of samples at a validation: enough to hear the classes, but quick to generate.
 _MOST_SAMPLES = 12
 _LONGEST_SECONDS = 2.0
 
 
 class RunFolder(Callback):
-    """At every validation: a checkpoint, samples as WAV, PNG and in TensorBoard, the best model.
+    """At every validation writes a checkpoint, samples (WAV, PNG, TensorBoard) and the best model.
 
-    It must stand before the callback that averages weights: that one swaps the averaged
-    weights in before validation and out again after it, and for good when training ends.
+    This callback must come before the one that averages weights, which swaps the averages in
+    before validation and out again after it, and leaves them in when training ends.
 
     Args:
-        folder: the run folder.
-        config: every setting, for its config.yaml.
-        keeps: whether there are checkpoints before the end of training.
+        folder: run folder.
+        config: all settings, as the text of config.yaml.
+        keeps: whether to write checkpoints before the end of training.
     """
 
     def __init__(self, folder: Path, config: str, keeps: bool = True) -> None:
         self.folder = folder
         self.config = config
         self.keeps = keeps
-        # Of a validation that was the best, until its checkpoint is there.
+        # Figures of the best validation, until its checkpoint has been written.
         self._best: dict[str, float] = {}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Write the main settings for TensorBoard's table of runs, before Lightning writes none."""
+        """Write the main settings for TensorBoard's table of runs, before Lightning does."""
         for logger in trainer.loggers if stage == "fit" else ():
             if isinstance(logger, TensorBoardLogger):
-                # The figure beside them is the latest one logged.
+                # TensorBoard shows them with the latest value of this figure.
                 logger.log_hyperparams(_settings(trainer, pl_module), {"val_bits": math.nan})
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the config, now that a checkpoint fits it: one that does not leaves the old one."""
+        """Write the config; before this hook a checkpoint that does not fit has been refused."""
         if trainer.is_global_zero:
             write_text(self.folder / CONFIG, self.config)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the model if it is the best so far, then generate from it."""
+        """Write the model if it is the best so far, and generate samples."""
         assert isinstance(pl_module, LitModel)
         if trainer.sanity_checking or pl_module.interrupted:
             return
@@ -97,7 +97,7 @@ class RunFolder(Callback):
         self._write_samples(trainer, pl_module, min(data.typical_seconds(), _LONGEST_SECONDS))
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save where training is, now that the averaged weights are out again."""
+        """Write a checkpoint; the averages have been swapped out again."""
         if trainer.sanity_checking:
             return
         if trainer.state.fn == TrainerFn.FITTING:
@@ -107,7 +107,7 @@ class RunFolder(Callback):
         self._keep_best(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The same, where the end of an epoch is when to save."""
+        """Write a checkpoint at the end of an epoch, if checkpoints are written there."""
         if _saves_by_epoch(trainer):
             self._save(trainer)
             self._keep_best(trainer)
@@ -117,8 +117,10 @@ class RunFolder(Callback):
             trainer.save_checkpoint(self.folder / LAST_CHECKPOINT)
 
     def _keep_best(self, trainer: Trainer) -> None:
-        """Name the checkpoint just written the best one, and then say so: killed before that,
-        a run that is resumed comes to the same validation again."""
+        """Record the checkpoint just written as the best one.
+
+        This is done last: if training is killed before, the resumed run repeats the validation.
+        """
         if not (trainer.is_global_zero and self._best):
             return
         if self.keeps:
@@ -153,12 +155,12 @@ class RunFolder(Callback):
                     _show(logger.experiment, stem, waveform, picture, trainer.global_step, config)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save where training stopped, while the weights are still those being trained."""
+        """Write a checkpoint; the averages have not been left in the module yet."""
         trainer.save_checkpoint(self.folder / LAST_CHECKPOINT)
 
 
 def _settings(trainer: Trainer, module: Any) -> dict[str, Any]:
-    """The main settings of a training: of the network, the data and the optimiser."""
+    """The main settings of the network, the data and the optimiser."""
     data: Any = trainer.datamodule  # type: ignore[attr-defined]
     network = dataclasses.asdict(module.network.config)
     return {
@@ -170,20 +172,20 @@ def _settings(trainer: Trainer, module: Any) -> dict[str, Any]:
 
 
 def _saves_by_epoch(trainer: Trainer) -> bool:
-    """Whether an epoch's end is the moment to save: Lightning resumes from there, too."""
+    """Whether to write checkpoints at the end of an epoch, from which Lightning can resume."""
     if trainer.check_val_every_n_epoch != 1:
         return False
     return trainer.val_check_interval == 1.0 or not trainer.enable_validation
 
 
 def save_trained(network: Network, clips: ClipSet, run: Path) -> None:
-    """Write the model of a run, and beside it what it was trained on."""
+    """Write the model of a run, and the facts about its training data."""
     save_model(network, run / MODEL)
     save_training(clips.class_counts("train"), clips.settings, run / MODEL)
 
 
 def one_of_each_class(attributes: Attributes) -> list[Labels]:
-    """Labels for as few samples as show every class of every attribute, within reason."""
+    """Labels of a few samples that together show every class, if there are not too many."""
     count = max((len(classes) for classes in attributes.values()), default=1)
     return [
         {name: classes[number % len(classes)] for name, classes in attributes.items()}

@@ -1,4 +1,4 @@
-"""Which folder a training works in, and that it is the only one there."""
+"""The folder of a training: choosing, checking and locking it."""
 
 import os
 from collections.abc import Iterator
@@ -20,29 +20,29 @@ from wavegen.utils.files import (
 from wavegen.utils.text import display, quoted
 
 CONTENTS = "recordings.json"
-# Where the first of several processes tells the others which run folder it has chosen.
+# Variable by which the first of several processes tells the others the run folder it has chosen.
 _RUN_VARIABLE = "WAVEGEN_RUN"
-# Descriptors of the folders that this process has to itself.
+# Descriptors of the folders that this process has locked.
 _held: set[int] = set()
 
 
 def choose_run(run: str | None, folder: str, resume: str | None) -> Path:
-    """Where the run will be; never a folder that holds another run.
+    """Choose the folder of a run; it is never one that holds another run.
 
     Args:
-        run: the folder asked for, if any.
-        folder: of the recordings.
-        resume: the run to go on with, if any.
+        run: folder that the user asks for, if any.
+        folder: folder of the recordings.
+        resume: run folder to resume, if any.
 
     Raises:
-        ConfigError: the folder is used, or several processes were not told one.
+        ConfigError: the folder is used, or several processes need a `--run`.
     """
     if _RUN_VARIABLE in os.environ and told("LOCAL_RANK"):
         return Path(os.environ[_RUN_VARIABLE])
-    # Begun together by torchrun or by SLURM, processes cannot tell one another.
+    # Processes that torchrun or SLURM starts cannot tell one another the folder.
     begun_together = {"RANK", "SLURM_PROCID"} & os.environ.keys()
     if begun_together and run is None:
-        raise ConfigError("several processes must be told their run folder: name it with --run")
+        raise ConfigError("several processes need the name of their run folder: give --run FOLDER")
     if any(told(name) for name in begun_together):
         return Path(str(run))
     if run is None:
@@ -58,28 +58,28 @@ def choose_run(run: str | None, folder: str, resume: str | None) -> Path:
 
 
 def find_checkpoint(run: Path) -> Path | None:
-    """The checkpoint that a run goes on from; None if it was ended before it had one.
+    """The checkpoint to resume a run from; None if the run ended before it wrote one.
 
     Raises:
-        ModelError: it is no run folder.
+        ModelError: this is no run folder.
     """
     path = run / LAST_CHECKPOINT
     if path.is_file():
         return path
     if (run / CONFIG).is_file():
         return None
-    raise ModelError(f"{run}: no {CONFIG} to go on from; train without --resume")
+    raise ModelError(f"{run}: no {CONFIG} to resume from; train without --resume")
 
 
 def check_contents(run: Path, contents: dict[str, Any]) -> None:
-    """Compare the recordings with those that a run was trained on, as far as it says.
+    """Compare the recordings with those that a run was trained on, if it has a record of them.
 
     Args:
-        run: the run folder.
-        contents: `AudioDataModule.contents`.
+        run: run folder.
+        contents: result of `AudioDataModule.contents`.
 
     Raises:
-        ConfigError: they are others, or are split in another way.
+        ConfigError: the recordings or their splits are different.
     """
     changes = []
     for split, before in _recorded(run).items():
@@ -89,13 +89,13 @@ def check_contents(run: Path, contents: dict[str, Any]) -> None:
     if changes:
         raise ConfigError(
             f"{run}: the recordings are not those that it was trained on, by name, labels and "
-            f"length ({'; '.join(changes)}); go on with them by --accept_changed_data, or train a "
+            f"length ({'; '.join(changes)}); use them by --accept_changed_data, or train a "
             "new run"
         )
 
 
 def record_contents(run: Path, contents: dict[str, Any]) -> None:
-    """Write beside a run what it is trained on; figures of other held-out clips count no more."""
+    """Record the recordings of a run; forget its best figures if the held-out clips changed."""
     before = _recorded(run)
     held_out = "validation" if contents["validation"]["clips"] else "train"
     if before and before.get(held_out) != contents[held_out]:
@@ -108,29 +108,28 @@ def _recorded(run: Path) -> dict[str, Any]:
         return {}
     recorded = read_json(run / CONTENTS, ModelError)
     if not isinstance(recorded, dict) or not recorded.keys() <= {"train", "validation"}:
-        raise ModelError(f"{run / CONTENTS}: damaged; remove it to go on without comparing")
+        raise ModelError(f"{run / CONTENTS}: damaged; remove it to resume without comparing")
     return recorded
 
 
 @contextmanager
 def only_training(run: Path, fresh: bool) -> Iterator[None]:
-    """Make the run folder, and have it for this process alone as long as the block takes.
+    """Make the run folder, and lock it for this process while the block runs.
 
-    Processes that train together are one training: only the first of them calls this. What a
-    killed process had begun to write is removed. On a file system without locks nothing is
-    refused.
+    Only the first of several processes that train together calls this. Partial files of a killed
+    process are removed. On a file system without locks there is no check for other trainings.
 
     Args:
-        run: the folder.
-        fresh: whether it must be empty.
+        run: run folder.
+        fresh: whether the folder must be empty.
 
     Raises:
-        ConfigError: another training is in it, or it is not empty.
-        ModelError: a link in it leads elsewhere.
+        ConfigError: another training uses the folder, or it is not empty.
+        ModelError: a symbolic link in it leads out of it.
     """
     make_folder(run)
     with _locked(run):
-        # Another training may have begun and ended there while this one decoded.
+        # Another training may have started and ended there while this one decoded.
         if fresh:
             _refuse_used(run)
         _refuse_links(run)
@@ -156,7 +155,7 @@ def _locked(folder: Path) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise ConfigError(
-                f"{folder}: another training works in it; wait for it, or stop it first"
+                f"{folder}: another training uses it; wait for it, or stop it first"
             ) from error
         except OSError:
             pass  # a file system without locks
@@ -167,7 +166,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _let_go() -> None:
-    """A worker process that outlives a killed training by a moment must not hold its folder."""
+    """Release the lock in worker processes, which may outlive a killed training for a moment."""
     while _held:
         os.close(_held.pop())
 
@@ -179,20 +178,20 @@ if hasattr(os, "register_at_fork"):
 def _refuse_used(run: Path) -> None:
     if run.exists() and (not run.is_dir() or any(run.iterdir())):
         raise ConfigError(
-            f"{run}: already holds files; choose another --run, or go on with "
+            f"{run}: already holds files; choose another --run, or resume it by "
             f"--resume {quoted(run)}"
         )
 
 
 def _refuse_links(run: Path) -> None:
-    """A run may be from elsewhere; what is written to it must not land in other folders."""
+    """Refuse symbolic links that lead out of a run, so that nothing is written elsewhere."""
     inside = run.resolve()
     for path in run.rglob("*"):
-        # A link that leads nowhere could still have a file made where it points.
+        # Writing through a broken link would make a file where the link points.
         if path.is_symlink() and not (
             Path(os.path.realpath(path)).is_relative_to(inside) and path.exists()
         ):
             raise ModelError(
                 f"{display(str(path))}: a symbolic link that leads out of the run; remove it, or "
-                "put what it names in its place"
+                "replace it by the file or folder itself"
             )

@@ -1,4 +1,4 @@
-"""What one looks at in a run folder: its learning curve, and a page with it and all samples."""
+"""The page of a run folder, with the learning curve and all samples."""
 
 import io
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ PAGE = "index.html"
 class LearningCurve(NamedTuple):
     """Bits per sample against minutes of training; each line is (points,), float64.
 
-    `order0_bits` is what a model that knows only how often each code occurs needs.
+    `order0_bits` is the entropy of the histogram of codes.
     """
 
     train_minutes: np.ndarray
@@ -33,17 +33,16 @@ class LearningCurve(NamedTuple):
 
 
 def learning_curve(run: Path) -> LearningCurve | None:
-    """The learning curve of a run, by its metrics; None before its first validation.
+    """The learning curve of a run, from its metrics; None before its first validation.
 
-    Earlier versions began a file of its own at each resumption, whose minutes begin at 0: they are
-    added up.
+    Earlier versions wrote a new file at each resumption, with minutes from 0; these are added up.
     """
     files = sorted(run.glob("metrics-*.csv"), key=lambda path: (len(path.name), path.name))
     trained: list[tuple[float, float]] = []
     validated: list[tuple[float, float]] = []
     before, order0 = 0.0, float("nan")
     for rows in chain.from_iterable(map(_parts, [*files, run / METRICS])):
-        # Minutes are logged at validations: those of the steps between them are interpolated.
+        # Minutes are logged only at validations, so those of the steps between are interpolated.
         validations = [row for row in rows if row.get("val_bits") and row.get("minutes")]
         if not validations:
             continue
@@ -64,7 +63,7 @@ def learning_curve(run: Path) -> LearningCurve | None:
 
 
 def _parts(path: Path) -> Iterator[list[dict[str, str]]]:
-    """Rows of a file of metrics, in parts in which the minutes do not begin at 0 again."""
+    """Rows of a metrics file, split where the minutes start at 0 again."""
     rows: list[dict[str, str]] = []
     latest = 0.0
     for row in read_metrics(path):
@@ -98,7 +97,7 @@ def curve_png(curve: LearningCurve, title: str) -> bytes:
 
 
 def page(run: Path) -> str:
-    """The page of a run as HTML; it refers to files of the run folder."""
+    """The page of a run as HTML, with links to files of the run folder."""
     parts = []
     if (run / CURVE).is_file():
         parts.append(f'<img src="{CURVE}" alt="bits per sample against minutes">')
@@ -123,17 +122,17 @@ def page(run: Path) -> str:
 class RunPage(Callback):
     """Draws the learning curve and writes the page at every validation of a training.
 
-    It must stand after the callback that writes samples.
+    This callback must come after the one that writes samples.
 
     Args:
-        run: the run folder.
+        run: run folder.
     """
 
     def __init__(self, run: Path) -> None:
         self._run = run
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write both, by the process that writes the run folder."""
+        """Write both, in the first process only."""
         if not trainer.is_global_zero or trainer.sanity_checking:
             return
         curve = learning_curve(self._run)

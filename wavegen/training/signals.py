@@ -1,4 +1,4 @@
-"""SIGTERM and SIGHUP end a command as Ctrl-C does: nothing half-written is left."""
+"""SIGTERM and SIGHUP end a command as Ctrl-C does, without leaving partial files."""
 
 import signal
 import threading
@@ -16,8 +16,8 @@ _NUMBERS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(s
 def stopping_on_signals() -> Iterator[None]:
     """In this block SIGTERM and SIGHUP raise `Stopped`; a second SIGTERM ends the process at once.
 
-    A signal that is ignored, as SIGHUP under `nohup`, or that has a handler already keeps that.
-    Only the main thread can have handlers: in another one nothing is changed.
+    A signal that is ignored, such as SIGHUP under `nohup`, or that has a handler already, is left
+    as it is. Only the main thread can install handlers; in other threads nothing changes.
     """
     ours = []
     if threading.current_thread() is threading.main_thread():

@@ -29,8 +29,8 @@ from wavegen.utils.text import display, quoted
 
 _logger = logging.getLogger(__name__)
 
-# Lightning's remarks that do not hold here: the run folder is ours to fill, and the data
-# module does go on in mid-epoch.
+# Warnings of Lightning that do not apply: the run folder is written here, and the data module can
+# resume within an epoch.
 _NOISE = (
     "Experiment logs directory",
     "Checkpoint directory",
@@ -46,7 +46,7 @@ _NOISE = (
 
 
 def train(options: list[str]) -> Path:
-    """Train on a folder of recordings, or go on with a run.
+    """Train on a folder of recordings, or resume a run.
 
     Args:
         options: `FOLDER`, or `--resume RUN`, and options of LightningCLI such as
@@ -56,10 +56,10 @@ def train(options: list[str]) -> Path:
         The run folder.
 
     Raises:
-        WavegenError: as its message says.
-        Stopped: by Ctrl-C or SIGTERM; the run can be resumed.
+        WavegenError: the data or an option cannot be used.
+        Stopped: Ctrl-C or SIGTERM has ended training; the run can be resumed.
     """
-    # Lightning's tips, and its words on devices that are not there, drown ours.
+    # Lightning's tips, and its messages about missing devices, would hide ours.
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
@@ -75,7 +75,7 @@ def _train(options: list[str], held: ExitStack) -> Path:
             LitWaveNet,
             AudioDataModule,
             trainer_defaults={
-                # The data module gives every rank crops of its own.
+                # The data module gives every rank its own crops.
                 "use_distributed_sampler": False,
                 "num_sanity_val_steps": 0,
                 "gradient_clip_val": 1.0,
@@ -98,23 +98,23 @@ def _train(options: list[str], held: ExitStack) -> Path:
             _begin(cli, held)
         _fit(cli)
         if cli.signals.received:
-            raise Stopped(cli.signals.received, f"; go on with --resume {quoted(cli.run_folder)}")
-        # At its limit before, a run has been validated, and by averaged weights.
+            raise Stopped(cli.signals.received, f"; resume by --resume {quoted(cli.run_folder)}")
+        # A run that had reached its limit before has been validated with averaged weights.
         trained = cli.model.ready or not is_model(cli.run_folder)
         validated = cli.model.validated_step == cli.trainer.global_step
         if cli.trainer.enable_validation and trained and not validated:
-            # The limit fell between two validations: the last steps count too.
+            # Validate the last steps, since the limit came between two validations.
             cli.trainer.validate(cli.model, cli.datamodule, verbose=False)
     except (MisconfigurationException, ModuleNotFoundError, ValueError) as error:
         raise ConfigError(f"{error} (see 'wavegen train --help')") from error
     except DataError as error:
-        # One that a worker process met comes with that process's traceback before it.
+        # An error in a worker process comes with the traceback of that process.
         reason = str(error).rstrip().rsplit("\n", 1)[-1]
         raise DataError(reason.removeprefix("wavegen.errors.DataError: ")) from error
     except torch.OutOfMemoryError as error:
         raise ConfigError("out of GPU memory: take a smaller --data.batch_size") from error
     except SystemExit as stopped:
-        # So Lightning ends a training that is interrupted.
+        # Lightning ends an interrupted training by SystemExit.
         if stopped.code != 1:
             raise
         raise KeyboardInterrupt from None
@@ -129,20 +129,20 @@ def _fit(cli: TrainCLI) -> None:
     except (RuntimeError, LookupError, TypeError, AttributeError, ValueError) as error:
         if cli.checkpoint is None or cli.model.ready or isinstance(error, torch.OutOfMemoryError):
             raise
-        # Lightning takes it that a checkpoint holds what it should.
+        # Lightning does not check the contents of a checkpoint.
         reason = shorten(str(error), 200, placeholder=" ...")
         raise ModelError(
-            f"{cli.checkpoint}: cannot go on from it ({reason}); was it made by this network and "
-            "this version?"
+            f"{cli.checkpoint}: cannot resume from it ({reason}); resume with the network and the "
+            "version that wrote it, or train anew"
         ) from error
 
 
 def _begin(cli: TrainCLI, held: ExitStack) -> None:
-    """Make the run folder, have it for this training alone, and say what will happen."""
+    """Make and lock the run folder, and print what will be trained."""
     run = cli.run_folder
     held.enter_context(only_training(run, fresh=cli.config.resume is None))
     if cli.checkpoint is None:
-        # From now on it can be resumed, if killed before its first checkpoint.
+        # From now on the run can be resumed, even if it is killed before its first checkpoint.
         write_text(run / CONFIG, cli.settings)
     record_contents(run, cli.datamodule.contents())
 
@@ -162,16 +162,18 @@ def _begin(cli: TrainCLI, held: ExitStack) -> None:
 
 
 def _end(cli: TrainCLI) -> None:
-    """See that there is a model, and say where."""
+    """Write a model if there is none, and print where it is."""
     run = cli.run_folder
     if not is_model(run):
-        # Without a validation no model is the best: the last one it is.
+        # Without a validation there is no best model, so the last one is kept.
         save_trained(cli.model.network, cli.datamodule.clip_set, run)
     if cli.checkpoint is not None and not cli.model.ready:
         _logger.info(
-            "%s: it was at its limit before, and nothing was trained; raise --steps, --epochs or "
-            "--time to train it further",
+            "%s: the run had reached its limit already, so nothing was trained; raise --steps, "
+            "--epochs or --time to train it further",
             display(run),
         )
     else:
-        _logger.info("done: %s\nhear it: wavegen generate %s --out out/", display(run), quoted(run))
+        _logger.info(
+            "done: %s\ngenerate: wavegen generate %s --out out/", display(run), quoted(run)
+        )

@@ -1,4 +1,4 @@
-"""Options of a training, and its Trainer; defaults follow from the data and the device."""
+"""Options of a training, and its Trainer; defaults depend on the data and the device."""
 
 from argparse import ArgumentError
 from pathlib import Path
@@ -37,32 +37,33 @@ from wavegen.utils.durations import days_first, seconds_of
 
 
 class TrainCLI(LightningCLI):
-    """Parses in turns: where is the data, then again with defaults that follow from it."""
+    """Parses twice: first to find the data, then with defaults that depend on it."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Options of the run beside those of model, data and trainer."""
+        """Add the options of the run, besides those of model, data and trainer."""
         parser.add_argument("folder", nargs="?", help="recordings to train on (data.folder)")
         parser.add_argument("--run", type=str, help="run folder (runs/DATA)")
-        parser.add_argument("--resume", type=str, metavar="RUN", help="go on with this run")
+        parser.add_argument("--resume", type=str, metavar="RUN", help="resume this run")
         parser.add_argument(
-            "--ema_decay", type=float, default=0.999, help="of averaged weights; 0: none"
+            "--ema_decay", type=float, default=0.999, help="decay of averaged weights; 0 is none"
         )
         parser.add_argument(
             "--accept_changed_data",
             action="store_true",
-            help="go on with a run though its recordings have changed",
+            help="resume a run even if its recordings have changed",
         )
-        # Not required where a positional or a config names it.
+        # Not required by the parser, since a positional argument or a config may name it.
         parser.set_defaults({"data.folder": ""})
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse, look at the data, parse again with defaults for this data and device.
+        """Parse, find the data, and parse again with defaults for this data and device.
 
-        The strongest first: options in the order given, `--config` files among them; the config
-        of the run that is resumed; what follows from data and device; what the classes say.
+        A value comes from the first of these that has one: the options and `--config` files, of
+        which later ones take precedence; the config of a resumed run; the defaults for data and
+        device; the defaults of the classes.
         """
         options = [_found_recipe(option) for option in args]
-        # It prints and exits: only the last turn knows what there is to print.
+        # `--print_config` prints and exits, and only the last turn knows the values.
         quiet = [option for option in options if not option.startswith("--print_config")]
         given = _parse(parser, quiet)
         self.checkpoint = None
@@ -70,9 +71,10 @@ class TrainCLI(LightningCLI):
         if given.resume is not None:
             self.checkpoint = find_checkpoint(Path(given.resume))
             if given.run not in (None, given.resume):
-                raise ConfigError(f"--run {given.run}: a run is resumed where it is; leave it out")
-            # First, so that what is said now overrides what was said then.
-            # What is given this time: without defaults a folder must be named.
+                raise ConfigError(
+                    f"--run {given.run}: a run is resumed in its folder: leave it out"
+                )
+
             anew = parser.parse_args(["--data.folder=", *quiet], defaults=False)
             config = ["--config", read_config(Path(given.resume), set(anew.keys(branches=True)))]
             options, quiet = [*config, *options], [*config, *quiet]
@@ -88,7 +90,7 @@ class TrainCLI(LightningCLI):
         self.decoded = AudioDataModule(**given.data.as_dict())
         if len(quiet) == len(options):
             self.decoded.decode()
-        # Else the config alone is asked for, for which headers say enough.
+        # With `--print_config` the headers of the recordings are enough.
         rate = self.decoded.rate()
         gpu = torch.cuda.is_available() and given.trainer.accelerator != "cpu"
         bfloat16 = (
@@ -99,8 +101,8 @@ class TrainCLI(LightningCLI):
         self.config = _parse(parser, [*options, *extra])
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """The trainer with what a run folder needs beside what the user asked for."""
-        # Whatever is wrong with the data or the options shows before anything is written.
+        """Make the Trainer, with the callbacks of a run folder and the settings of the user."""
+        # Errors in the data or the options appear here, before anything is written.
         self.datamodule.adopt(self.decoded)
         self.datamodule.match(self.model.network)
         if self.config.resume is not None and not self.config.accept_changed_data:
@@ -108,11 +110,11 @@ class TrainCLI(LightningCLI):
         asked = self.config_init.trainer
         run = self.run_folder
         self.signals = StopOnSignal()
-        # What is said of one run only is not for a config that others may begin from.
+        # Options about one run only are left out of a config that other runs may start from.
         config = self.config.clone()
         config.folder = config.run = config.resume = None
         config.accept_changed_data = False
-        # A run goes on from wherever it is called.
+        # The path is absolute, so that a run can be resumed from any folder.
         for name in ("folder", "store"):
             place = config.data[name]
             if place and not is_remote(str(place)):
@@ -121,7 +123,7 @@ class TrainCLI(LightningCLI):
         theirs = _as_list(asked.callbacks)
         keeps = asked.enable_checkpointing is not False
         callbacks = [*theirs, self.signals, SharedCores(), RunFolder(run, self.settings, keeps)]
-        # Weights held in 16 bits are too coarse for the small steps of an average.
+        # Weights in 16 bits are too coarse for the small steps of an average.
         if self.config_init.ema_decay and not str(asked.precision).endswith("16-true"):
             callbacks += [ExponentialMovingAverage(self.config_init.ema_decay)]
         kinds = tuple(map(type, callbacks))
@@ -137,7 +139,7 @@ class TrainCLI(LightningCLI):
                 MetricsFile(run),
                 TensorBoardLogger(run, name="tensorboard", version=""),
             ]
-        # The run folder keeps checkpoints by itself; Lightning would add some of its own.
+        # `RunFolder` writes the checkpoints, so Lightning's own are switched off.
         others = [callback for callback in theirs if isinstance(callback, Checkpoint)]
         kwargs["enable_checkpointing"] = keeps and bool(others)
         folders = [getattr(callback, "dirpath", None) for callback in others]
@@ -148,14 +150,14 @@ class TrainCLI(LightningCLI):
         try:
             trainer = super().instantiate_trainer(**kwargs)
         except TypeError as error:
-            # So Lightning says that it cannot make anything of `--trainer.devices`, for one.
+            # Lightning raises this for a value that it cannot use, such as of `--trainer.devices`.
             raise ConfigError(f"{error} (see 'wavegen train --help')") from error
         check_nodes(trainer)
         return trainer
 
 
 def _parse(parser: LightningArgumentParser, options: list[str]) -> Any:
-    """Options and the files that they name; durations in them as Lightning takes them."""
+    """Parse options and the files that they name, with durations converted for Lightning."""
     try:
         config = parser.parse_args(options)
     except ArgumentError as error:
@@ -178,7 +180,7 @@ def _duration(text: str, name: str) -> str:
 
 
 def _found_recipe(option: str) -> str:
-    """`--config=NAME` of a recipe that comes with the package with its file, others as given."""
+    """Replace the name of a recipe of the package, in `--config=NAME`, by its file."""
     name, _, value = option.partition("=")
     file = Path(__file__).parents[1] / "recipes" / f"{value}.yaml"
     if name == "--config" and not Path(value).is_file() and file.is_file():
