@@ -50,7 +50,7 @@ def test_audio_is_found_recursively_sorted_whatever_its_case(tmp_path: Path) -> 
     (tmp_path / "notes.txt").write_text("no audio")
     found = find_clips(tmp_path)
     assert [clip.name for clip in found.clips] == ["a.MP3", "b.flac", "deep/er/a.ogg"]
-    assert "1 file of other kinds left alone: 1 .txt" in found.notes
+    assert "1 file of other types skipped: 1 .txt" in found.notes
     clip = found.clips[1]
     assert (clip.path, clip.info.frames) == (tmp_path / "b.flac", 160)
     status = clip.path.stat()
@@ -106,7 +106,9 @@ def test_names_that_are_not_utf8_stay_usable_and_printable(tmp_path: Path) -> No
 def test_channels_are_noted_once(tmp_path: Path) -> None:
     for i in range(3):
         odd.save(tmp_path / f"{i}.wav", np.zeros((100, 2), np.float32))
-    assert "3 files of more than one channel: mixed to mono by mean" in find_clips(tmp_path).notes
+    assert (
+        "3 files with several channels: mixed to mono by their mean" in find_clips(tmp_path).notes
+    )
 
 
 def test_the_commonest_rate_is_chosen_up_to_the_limit(tmp_path: Path) -> None:

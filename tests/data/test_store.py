@@ -340,7 +340,7 @@ def test_an_interrupted_run_is_gone_on_with(
     ]
 
 
-def test_figures_are_reckoned_once(tmp_path: Path, data: Path) -> None:
+def test_figures_are_computed_once(tmp_path: Path, data: Path) -> None:
     store = open_store(clips(data), 8000, folder=tmp_path / "cache")
     one, two = ({"order0_bits": bits, "clamped": 0} for bits in (3.5, 4))
     assert store.figures("some", lambda: one) == one

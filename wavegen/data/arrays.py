@@ -1,4 +1,4 @@
-"""Clips that are arrays in memory, used as those of a store on disk are."""
+"""Clips that are arrays in memory, with the interface of a store on disk."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -10,20 +10,20 @@ from wavegen.audio.waveforms import as_waveform
 
 
 class ArrayStore:
-    """Waveforms in memory: what a `Corpus` needs of an `AudioStore`.
+    """Waveforms in memory, with the part of the interface of `AudioStore` that a `Corpus` needs.
 
     Args:
-        clips: waveforms, as of `wavegen.audio.waveforms.as_waveform`.
-        sample_rate: of them all, in Hz.
-        wanted_rate: that they are resampled to, in Hz.
+        clips: waveforms that `wavegen.audio.waveforms.as_waveform` accepts.
+        sample_rate: rate of the clips in Hz.
+        wanted_rate: rate in Hz to resample them to.
 
     Attributes:
         sample_rate: the wanted rate.
         lengths: int64 (clips,), in samples at the wanted rate.
 
     Raises:
-        AudioFileError: a clip without samples, or with NaN or infinity.
-        ConfigError: a clip of another shape or type; a rate outside 100 to 768,000 Hz.
+        AudioFileError: a clip has no samples, or holds NaN or infinity.
+        ConfigError: the shape or type of a clip is wrong, or a rate is outside 100 to 768,000 Hz.
     """
 
     def __init__(self, clips: Iterable[Any], sample_rate: int, wanted_rate: int) -> None:

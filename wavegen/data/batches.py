@@ -1,4 +1,4 @@
-"""Batches of codes: crops of the training clips in shuffled order, all of the validation clips."""
+"""Batches of codes: shuffled crops of the training clips, and all of the validation clips."""
 
 from collections.abc import Callable, Iterator, Sized
 
@@ -9,9 +9,9 @@ from torch.utils.data import Dataset, Sampler, SequentialSampler
 from wavegen.data import labels as labelling
 from wavegen.data.corpus import Batch, Corpus
 
-# Different lengths of the rows of a batch.
+# Number of different lengths that batches are padded to.
 _BUCKETS = 8
-# Samples predicted at a time where gradients are not needed: in a row, and in all rows.
+# Samples predicted at a time without gradients: in a row, and in all rows of a batch.
 _VALIDATION_WINDOW = 2**13
 _VALIDATION_SAMPLES = 2**15
 
@@ -21,14 +21,14 @@ class TrainingCrops(Dataset[Batch]):
 
     Args:
         corpus: the clips.
-        clips: those to train on, as in `Corpus.pieces`.
-        crop: samples of a row, at most.
+        clips: the clips to train on, as in `Corpus.pieces`.
+        crop: largest number of samples in a row.
         batch_size: rows of that length in a batch; a batch of shorter rows has more.
-        label_dropout: chance that an attribute of a row is left unspecified, as often by itself
-            as together with all the others of the row.
-        seed: of the order and of label dropout.
-        rank: of this process; each of several has batches of its own.
-        ranks: how many processes there are.
+        label_dropout: probability that an attribute of a row is left unspecified, half of the time
+            alone and half of the time together with all others of the row.
+        seed: seed of the order and of label dropout.
+        rank: number of this process; each process has its own batches.
+        ranks: number of processes.
     """
 
     def __init__(
@@ -56,16 +56,16 @@ class TrainingCrops(Dataset[Batch]):
         self._ahead = -1
 
     def __len__(self) -> int:
-        # Every epoch has as many: the lengths of the crops alone decide it.
+        # The same in every epoch, since it depends only on the lengths of the crops.
         return max(1, len(self._plan(0)[0]) // self.ranks)
 
     def __getitem__(self, key: tuple[int, int] | int) -> Batch:
-        # A plain number comes from samplers that Lightning puts in, as to overfit on purpose.
+        # Samplers of Lightning, for example of `overfit_batches`, give a plain number.
         epoch, number = key if isinstance(key, tuple) else (0, key)
         if epoch != self._epoch:
             self._epoch, self._ahead = epoch, -1
             self._batches, self._windows = self._plan(epoch)
-        # Counted over all ranks, so that the same is drawn however many there are.
+        # Counted over all ranks, so that the draws do not depend on the number of ranks.
         number = number * self.ranks + self.rank
         place = number % len(self._batches)
         self._look_ahead(place)
@@ -73,14 +73,14 @@ class TrainingCrops(Dataset[Batch]):
         batch = self.corpus.batch(self.pieces[chosen], time)
         chance = _generator(self.seed, epoch, number + 1)
         rows, attributes = batch["labels"].shape
-        # One attribute alone is left out, and all of them: both are asked for later.
+        # One attribute is left out alone, or all of them, since generation needs both cases.
         dropped = chance.random((rows, attributes + 1)) < 1 - (1 - self.label_dropout) ** 0.5
         dropped = dropped[:, :attributes] | dropped[:, attributes:]
         batch["labels"][torch.from_numpy(dropped)] = labelling.UNSPECIFIED
         return batch
 
     def _look_ahead(self, place: int) -> None:
-        """On entering a window, announce what it and the next one need."""
+        """At the start of a window, fetch what it and the next one need."""
         window = int(self._windows[place])
         if window != self._ahead:
             self._ahead = window
@@ -95,12 +95,12 @@ class TrainingCrops(Dataset[Batch]):
         """
         chance = _generator(self.seed, epoch)
         order = chance.permutation(len(self.pieces))
-        # Numbers of its own, so that where there is one window the order is the same.
+        # A generator of its own, so that the order is the same if there is one window only.
         window = self.corpus.store.windows(self.pieces, np.random.default_rng([self.seed, epoch]))
         order = order[np.argsort(window[order], kind="stable")]
         batches = bucket(self.pieces, order, self.crop, self.samples)
         time, last = batches[-1]
-        # A last batch that is not full is filled up with crops that come twice.
+        # The last batch is filled with crops that have been used already.
         filled = np.resize(np.concatenate([last, order[::-1]]), _rows(self.samples, time))
         batches[-1] = (time, filled)
         latest = np.array([window[chosen].max() for _, chosen in batches])
@@ -110,25 +110,25 @@ class TrainingCrops(Dataset[Batch]):
 
 
 class ValidationWindows(Dataset[Batch]):
-    """Batches that cover clips once; each rank of several has every n-th batch.
+    """Batches that cover clips once; with n ranks, each has every n-th batch.
 
     Args:
         corpus: the clips.
-        clips: those to cover, as in `Corpus.pieces`.
-        rank: of this process.
-        ranks: how many processes there are.
+        clips: the clips to cover, as in `Corpus.pieces`.
+        rank: number of this process.
+        ranks: number of processes.
     """
 
     def __init__(self, corpus: Corpus, clips: np.ndarray, rank: int = 0, ranks: int = 1) -> None:
         self.corpus = corpus
         longest = _VALIDATION_WINDOW
         if corpus.receptive_field is None:
-            # Not cut, for a state is carried on from the beginning of a clip.
+            # Clips are not cut, since the state depends on the whole clip before.
             longest = int(corpus.store.lengths.max(initial=1))
         self.pieces = corpus.pieces(clips, longest)
         order = np.arange(len(self.pieces))
         batches = bucket(self.pieces, order, longest, _VALIDATION_SAMPLES)
-        # A rank without a share has an empty batch, since all must take part.
+        # A rank without windows has an empty batch, since all ranks must take part.
         self.batches = batches[rank::ranks] or [(1, order[:0])]
 
     def __len__(self) -> int:
@@ -141,14 +141,13 @@ class ValidationWindows(Dataset[Batch]):
 
 
 class EpochBatches(Sampler[tuple[int, int]]):
-    """(epoch, batch) of the next epoch's worth of batches, from the count of those done.
+    """The next `length` keys (epoch, batch) after those that training has done.
 
-    So a resumed run goes on with the batch after the last one it has seen, wherever in an
-    epoch that is.
+    So a resumed run continues with the next batch, also within an epoch.
 
     Args:
-        length: batches of an epoch.
-        done: batches that training has taken so far; asked when the next ones are drawn.
+        length: number of batches in an epoch.
+        done: returns the number of batches that training has taken so far.
     """
 
     def __init__(self, length: int, done: Callable[[], int]) -> None:
@@ -165,11 +164,11 @@ class EpochBatches(Sampler[tuple[int, int]]):
 
 
 class UntilStopped(SequentialSampler):
-    """0, 1, 2, ... up to a length, or until training is to stop.
+    """The numbers of all items, until training is to stop.
 
     Args:
-        data: of that length.
-        stopping: whether it is; asked before each number.
+        data: the items.
+        stopping: returns whether to stop; called before each number.
     """
 
     def __init__(self, data: Sized, stopping: Callable[[], bool]) -> None:
@@ -186,22 +185,22 @@ class UntilStopped(SequentialSampler):
 def bucket(
     pieces: np.ndarray, order: np.ndarray, longest: int, samples: int
 ) -> list[tuple[int, np.ndarray]]:
-    """Group pieces of about one length into batches of about as many samples each.
+    """Group pieces of similar length into batches with similar numbers of samples.
 
-    So hardly anything is padding, every step costs the same, and the few shapes that
-    there are can be met again: libraries prepare a kernel for each. Beginnings of clips, which
-    have no history to go through, are not mixed with others.
+    So there is little padding and every step costs the same. There are few shapes, for each of
+    which libraries prepare a kernel. Beginnings of clips, which have no history, are not mixed
+    with other pieces.
 
     Args:
         pieces: int64 (pieces, 3): clip, start and stop.
-        order: the pieces in the order they are taken.
-        longest: no piece is longer.
-        samples: in a batch, padding included.
+        order: order in which to take the pieces.
+        longest: greatest length of a piece.
+        samples: samples in a batch, including padding.
 
     Returns:
-        (time, pieces) of each batch: what it is padded to, and what is in it. Every piece
-        is in one batch; all batches but the last are full. In any order there are as many:
-        how many pieces are left of a length does not depend on which they are.
+        (time, pieces) of each batch: the length to pad to, and the pieces. Every piece is in one
+        batch, and all batches but the last are full. The number of batches does not depend on
+        the order.
     """
     grain = -(-longest // _BUCKETS)
     lengths = pieces[:, 2] - pieces[:, 1]
@@ -210,8 +209,8 @@ def bucket(
     batches, left = [], order[:0]
     for beginning in (True, False):
         kind = begins == beginning
-        # Too few for a batch of their own go with the next longer ones, the last beginnings
-        # with what has a history: they have one too, of start symbols.
+        # Pieces that do not fill a batch join the next longer ones. The last beginnings join pieces
+        # with a history; theirs consists of start symbols.
         for number in range(1, _BUCKETS + 1):
             time = min(number * grain, longest)
             rows = _rows(samples, time)

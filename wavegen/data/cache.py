@@ -1,4 +1,4 @@
-"""Where what can be made again is kept, under which names, and figures kept with it."""
+"""The cache: its folder, the names in it, and figures kept in files."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ from wavegen.errors import DataError, OutputError
 from wavegen.utils.files import read_json, remove_debris, write_json
 from wavegen.utils.json_shape import fits, number, whole
 
-# Bytes of a file of figures.
+# Largest size in bytes of a file of figures.
 LARGEST_FIGURES = 1 << 16
 _FIGURES = {"order0_bits": number(0, 64), "clamped": whole(0, 2**62)}
 
@@ -32,24 +32,24 @@ def cache_folder(folder: _Path | None) -> Path:
 
 
 def digest_of(value: object) -> str:
-    """A name for a value that JSON can hold."""
+    """A short name for a value that JSON can represent."""
     return hashlib.blake2b(json.dumps(value).encode(), digest_size=12).hexdigest()
 
 
 def figures_name(training_clips: np.ndarray, codes: int) -> str:
-    """What the figures of these clips (int64) in so many codes are kept under."""
+    """The name under which figures of these clips (int64) in so many codes are kept."""
     chosen = hashlib.blake2b(training_clips.tobytes(), digest_size=12).hexdigest()
     return f"figures-{codes}-{chosen}"
 
 
-def figures_kept(path: Path, reckon: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What `reckon` returned when the file was written, which this does if it is not there."""
+def figures_kept(path: Path, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Read figures from a file, or compute them by `compute` and write the file."""
     with suppress(DataError):
         kept = read_json(path, DataError, LARGEST_FIGURES)
         if fits(kept, _FIGURES):
             return kept
-    figures = reckon()
+    figures = compute()
     remove_debris(path.parent)
-    with suppress(OutputError):  # no room: then the next run reckons again
+    with suppress(OutputError):  # the disk is full: the next run computes them again
         write_json(path, figures)
     return figures

@@ -1,4 +1,4 @@
-"""Finds the clips of a folder, with their labels and splits, and says what was left out."""
+"""Finds the clips of a folder with their labels and splits, and lists the files left out."""
 
 import os
 import re
@@ -22,7 +22,7 @@ class Clip:
 
     `name` is its path below the folder, printable, with `/` between folders. `labels`
     maps attribute to class name; an attribute that is missing is unspecified. `size`
-    (bytes) and `mtime_ns` tell whether the file has changed since.
+    (bytes) and `mtime_ns` show whether the file has changed since.
     """
 
     path: Path
@@ -38,9 +38,9 @@ class Clip:
 class ClipSet:
     """The clips of a folder, sorted by name.
 
-    `attributes` maps each label attribute, in the order of the columns or of the choice
-    made, to its class names in natural order ("2" before "10"). `notes` are remarks to be
-    printed once, `settings` how the folder was read.
+    `attributes` maps each label attribute, in the order of the columns or of the user, to its
+    class names in natural order ("2" before "10"). `notes` are remarks to print once. `settings`
+    are those that the folder was read with.
     """
 
     folder: Path
@@ -55,7 +55,7 @@ class ClipSet:
         return tuple(clip for clip in self.clips if clip.split == split)
 
     def class_counts(self, split: str) -> dict[str, dict[str, int]]:
-        """Return attribute -> class -> clips of a split, of every class that is anywhere."""
+        """Return attribute -> class -> number of clips in a split, for all classes of the set."""
         counts = {key: dict.fromkeys(names, 0) for key, names in self.attributes.items()}
         for clip in self.of(split):
             for key in counts.keys() & clip.labels.keys():
@@ -63,7 +63,7 @@ class ClipSet:
         return counts
 
     def without(self, skipped: Sequence[Skipped]) -> "ClipSet":
-        """Return the set less clips found to be bad; classes left empty go with them."""
+        """Return the set without clips that cannot be decoded, and without empty classes."""
         names = {bad.name for bad in skipped}
         clips = tuple(clip for clip in self.clips if clip.name not in names)
         left = classes_of(clips)
@@ -75,7 +75,7 @@ class ClipSet:
         )
 
     def commonest_sample_rate(self, limit: int = 16_000) -> int:
-        """Return the rate (Hz) that most clips have, the higher of equals; `limit` at most."""
+        """Return the most common rate (Hz), the higher one of a tie, but at most `limit`."""
         rates = Counter(clip.info.sample_rate for clip in self.clips)
         return min(limit, max(rates, key=lambda rate: (rates[rate], rate)))
 
@@ -87,21 +87,21 @@ def find_clips(
 ) -> ClipSet:
     """Find every clip below `folder`, with its labels and its split (see `metadata.describe`).
 
-    Links to folders are followed, each folder being read once; hidden files and folders
-    are left alone. Only headers are read, so damage further on shows when decoding.
-    Where nothing is in validation, clips are chosen from train (`choose_validation`); no
-    test split is made up.
+    Links to folders are followed, but each folder is read once. Hidden files and folders are
+    skipped. Only headers are read, so damage after the header is found when decoding. If no clip
+    is in validation, some are chosen from train (`choose_validation`). There is a test split only
+    if the data has one.
 
     Args:
-        folder: of recordings.
-        settings: which labels are used, where they are from, and how much is held out.
+        folder: folder of recordings.
+        settings: the labels to use and their source, and the share to hold out.
         on_bad_file: "skip" lists a file that cannot be used, "fail" raises.
 
     Raises:
-        DataError: no usable clip, or metadata that cannot be used.
-        LabelError: an attribute in `settings.labels` that is not there.
-        ConfigError: an unknown `on_bad_file`, or a pattern without named groups.
-        AudioFileError: a bad file, if `on_bad_file` is "fail".
+        DataError: there is no usable clip, or the metadata cannot be used.
+        LabelError: an attribute in `settings.labels` does not exist.
+        ConfigError: `on_bad_file` is unknown, or the pattern has no named groups.
+        AudioFileError: a file cannot be used, and `on_bad_file` is "fail".
     """
     if on_bad_file not in ("skip", "fail"):
         raise ConfigError(f"--data.on_bad_file is {on_bad_file!r}; give skip or fail")
@@ -126,7 +126,7 @@ def find_clips(
     if not any(clip.split == "train" for clip in clips):
         raise DataError(f"{display(root)}: no clip is in the train split; put some there")
     classes = classes_of(clips)
-    # In the order of the columns, whichever clip comes first.
+    # In the order of the columns, not of the clips.
     attributes = {
         key: classes[key] for key in map(writable, described.attributes) if key in classes
     }
@@ -154,7 +154,7 @@ def _probed(root: Path, files: Mapping[str, Description], left_out: LeftOut) -> 
             Clip(
                 path=path,
                 name=writable(name),
-                # Whatever bytes a name holds, labels can be printed and written as JSON.
+                # Names may hold any bytes, but labels can be printed and written as JSON.
                 labels={writable(key): writable(it) for key, it in description.labels.items()},
                 split=description.split or "train",
                 info=info,
@@ -179,7 +179,7 @@ def _with_validation(clips: Sequence[Clip], fraction: float, seed: int) -> list[
 
 
 def classes_of(clips: Iterable[Clip]) -> dict[str, tuple[str, ...]]:
-    """Attribute -> the class names that some clips have, in natural order."""
+    """Attribute -> class names of these clips, in natural order."""
     classes: defaultdict[str, set[str]] = defaultdict(set)
     for clip in clips:
         for attribute, name in clip.labels.items():
@@ -191,7 +191,7 @@ def _natural(name: str) -> tuple[list[object], str]:
     """Sort key in which runs of digits count as numbers."""
     parts = re.split(r"([0-9]+)", name.casefold())
     numbers = [part.lstrip("0") for part in parts]
-    # Text and digits alternate, so only like is compared with like.
+    # Text and digits alternate, so that text is only compared with text, and digits with digits.
     return [(len(n), n) if i % 2 else parts[i] for i, n in enumerate(numbers)], name
 
 
@@ -199,7 +199,7 @@ def _remarks(clips: Sequence[Clip], attributes: Mapping[str, Sequence[str]]) -> 
     notes = []
     several = sum(clip.info.channels > 1 for clip in clips)
     if several:
-        notes.append(f"{count(several, 'file')} of more than one channel: mixed to mono by mean")
+        notes.append(f"{count(several, 'file')} with several channels: mixed to mono by their mean")
     trained, validated = (
         [clip.labels for clip in clips if clip.split == split] for split in ("train", "validation")
     )

@@ -1,4 +1,4 @@
-"""Decoded clips as a network sees them, cut into pieces, which make batches of codes."""
+"""Decoded clips and their labels, cut into pieces that form batches of codes for a network."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,14 +19,14 @@ from wavegen.models.base import Network
 
 
 class Batch(TypedDict):
-    """What a network is trained on, see `Corpus.batch`.
+    """The input of training, see `Corpus.batch`.
 
     Attributes:
-        inputs: int64 (B, N), codes and start symbols; the last T are followed by the targets.
-        targets: int64 (B, T), `windows.IGNORED` where nothing is to be predicted.
-        labels: int64 (B, A).
-        clips: int64 (B,), the number of each row's clip.
-        beginning: whether a network takes the inputs from the beginning: nothing came before.
+        inputs: int64 (B, N), codes and start symbols; the last T precede the targets.
+        targets: int64 (B, T), `windows.IGNORED` where nothing is predicted.
+        labels: int64 (B, A), ids of the labels.
+        clips: int64 (B,), number of the clip of each row.
+        beginning: whether the inputs start at the beginning of a clip, without earlier samples.
     """
 
     inputs: torch.Tensor
@@ -38,13 +38,13 @@ class Batch(TypedDict):
 
 @dataclass(frozen=True)
 class Corpus:
-    """Decoded clips with their labels, as a network of some receptive field sees them.
+    """Decoded clips with their labels, for a network with a certain receptive field and codec.
 
     Args:
         store: the clips.
-        label_ids: int64 (clips, A) as in `wavegen.data.labels`.
-        receptive_field: of the network; None where it has no limit.
-        codec: of the network.
+        label_ids: int64 (clips, A), as in `wavegen.data.labels`.
+        receptive_field: receptive field of the network; None if it has no limit.
+        codec: codec of the network.
     """
 
     store: AudioStore | ShardStore | ArrayStore
@@ -59,10 +59,10 @@ class Corpus:
         labels: Sequence[Labels],
         network: Network,
     ) -> "Corpus":
-        """The clips of a store, attribute -> class of each, as a network sees them.
+        """Make a corpus for a network from a store and the labels of its clips.
 
         Raises:
-            LabelError: a label that the network does not know.
+            LabelError: the network does not know a label.
         """
         config = network.config
         ids = labelling.label_ids(labels, config.labels).numpy()
@@ -76,18 +76,19 @@ class Corpus:
         sample_rate: int,
         network: Network,
     ) -> "Corpus":
-        """Clips in memory, as a network sees them.
+        """Make a corpus for a network from clips in memory.
 
         Args:
             clips: waveforms (time,): arrays, tensors or lists; float in [-1, 1], int16 or int32.
-            labels: attribute -> class of each clip; what is left out, or all, is unspecified.
-            sample_rate: of the clips, in Hz; they are resampled to the network's.
-            network: that will be trained.
+            labels: attribute -> class of each clip; attributes that are left out, or all of them,
+                are unspecified.
+            sample_rate: rate of the clips in Hz; they are resampled to that of the network.
+            network: the network that will be trained.
 
         Raises:
-            AudioFileError: a clip without samples, or with NaN or infinity.
-            ConfigError: clips of another shape or type, or not as many labels.
-            LabelError: a label that the network does not know.
+            AudioFileError: a clip has no samples, or holds NaN or infinity.
+            ConfigError: the shape or type of a clip is wrong, or the number of labels differs.
+            LabelError: the network does not know a label.
         """
         store = ArrayStore(clips, sample_rate, network.config.sample_rate)
         given = [{}] * len(store) if labels is None else labels
@@ -97,13 +98,13 @@ class Corpus:
         return cls.of(store, kinds, network)
 
     def pieces(self, clips: np.ndarray, longest: int) -> np.ndarray:
-        """Clips cut into equal pieces of at most `longest` samples.
+        """Cut clips into equal pieces of at most `longest` samples.
 
-        A piece carries the whole receptive field, so where the cuts fall changes nothing.
+        `batch` adds the whole receptive field to a piece, so the places of the cuts do not matter.
 
         Args:
-            clips: int64 (clips,) of whole clips, or (parts, 3) of clip, start and stop.
-            longest: samples.
+            clips: int64 (clips,), numbers of whole clips, or (parts, 3), clip, start and stop.
+            longest: greatest length in samples.
 
         Returns:
             int64 (pieces, 3): clip, start, stop.
@@ -119,21 +120,21 @@ class Corpus:
         return np.stack([clip, *edges], axis=1)
 
     def whole(self, clips: np.ndarray) -> np.ndarray:
-        """Clips (int64 (clips,)) as parts: int64 (clips, 3) of clip, 0 and length."""
+        """Whole clips, int64 (clips,), as parts int64 (clips, 3): clip, 0 and length."""
         return np.stack([clips, np.zeros_like(clips), self.store.lengths[clips]], axis=1)
 
     def batch(self, pieces: np.ndarray, time: int, warm_up: int | None = None) -> Batch:
-        """Pieces padded to `time`, each after the codes that its predictions depend on.
+        """Make a batch of pieces padded to `time`, each with the codes that it depends on.
 
-        Those are a receptive field. Where it has no limit the state of the network is warmed up
-        on the codes before, at most `warm_up` of them or, if that is not given, `time`.
+        These are a receptive field. If it has no limit, the state of the network is warmed up on
+        the codes before the piece, on at most `warm_up` or, by default, `time` of them.
         """
         later = bool(pieces[:, 1].any())
         if self.receptive_field is None:
             history, beginning = 0, True
             warm_up = (time if warm_up is None else warm_up) if later else 0
         else:
-            # Before a beginning there is nothing: one start symbol is enough.
+            # Before the beginning of a clip one start symbol is enough.
             history = self.receptive_field - 1 if later else 0
             warm_up, beginning = 0, not history
         rows, warmed = [], []

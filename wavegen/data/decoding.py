@@ -1,7 +1,7 @@
-"""Clips decoded by all cores into shards, each of which appears whole: what is done stays done.
+"""Decodes clips on all cores into shards, so that an interrupted job can be resumed.
 
-A shard is a file of float32 samples, whole clips one after another. Beside it stands what is
-in it, written last; a shard that has that is not made again.
+A shard is a file of float32 samples, whole clips one after another. A second file lists its
+contents. It is written last, and a shard that has it is not made again.
 """
 
 import os
@@ -27,22 +27,22 @@ from wavegen.utils.progress import progress_bar
 T = TypeVar("T")
 
 SAMPLE = np.dtype("<f4")
-# Bytes of a shard, about: small enough that little is lost with one, and so many of them
-# at most that all can be mapped at once.
+# Approximate bytes of a shard: small enough that losing one costs little, and large enough that
+# all can be mapped at once.
 _SHARD_BYTES = 32 << 20
 _MOST_SHARDS = 1000
-# Of what is said of a shard while others are still made.
+# Suffix of the file that lists the contents of a shard, while other shards are still made.
 _CONTENTS = {"names": [str], "lengths": [whole(1)], "skipped": [(str, str)]}
 
 
 @dataclass(frozen=True)
 class Shard:
-    """What is in a file of decoded clips.
+    """The contents of a file of decoded clips.
 
     Args:
-        names: of the clips, in order.
-        lengths: of each, in samples.
-        skipped: names of clips that could not be decoded, and why.
+        names: names of the clips, in order.
+        lengths: length of each in samples.
+        skipped: names of clips that could not be decoded, with the reasons.
     """
 
     names: list[str]
@@ -51,7 +51,7 @@ class Shard:
 
 
 def shard_path(folder: Path, number: int) -> Path:
-    """Where a shard's samples are; there is no file if it has none."""
+    """The file of the samples of a shard; it does not exist if there are none."""
     return folder / f"audio-{number:05d}.f32"
 
 
@@ -63,19 +63,19 @@ def decode(
     on_bad_file: OnBadFile,
     progress: bool,
 ) -> list[Shard]:
-    """Decode clips into the shards of a folder, and go on where that was interrupted.
+    """Decode clips into the shards of a folder, or resume an interrupted job there.
 
     Args:
-        clips: in order.
-        sample_rate: Hz.
-        trim: cut both ends more than this many dB below the loudest part; None leaves them.
-        folder: holds nothing but shards of these clips, if anything.
+        clips: the clips, in order.
+        sample_rate: rate of the result in Hz.
+        trim: cut parts of both ends that are this many dB below the loudest part; None keeps them.
+        folder: folder that is empty, or holds shards of these clips.
         on_bad_file: "skip" leaves out a clip that cannot be decoded, "fail" raises.
         progress: show a bar on standard error.
 
     Raises:
-        AudioFileError: a clip cannot be decoded, if `on_bad_file` is "fail".
-        OSError: no room.
+        AudioFileError: a clip cannot be decoded, and `on_bad_file` is "fail".
+        OSError: the disk is full.
     """
     size = max(_SHARD_BYTES, seconds(clips) * sample_rate * SAMPLE.itemsize / _MOST_SHARDS)
     parts = plan(clips, sample_rate, size)
@@ -91,14 +91,14 @@ def decode(
 def by_all_cores(
     work: Callable[[int, tqdm], T], parts: Sequence[Sequence[Clip]], progress: bool
 ) -> list[T]:
-    """What `work` makes of each part, given its number and a bar that counts clips.
+    """Call `work` for each part in threads, with its number and a bar that counts clips.
 
-    The first error ends it, once the parts at hand are done.
+    After the first error no more parts are started, and the error is raised.
     """
     total = sum(map(len, parts))
     with (
         progress_bar(total=total, desc="decoding", unit="clip", disable=not progress) as bar,
-        # Decoding and resampling leave Python to the other threads.
+        # Decoding and resampling release the lock of the interpreter.
         ThreadPoolExecutor(os.cpu_count() or 1) as pool,
     ):
         done = [pool.submit(work, number, bar) for number in range(len(parts))]
@@ -110,12 +110,12 @@ def by_all_cores(
 
 
 def seconds(clips: Sequence[Clip]) -> float:
-    """How long clips last together, by their headers."""
+    """Total duration of clips by their headers."""
     return sum(clip.info.frames / clip.info.sample_rate for clip in clips)
 
 
 def plan(clips: Sequence[Clip], sample_rate: int, size: float) -> list[list[Clip]]:
-    """Neighbouring clips that make a part of about `size` bytes each."""
+    """Split clips, in order, into parts of about `size` bytes each."""
     parts: list[list[Clip]] = []
     left = 0.0
     for clip in clips:
@@ -128,10 +128,10 @@ def plan(clips: Sequence[Clip], sample_rate: int, size: float) -> list[list[Clip
 
 
 def decoded(path: Path, sample_rate: int, trim: float | None) -> Iterator[np.ndarray]:
-    """A file's waveform in blocks, float32 (time,); the whole of it in one if it is trimmed.
+    """The waveform of a file in blocks, float32 (time,); a trimmed one is a single block.
 
     Raises:
-        AudioFileError: it cannot be decoded; blocks may have come before.
+        AudioFileError: the file cannot be decoded; some blocks may have been yielded before.
     """
     if trim is None:
         blocks = reading.blocks(path, sample_rate)
@@ -142,14 +142,14 @@ def decoded(path: Path, sample_rate: int, trim: float | None) -> Iterator[np.nda
 
 
 def trim_ends(waveform: np.ndarray, decibels: float) -> np.ndarray:
-    """Cut what is more than `decibels` below the loudest part from both ends.
+    """Cut parts of both ends that are more than `decibels` below the loudest part.
 
     Args:
-        waveform: float32 `(time,)`. Loudness is its RMS over windows of 2048 samples.
-        decibels: above 0. A silent waveform stays whole.
+        waveform: float32 `(time,)`. Its loudness is the RMS over windows of 2048 samples.
+        decibels: above 0. A silent waveform is not cut.
     """
     check_trim(decibels)
-    import librosa  # slow to import, and needed only here
+    import librosa  # slow to import, so only where it is needed
 
     if not waveform.any():
         return waveform
@@ -158,7 +158,7 @@ def trim_ends(waveform: np.ndarray, decibels: float) -> np.ndarray:
 
 
 def skip(clip: Clip, error: AudioFileError, on_bad_file: OnBadFile) -> tuple[str, str]:
-    """The name of a clip that cannot be decoded, and why; raises that instead if asked to."""
+    """The name of a clip that cannot be decoded, and the reason; raises it for "fail"."""
     if on_bad_file == "fail":
         raise error
     return clip.name, error.reason
@@ -196,7 +196,7 @@ def _decode(
 
 
 def _done(contents: Path, path: Path, clips: Sequence[Clip]) -> Shard | None:
-    """A shard that was made before; None if there is none, or if it was damaged."""
+    """A shard that was made before; None if it is missing or damaged."""
     with suppress(DataError, OSError):
         values = read_json(contents, DataError)
         if fits(values, _CONTENTS) and len(values["names"]) == len(values["lengths"]):

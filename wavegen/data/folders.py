@@ -1,4 +1,4 @@
-"""Walks a folder for audio files, and keeps account of what it leaves out."""
+"""Searches a folder for audio files, and lists the files left out."""
 
 import os
 import posixpath
@@ -22,11 +22,11 @@ class Skipped:
     """A file left out.
 
     Args:
-        name: its path below the folder, printable.
-        reason: reads on from the name: "is cut short (...)".
-        there: whether it may well be sound: metadata, a label pattern or split folders leave it
-            out, and it was not opened.
-        split: that it would be in, if metadata or a folder says so.
+        name: path of the file below the folder, printable.
+        reason: text that continues the name: "is cut short (...)".
+        there: whether the file was not opened, since metadata, a label pattern or split folders
+            leave it out.
+        split: split of the file, if metadata or a folder gives it.
     """
 
     name: str
@@ -52,7 +52,7 @@ class LeftOut:
         there: bool = False,
         split: str | None = None,
     ) -> None:
-        """Leave out `name`, a path below the root, or raise `kind`; the rest as of `Skipped`."""
+        """Leave out `name`, a path below the root, or raise `kind`; see `Skipped` for the rest."""
         if self._fail:
             path = self._root / name
             raise kind(f"{display(path)}: {reason}", path=path, reason=reason)
@@ -75,9 +75,9 @@ def walk(root: Path, left_out: LeftOut, skip_runs: bool = False) -> tuple[list[s
     """Return the audio files below `root` as sorted relative paths with `/`, and remarks.
 
     Args:
-        root: the folder.
-        left_out: told of what cannot be opened.
-        skip_runs: leave alone the run folders of wavegen below `root`, whose audio is generated.
+        root: the folder to search.
+        left_out: collects what cannot be opened.
+        skip_runs: skip run folders of wavegen below `root`, whose audio is generated.
 
     Raises:
         DataError: `root` cannot be opened, or there is no audio in it.
@@ -109,21 +109,21 @@ def walk(root: Path, left_out: LeftOut, skip_runs: bool = False) -> tuple[list[s
         )
     if folders.others:
         total = folders.others.total()
-        notes.append(f"{count(total, 'file')} of other kinds left alone: {kinds}")
+        notes.append(f"{count(total, 'file')} of other types skipped: {kinds}")
     return sorted(folders.audio), notes
 
 
 class _Folders:
-    """Opens folders, each once, and sorts what is in them.
+    """Opens folders, each once, and sorts their contents.
 
     Args:
-        root: above all of them; they are given and kept as paths below it, with `/`.
-        left_out: told of what cannot be opened.
+        root: folder above all of them; their paths are relative to it, with `/`.
+        left_out: collects what cannot be opened.
 
     Attributes:
         audio: the audio files.
-        others: how many files there are of each other suffix.
-        notes: remarks, on folders that were met again.
+        others: number of files of each other suffix.
+        notes: remarks on folders that links lead to again.
     """
 
     def __init__(self, root: Path, left_out: LeftOut) -> None:
@@ -134,7 +134,7 @@ class _Folders:
         self.notes: list[str] = []
 
     def opened(self, prefix: str) -> list[os.DirEntry[str]] | None:
-        """The entries of a folder, the last name first; None if it was read, or cannot be."""
+        """The entries of a folder in descending order; None if it was read before or cannot be."""
         try:
             status = (self._root / prefix).stat()
             if (status.st_dev, status.st_ino) in self._seen:
@@ -151,7 +151,7 @@ class _Folders:
             return None
 
     def take(self, prefix: str, entries: Iterable[os.DirEntry[str]]) -> Iterator[str]:
-        """Take the files of a folder; yield the folders in it."""
+        """Add the files of a folder; yield the folders in it."""
         for entry in entries:
             name = posixpath.join(prefix, entry.name)
             suffix = posixpath.splitext(entry.name)[1].lower()
@@ -172,7 +172,7 @@ class _Folders:
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
-    # Of a link that leads to itself, the entry would raise and the path says no.
+    # For a link that leads to itself the entry would raise an error, and the path returns False.
     return Path(entry.path).is_dir() if entry.is_symlink() else entry.is_dir()
 
 
@@ -188,7 +188,7 @@ def _check_folder(root: Path) -> None:
 
 
 def _is_run(names: set[str]) -> bool:
-    """Whether a folder of these names is one that `wavegen train` has written."""
+    """Whether a folder with these files is a run folder."""
     return "config.yaml" in names and not names.isdisjoint({"checkpoints", "model", "samples"})
 
 

@@ -1,9 +1,9 @@
 """Label attributes: closed sets of class names, their ids, and "unspecified".
 
-The attributes of a model are a dictionary from attribute name to class names, for
-example `{"digit": ("0", ..., "9"), "speaker": ("george", ...)}`. A clip's or a
-request's labels are a dictionary from attribute to class name; an attribute that is
-left out is unspecified, which has an id and an embedding of its own.
+The attributes of a model are a dictionary from attribute name to class names, for example
+`{"digit": ("0", ..., "9"), "speaker": ("george", ...)}`. The labels of a clip or of a request are
+a dictionary from attribute to class name. An attribute that is left out is unspecified, which has
+its own id and embedding.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ Attributes = Mapping[str, Sequence[str]]
 Labels = Mapping[str, str]
 
 UNSPECIFIED = 0
-# Bytes of a file's name, of the 255 that file systems allow: what is added to it needs some.
+# Longest file name in bytes. File systems allow 255, but suffixes are added.
 _LONGEST = 180
 
 
@@ -27,7 +27,7 @@ def encode(labels: Labels, attributes: Attributes) -> list[int]:
     """Ids of `labels`, one per attribute in order: 0 is unspecified, class i is i + 1.
 
     Raises:
-        LabelError: an unknown attribute or class; the message lists the known ones.
+        LabelError: an attribute or class is unknown; the message lists the known ones.
     """
     for name in labels:
         if name not in attributes:
@@ -45,8 +45,8 @@ def encode(labels: Labels, attributes: Attributes) -> list[int]:
 
 
 def label_ids(kinds: Sequence[Labels], attributes: Attributes) -> "Tensor":
-    """Ids int64 (K, A) of K times attribute -> class; `LabelError` for an unknown one."""
-    # Here, so that looking at data loads no torch.
+    """Ids int64 (K, A) of K labels; `LabelError` for an unknown attribute or class."""
+    # Imported here, so that `wavegen info` does not load torch.
     import torch
 
     rows = [encode(kind, attributes) for kind in kinds]
@@ -54,7 +54,7 @@ def label_ids(kinds: Sequence[Labels], attributes: Attributes) -> "Tensor":
 
 
 def one_class_each(attributes: Attributes, given: Labels) -> list[Labels]:
-    """`given` with every class of every attribute that it leaves out, one at a time."""
+    """`given` with one more label: each class of each attribute that `given` leaves out."""
     left = {name: classes for name, classes in attributes.items() if name not in given}
     return [{**given, name: each} for name, classes in left.items() for each in classes]
 
@@ -65,13 +65,13 @@ def parse(texts: Iterable[str], attributes: Attributes) -> dict[str, str]:
     The attribute may be left out where the model has only one.
 
     Raises:
-        LabelError: an unknown attribute or class, one given twice, or a bare class name
-            for a model of several attributes.
+        LabelError: an attribute or class is unknown, an attribute is given twice, or a class
+            is given without its attribute for a model with several attributes.
     """
     labels: dict[str, str] = {}
     for text in texts:
         name, equals, value = text.partition("=")
-        # A class name may itself hold an equals sign where there is but one attribute.
+        # With a single attribute, a class name may itself hold an equals sign.
         if len(attributes) == 1 and name not in attributes:
             name, value = next(iter(attributes)), text
         elif not equals:
@@ -84,18 +84,18 @@ def parse(texts: Iterable[str], attributes: Attributes) -> dict[str, str]:
 
 
 def describe(labels: Labels, attributes: Attributes) -> str:
-    """Class names joined by `-` in the attributes' order, for people to read.
+    """Class names joined by `-` in the order of the attributes, as text for readers.
 
-    Unspecified attributes are left out; `any` if all are.
+    Unspecified attributes are left out. If all are unspecified, the text is `any`.
     """
     return "-".join(_chosen(labels, attributes)) or "any"
 
 
 def file_stem(labels: Labels, attributes: Attributes) -> str:
-    """`describe` for the name of a file: class names in the attributes' order, joined by `-`.
+    """The result of `describe` as the name of a file.
 
-    A `-` in a class name is written as %2D where several are joined, so that classes `a-b` and
-    `c` do not give the name that `a` and `b-c` do.
+    If several class names are joined, a `-` in them is written as %2D. So the classes `a-b` and
+    `c` have another name than `a` and `b-c`.
     """
     names = [_escaped(name) for name in _chosen(labels, attributes)]
     if len(attributes) > 1:
@@ -106,7 +106,7 @@ def file_stem(labels: Labels, attributes: Attributes) -> str:
 def file_name(text: str) -> str:
     """`text` with the characters that a file name cannot hold written as %XX.
 
-    A text that is too long is cut, and ends in a digest that tells it from others cut alike.
+    A text that is too long is cut and gets a digest of the whole text.
     """
     return _shortened(_escaped(text))
 

@@ -1,6 +1,6 @@
-"""The labels and the split of each file: from its name, from metadata, or from its folders.
+"""The labels and the split of each file, from its name, from metadata or from its folders.
 
-Nothing here opens audio.
+This module opens no audio.
 """
 
 import csv
@@ -25,7 +25,7 @@ _MOST_CLASSES = 1000
 
 @dataclass(frozen=True)
 class Description:
-    """Labels, attribute -> class name, and one of `SPLITS`, or None where the data has none."""
+    """Labels, attribute -> class name, and one of `SPLITS`, or None if the data has no splits."""
 
     labels: dict[str, str]
     split: str | None
@@ -33,7 +33,7 @@ class Description:
 
 @dataclass
 class Descriptions:
-    """The attributes, the files by name, those left out as (name, reason), and remarks."""
+    """The attributes, the files by name, the files left out as (name, reason), and remarks."""
 
     attributes: list[str] = field(default_factory=list)
     files: dict[str, Description] = field(default_factory=dict)
@@ -49,27 +49,27 @@ def describe(
 ) -> Descriptions:
     """Give each audio file its labels and its split, or leave it out.
 
-    Labels come from `label_pattern`, else from metadata at the root or in each split
-    folder, else from the first folder below the root or the split folder. Splits come
-    from a column or group called `split`, else from the split folders, which are such
-    only where there is a `train`.
+    Labels come from `label_pattern`, else from metadata at the root or in each split folder, else
+    from the first folder below the root or the split folder. Splits come from a column or group
+    called `split`, else from the split folders. Folders are split folders only if there is one
+    called `train`.
 
     Args:
-        root: the folder, for its metadata.
+        root: folder of the metadata.
         names: paths of the audio files relative to `root`, with `/`, sorted.
         labels: the attributes to keep; None keeps all.
-        label_pattern: a regular expression with named groups, searched in the file name.
+        label_pattern: regular expression with named groups, searched in the file name.
 
     Raises:
-        DataError: metadata that cannot be read, or a column with too many classes.
-        LabelError: an attribute in `labels` that is not there.
-        ConfigError: a pattern without named groups.
+        DataError: metadata cannot be read, or a column has too many classes.
+        LabelError: an attribute in `labels` does not exist.
+        ConfigError: the pattern has no named groups.
     """
     result = Descriptions()
     splits = _split_folders(names, result)
     tables = _tables(root, splits, result)
 
-    # What each file is called below its split folder.
+    # Names of the files below their split folders.
     inner = {name: name.partition("/")[2] if _top(name) in splits else name for name in names}
     class_folders = {_top(rest) for rest in inner.values() if "/" in rest}
     if label_pattern is not None:
@@ -96,18 +96,18 @@ def describe(
 
 
 def _split_folders(names: Sequence[str], result: Descriptions) -> dict[str, str]:
-    """First folders that are a split, each with the split that it is."""
+    """The names of split folders, each with its split."""
     tops = {_top(name) for name in names if "/" in name}
     splits = {top: SPLIT_NAMES[top.lower()] for top in tops if top.lower() in SPLIT_NAMES}
     if splits and "train" not in splits.values():
         listed = ", ".join(sorted(splits))
-        result.notes.append(f"there is no train folder, so this is no split but a folder: {listed}")
+        result.notes.append(f"there is no train folder, so these are not splits: {listed}")
         return {}
     return splits
 
 
 def _tables(root: Path, splits: Iterable[str], result: Descriptions) -> list[str]:
-    """The metadata that counts: that of the root, else one in each split folder."""
+    """The metadata files to use: that of the root, else one in each split folder."""
     tables = [table for table in METADATA if os.path.lexists(root / table)]
     if len(tables) > 1:
         result.notes.append(f"{tables[1]} is not used, because {tables[0]} is there")
@@ -125,9 +125,9 @@ def _top(name: str) -> str:
 def _choose(
     known: Sequence[str], labels: Sequence[str] | None, names: Sequence[str] = ()
 ) -> list[str]:
-    """Return the attributes that `labels` selects of the known ones.
+    """Return the known attributes that `labels` selects.
 
-    `names` are those of the files, where a pattern may find more attributes in them.
+    The names of the files are used to suggest a pattern that finds the missing attributes.
     """
     for label in labels or []:
         if label not in known:
@@ -138,7 +138,7 @@ def _choose(
 
 
 def _description(values: Mapping[str, str], attributes: Iterable[str]) -> Description:
-    """Pick labels and split out of a row; ValueError for a split of an unknown name."""
+    """Take labels and split from a row; `ValueError` for an unknown split."""
     split = values.get("split") or None
     if split is not None and split.lower() not in SPLIT_NAMES:
         raise ValueError(f"has the unknown split {split!r}; use {', '.join(SPLITS)}")
@@ -175,7 +175,7 @@ def _from_metadata(
 ) -> None:
     rows = [(table, *row) for table in tables for row in _rows(root, table)]
     columns = dict.fromkeys(key for _, _, row in rows for key in row)
-    # A column without a name is what pandas writes for its index.
+    # pandas writes its index as a column without a name.
     attributes = _choose([key for key in columns if key not in ("", "file_name", "split")], labels)
     result.attributes = attributes
     present = set(names)
@@ -211,11 +211,11 @@ def _from_metadata(
 
 def _rows(root: Path, table: str) -> list[tuple[int, dict[str, str]]]:
     """Read metadata: pairs of line number and row, all values stripped text."""
-    # A pipe would keep the reader waiting, and a device may have no end.
+    # Reading a pipe would wait for ever, and a device may be endless.
     if not os.path.isfile(root / table):  # noqa: PTH113 - pathlib raises for a closed folder
         raise DataError(f"{table} is no regular file; put the file itself there, or remove it")
     try:
-        # Bytes that are not UTF-8 come out as they do in file names, so that those match.
+        # Bytes that are not UTF-8 are decoded as in file names, so that both match.
         text = (root / table).read_bytes().decode("utf-8-sig", "surrogateescape")
     except OSError as error:
         raise DataError(f"{table} cannot be read ({error.strerror})") from error
@@ -223,7 +223,7 @@ def _rows(root: Path, table: str) -> list[tuple[int, dict[str, str]]]:
 
 
 def _csv_rows(text: str, table: str) -> Iterable[tuple[int, dict[str, str]]]:
-    # Lines as CSV means them: `splitlines` also splits at characters inside of a cell.
+    # `splitlines` would also split at characters within a cell.
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     header: list[str] = []
     try:

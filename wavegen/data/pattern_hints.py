@@ -1,4 +1,4 @@
-"""The label pattern that would fit names of files such as `7_theo_0.wav`."""
+"""Suggests a label pattern for names of files such as `7_theo_0.wav`."""
 
 import posixpath
 import shlex
@@ -6,16 +6,16 @@ from collections.abc import Sequence
 
 
 def pattern_hint(names: Sequence[str], labels: Sequence[str]) -> str:
-    """The end of an error that suggests `fitting_pattern`; empty where there is none."""
+    """The end of an error that suggests `fitting_pattern`; empty if there is none."""
     pattern = fitting_pattern(names, labels)
     return f", or add --data.label_pattern {shlex.quote(pattern)}" if pattern else ""
 
 
 def fitting_pattern(names: Sequence[str], labels: Sequence[str]) -> str | None:
-    """A pattern whose groups are `labels`, in the order in which they are asked for.
+    """A pattern whose groups are `labels`, in this order; None if no pattern fits.
 
-    The names must all be parts joined by `_`, or all by `-`, and each label must repeat, as
-    classes do; otherwise there is none.
+    The names must all be parts joined by `_`, or all by `-`, and the values of each label must
+    repeat, as classes do.
 
     Args:
         names: paths of files, with `/`.

@@ -1,8 +1,8 @@
-"""Labels in file names, by a regular expression that may be from elsewhere.
+"""Labels in file names, by a regular expression that may come from somebody else.
 
-Some expressions take time that doubles with every letter of a name, and nothing can interrupt
-Python's `re`. So a process of its own searches, with a limit on its time and memory; it is this
-file, which therefore imports nothing but the standard library.
+The time of some expressions doubles with every letter of a name, and nothing can interrupt
+Python's `re`. So this file is also run as a process of its own, with a limit on its time and
+memory. Therefore it imports only the standard library.
 """
 
 import json
@@ -18,7 +18,7 @@ _BYTES = 1 << 30  # and a thousand for each name
 
 
 class PatternError(Exception):
-    """An expression that cannot be used; the message reads on from it: "has no ..."."""
+    """An expression that cannot be used; the message continues it: "has no ..."."""
 
 
 def search(
@@ -27,22 +27,22 @@ def search(
     """Search an expression in every name.
 
     Args:
-        pattern: a regular expression with named groups.
-        names: of files.
-        seconds: for a million names.
+        pattern: regular expression with named groups.
+        names: names of files.
+        seconds: time limit for a million names.
 
     Returns:
-        The named groups, and for each name what they hold, or None where nothing matches.
+        The named groups, and for each name their texts, or None if the pattern does not match.
 
     Raises:
-        PatternError: no regular expression, one without named groups, or one that takes too
-            long or too much memory.
+        PatternError: the pattern is no regular expression, has no named groups, or takes too
+            much time or memory.
     """
     if len(pattern) > _LONGEST:
         raise PatternError(f"is longer than {_LONGEST} characters")
     seconds *= 1 + len(names) / 1e6
     lines = map(json.dumps, [[pattern, seconds], *names])
-    # Isolated: nothing in the working folder or the environment is imported.
+    # Python's isolated mode imports nothing from the working folder or the environment.
     command = [sys.executable, "-I", "-S", __file__]
     try:
         found = subprocess.run(
@@ -67,7 +67,7 @@ def _main() -> None:
 
         size = _BYTES + 1000 * len(names)
         resource.setrlimit(resource.RLIMIT_AS, (size, size))
-        # Should the process that waits for this one be killed, this one ends all the same.
+        # This process ends even if the process that waits for it is killed.
         resource.setrlimit(resource.RLIMIT_CPU, (int(seconds) + 1, int(seconds) + 1))
     try:
         compiled = re.compile(pattern)

@@ -1,4 +1,4 @@
-"""Object storage, by way of litdata: its clients, their errors, and bounds of what they copy."""
+"""Object storage through litdata: its clients, their errors, and limits on what they copy."""
 
 import os
 from collections.abc import Iterator
@@ -12,8 +12,8 @@ from wavegen.utils.text import display
 
 
 def litdata() -> ModuleType:
-    """The package, an extra."""
-    # Its word on newer versions would ask the network at every start.
+    """Import litdata, an optional dependency."""
+    # Its check for newer versions would use the network at every start.
     os.environ.setdefault("LITDATA_DISABLE_VERSION_CHECK", "1")
     try:
         import litdata
@@ -23,12 +23,12 @@ def litdata() -> ModuleType:
 
 
 def downloader(place: str, folder: Path, chunks: list[dict[str, Any]]) -> Any:
-    """What fetches files of a place into a folder.
+    """Make a client that fetches files of a place into a folder.
 
     Args:
-        place: an address such as `s3://bucket/digits`.
-        folder: where they shall be.
-        chunks: filename and chunk_bytes of each of those that are asked for by number.
+        place: address such as `s3://bucket/digits`.
+        folder: folder for the files.
+        chunks: filename and chunk_bytes of each chunk.
     """
     litdata()
     from litdata.streaming.downloader import get_downloader
@@ -38,7 +38,7 @@ def downloader(place: str, folder: Path, chunks: list[dict[str, Any]]) -> Any:
 
 
 def download(place: str, name: str, folder: Path, largest: int) -> Path:
-    """Fetch one file of a place into a folder; `largest` is as in `check_source`."""
+    """Fetch one file of a place into a folder; see `check_source` for `largest`."""
     check_source(place, name, largest)
     path = folder / name
     with storage_errors(place):
@@ -47,23 +47,23 @@ def download(place: str, name: str, folder: Path, largest: int) -> Path:
 
 
 def check_source(place: str, name: str, largest: int) -> None:
-    """Refuse to copy from `local:` what has no end, or more bytes than `largest`.
+    """Refuse to copy a device, or a file of more than `largest` bytes, from `local:`.
 
     Raises:
-        DataError: it is such a file.
+        DataError: the file is such a one.
     """
     source = Path(place.removeprefix("local:")) / name
     if not place.startswith("local:") or not source.exists():
         return
     if not source.is_file() or source.stat().st_size > largest:
         raise DataError(
-            f"{display(source)}: is no file, or larger than shards say; copy the shards again"
+            f"{display(source)}: is no file, or larger than its index says; copy the shards again"
         )
 
 
 @contextmanager
 def storage_errors(place: str) -> Iterator[None]:
-    """Whatever a client of object storage raises, as one line."""
+    """Turn any error of a client of object storage into a `DataError` of one line."""
     try:
         yield
     except WavegenError:

@@ -1,4 +1,4 @@
-"""How a data set is read, and the `training.json` of a model that remembers it."""
+"""The settings that a data set is read with, and `training.json`, which keeps them in a model."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -17,7 +17,7 @@ _SHAPE = {
     "trim": optional(number(0, 10**6)),
     "seed": whole(0, 2**63),
 }
-# No count of clips is larger.
+# Larger than any number of clips.
 _MOST = 10**12
 
 
@@ -35,20 +35,20 @@ def check_trim(trim: float | None) -> None:
 
 @dataclass(frozen=True)
 class DataSettings:
-    """How a data set is read: equal settings give the same labels, splits and samples.
+    """The settings that a data set is read with; equal settings give the same clips and samples.
 
     Args:
-        labels: the attributes to keep; by default every further column of the metadata, every
+        labels: the attributes to keep; by default every other column of the metadata, every
             named group of the pattern, or `label` for class folders.
-        label_pattern: a regular expression with named groups, searched in the file name.
-        validation_fraction: share of the clips that is held out where the data has no
-            validation split; above 0 and below 1.
-        trim: silence is cut from both ends of a clip, this many dB below its loudest part;
-            None leaves it.
-        seed: of the choice of validation clips.
+        label_pattern: regular expression with named groups, searched in the file name.
+        validation_fraction: share of the clips to hold out if the data has no validation split;
+            above 0 and below 1.
+        trim: cut silence at both ends of a clip that is this many dB below its loudest part;
+            None keeps it.
+        seed: seed of the choice of validation clips.
 
     Raises:
-        ConfigError: a value outside its range.
+        ConfigError: a value is out of range.
     """
 
     labels: tuple[str, ...] | None = None
@@ -70,15 +70,15 @@ class DataSettings:
             object.__setattr__(self, "trim", float(self.trim))
 
     def to_json(self) -> dict[str, Any]:
-        """The settings as JSON; `from_json` is the way back."""
+        """The settings as JSON, which `from_json` reads."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, values: Any) -> "DataSettings":
-        """Settings from JSON; those that an earlier version did not write have their default.
+        """Read settings from JSON; those that an earlier version did not have get defaults.
 
         Raises:
-            ValueError: something else than settings, or values outside their range.
+            ValueError: the JSON holds other things than settings, or a value out of range.
         """
         if not is_settings(values):
             raise ValueError("these are no settings of a data set")
@@ -92,7 +92,7 @@ DEFAULT_SETTINGS = DataSettings()
 
 
 def is_settings(values: Any) -> bool:
-    """Whether JSON holds nothing but settings, each of its type."""
+    """Whether JSON holds only settings, each of the right type."""
     return (
         type(values) is dict
         and values.keys() <= _SHAPE.keys()
@@ -103,35 +103,36 @@ def is_settings(values: Any) -> bool:
 def save_training(
     counts: Mapping[str, Mapping[str, int]], settings: DataSettings, folder: str | Path
 ) -> None:
-    """Write beside a model what it was trained on.
+    """Write the facts about the training data of a model into its directory.
 
     Args:
-        counts: attribute -> class -> clips of it in training.
-        settings: how the data set was read: with the same ones the same clips are held out.
-        folder: the model directory.
+        counts: attribute -> class -> number of training clips.
+        settings: settings that the data set was read with; they hold out the same clips again.
+        folder: model directory.
     """
     write_json(Path(folder) / TRAINING, {"clips": counts, "reading": settings.to_json()})
 
 
 def training_settings(path: str | Path) -> DataSettings:
-    """How training read its data set; the defaults where the model does not say it.
+    """The settings that training read its data set with; defaults if the model has none.
 
     Raises:
-        ModelError: no model there, or one whose `training.json` holds something else.
+        ModelError: there is no model, or its `training.json` holds something else.
     """
     try:
         return DataSettings.from_json(_training(path).get("reading", {}))
     except ValueError as error:
         raise ModelError(
-            f"{find_model(path) / TRAINING}: does not say how the folder of training was read"
+            f"{find_model(path) / TRAINING}: does not hold the settings of training; copy the "
+            "model again"
         ) from error
 
 
 def class_counts(path: str | Path) -> dict[str, dict[str, int]]:
-    """Attribute -> class -> clips that a model was trained on.
+    """Attribute -> class -> number of clips that a model was trained on.
 
     Raises:
-        ModelError: no model there, or it does not say.
+        ModelError: there is no model, or it has no such counts.
     """
     counts: Any = _training(path).get("clips")
     if not fits(counts, {str: {str: whole(0, _MOST)}}):
@@ -143,7 +144,7 @@ def class_counts(path: str | Path) -> dict[str, dict[str, int]]:
 
 
 def _training(path: str | Path) -> dict[str, Any]:
-    """What `save_training` wrote; empty where it did not."""
+    """The contents that `save_training` wrote; empty if it was not called."""
     file = find_model(path) / TRAINING
     if not file.exists():
         return {}

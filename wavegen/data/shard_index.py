@@ -1,8 +1,8 @@
-"""What shards say of themselves, checked: they may be from elsewhere.
+"""The index of shards, which is checked, since shards may come from somebody else.
 
-`index.json` is litdata's and says which chunks there are. `clips.index.json` is ours and says
-where in them each clip is. A chunk is read by these two alone, as bytes of float32 samples:
-litdata itself would let the index choose how an item is decoded, by pickle for one.
+`index.json` belongs to litdata and lists the chunks. `clips.index.json` is our own and gives the
+place of each clip in them. A chunk is read with these two only, as bytes of float32 samples.
+litdata itself would let the index choose how to decode an item, for example by pickle.
 """
 
 import re
@@ -20,18 +20,18 @@ from wavegen.data.settings import DataSettings, is_settings
 from wavegen.data.splits import SPLITS
 from wavegen.utils.json_shape import fits, whole
 
-# Samples of an item, and of those before them that come with it.
+# Samples of an item, and samples before them that the item holds too.
 PIECE = 2**18
 BEFORE = 2**14
 INDEX = "index.json"
-# Written last: what has it is complete. litdata fetches what ends so without starting the
-# client that worker processes cannot inherit.
+# Written last, so shards that have it are complete. litdata fetches files with this suffix without
+# starting a client, which worker processes could not inherit.
 CLIPS = "clips.index.json"
-# Bytes that each of these may have: enough for some 50 TB and five million clips.
+# Largest size in bytes of each of these: enough for some 50 TB and five million clips.
 LARGEST = {INDEX: 1 << 26, CLIPS: 1 << 30}
-# `wavegen prepare` writes chunks of a fourth of it.
+# Largest size in bytes of a chunk; those of `wavegen prepare` have a fourth of it.
 _LARGEST_CHUNK = 1 << 28
-# float32, one row: what litdata's writer calls the items of `wavegen.data.shard_writer`.
+# The name that litdata's writer gives to the format of items: float32, one row.
 _FORMAT = ["no_header_numpy:9"]
 
 _SAMPLE = np.dtype("<f4")
@@ -68,9 +68,9 @@ class Chunk:
     """A file of items.
 
     Args:
-        filename: its bare name.
-        size: its bytes.
-        items: how many are in it.
+        filename: name without folders.
+        size: size in bytes.
+        items: number of items.
     """
 
     filename: str
@@ -80,12 +80,12 @@ class Chunk:
 
 @dataclass(frozen=True)
 class ShardIndex:
-    """Which chunks there are, and where in them each clip is.
+    """The chunks of shards, and the place of each clip in them.
 
     Args:
-        chunks: in order.
-        sample_rate: Hz.
-        first_items: int64 (clips,), of each clip among all items.
+        chunks: the chunks, in order.
+        sample_rate: rate of the clips in Hz.
+        first_items: int64 (clips,), number of the first item of each clip among all items.
         lengths: int64 (clips,), in samples.
         clip_set: the clips.
     """
@@ -98,15 +98,15 @@ class ShardIndex:
 
 
 def parse(index: Any, description: Any, place: str) -> ShardIndex:
-    """What the two files say, checked against one another.
+    """Parse the two files, and check each against the other.
 
     Args:
-        index: JSON of the one called `INDEX`.
-        description: JSON of the one called `CLIPS`.
-        place: where the shards are.
+        index: JSON of the file `INDEX`.
+        description: JSON of the file `CLIPS`.
+        place: folder or address of the shards.
 
     Raises:
-        ValueError: one of them is not what `wavegen.data.shard_writer` writes.
+        ValueError: `wavegen.data.shard_writer` does not write such a file.
     """
     if not fits(index, _INDEX_SHAPE):
         raise ValueError(f"{INDEX} is not what 'wavegen prepare' writes")
@@ -118,7 +118,7 @@ def parse(index: Any, description: Any, place: str) -> ShardIndex:
     first = np.array(description["first_items"], dtype=np.int64)
     lengths = np.array(description["lengths"], dtype=np.int64)
     items = -(-lengths // PIECE)
-    # Numbers of Python, for hostile ones may sum up to more than an int64 holds.
+    # Python integers, since the sum of malicious numbers may overflow int64.
     samples = sum(description["lengths"]) + BEFORE * sum(
         max(0, each - 1) for each in items.tolist()
     )
@@ -126,7 +126,7 @@ def parse(index: Any, description: Any, place: str) -> ShardIndex:
         0 < len(first) == len(lengths) == len(description["clips"])
         and len({chunk.filename for chunk in chunks}) == len(chunks)
         and int((first + items).max()) <= sum(chunk.items for chunk in chunks)
-        # Twice four bytes for each item: where it begins, and its size.
+        # Each item needs at least eight bytes of the chunk for its offset and its size.
         and all(chunk.size >= 8 * (chunk.items + 1) for chunk in chunks)
         and samples * _SAMPLE.itemsize <= sum(chunk.size - 8 * chunk.items for chunk in chunks)
         and _labels_agree(description)
@@ -138,23 +138,23 @@ def parse(index: Any, description: Any, place: str) -> ShardIndex:
 
 
 def read_item(path: Path, item: int, length: int, start: int, stop: int) -> np.ndarray:
-    """Some samples of an item.
+    """Read some samples of an item.
 
     Args:
-        path: of the chunk.
-        item: its number within the chunk.
-        length: samples that the item must have.
-        start, stop: of the samples wanted.
+        path: file of the chunk.
+        item: number of the item within the chunk.
+        length: number of samples that the item must have.
+        start, stop: range of the samples to read.
 
     Returns:
         float32 (stop - start,).
 
     Raises:
         OSError: the chunk cannot be read.
-        ValueError: it does not hold this item, or the samples are no audio.
+        ValueError: the chunk does not hold this item, or its samples are NaN or infinity.
     """
     with path.open("rb") as file:
-        # Behind the number of items stands where each begins and where the last one ends.
+        # After the number of items come the offsets of all items, and the end of the last one.
         file.seek(4 + 4 * item)
         begin, end = _numbers(file.read(8), 2)
         file.seek(begin)
@@ -177,7 +177,7 @@ def _numbers(data: bytes, count: int) -> tuple[int, ...]:
 
 
 def describe(clip_set: ClipSet) -> dict[str, Any]:
-    """What is said of the clips, as JSON; `_clip_set` is the way back."""
+    """The description of the clips as JSON, which `_clip_set` reads."""
     return {
         "clips": [
             [clip.name, clip.split, clip.labels, list(vars(clip.info).values())]
@@ -191,7 +191,7 @@ def describe(clip_set: ClipSet) -> dict[str, Any]:
 
 
 def _labels_agree(description: dict[str, Any]) -> bool:
-    """Whether the classes are those that clips have, each once."""
+    """Whether the listed classes are exactly those of the clips."""
     found: dict[str, set[str]] = {}
     for _, _, labels, _ in description["clips"]:
         for attribute, name in labels.items():
@@ -227,5 +227,5 @@ def _all_shown(labels: dict[str, str]) -> dict[str, str]:
 
 
 def _shown(text: str) -> str:
-    """Text that a terminal can be given."""
+    """Text that is safe to print."""
     return text if text.isprintable() else display(text)

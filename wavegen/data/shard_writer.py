@@ -1,7 +1,7 @@
-"""Writes shards: clips decoded by all cores, straight to a folder or to object storage.
+"""Writes shards: decodes clips on all cores, and sends them to a folder or to object storage.
 
-Memory and this machine's disk hold a few chunks at a time. Parts of the data that are done
-stay done when it is interrupted.
+Memory and the local disk hold a few chunks at a time. An interrupted job keeps the parts that are
+complete.
 """
 
 import json
@@ -33,9 +33,9 @@ from wavegen.utils.text import display
 
 _VERSION = 1
 _CHUNK_BYTES = 64 << 20
-# Of what is done again at most when it was interrupted, in each thread.
+# Bytes of a part, the most that each thread repeats after an interruption.
 _PART_BYTES = 4 * _CHUNK_BYTES
-# Of the codes that networks mostly have; figures for others are reckoned when they are needed.
+# Most networks have this codec. Figures for others are computed when they are needed.
 _CODEC = MuLaw()
 _JOURNAL = ".parts"
 _RECORD = {
@@ -57,31 +57,31 @@ def write_shards(
     cache: str | None = None,
     progress: bool = True,
 ) -> ClipSet:
-    """Write the clips as shards, or go on where that was interrupted.
+    """Write the clips as shards, or resume an interrupted job.
 
-    They come in an order of chance, so that neighbours in a chunk are not of one kind.
+    The order of the clips is random, so that neighbours in a chunk are of different classes.
 
     Args:
-        clip_set: of `wavegen.data.clips.find_clips`; its settings say how clips are trimmed.
-        sample_rate: Hz.
-        place: a folder that is empty or not there, or an address such as `s3://bucket/digits`.
+        clip_set: clips found by `wavegen.data.clips.find_clips`; its settings include trimming.
+        sample_rate: rate of the result in Hz.
+        place: folder that is empty or new, or an address such as `s3://bucket/digits`.
         on_bad_file: "skip" leaves out a clip that cannot be decoded, "fail" raises.
-        cache: folder for what is on its way to object storage, in the user's if None.
-        progress: show a bar on stderr.
+        cache: folder for chunks to be uploaded; by default in the user's cache.
+        progress: show a bar on standard error.
 
     Returns:
         The clips that are in the shards.
 
     Raises:
-        ConfigError: litdata is not installed, something else is in that place, or another
+        ConfigError: litdata is not installed, the place holds other files, or another
             process writes there.
-        AudioFileError: a clip cannot be decoded, if `on_bad_file` is "fail".
+        AudioFileError: a clip cannot be decoded, and `on_bad_file` is "fail".
         DataError: no clip can be decoded.
         OutputError: the place cannot be written to.
     """
     litdata()
     place = place.rstrip("/")
-    # Of these recordings as they are now, so that shards written anew are told from older ones.
+    # A digest of the recordings as they are now, so that new shards differ from older ones.
     trim = clip_set.settings.trim
     listed = [[clip.name, clip.size, clip.mtime_ns, clip.split] for clip in clip_set.clips]
     settings = digest_of([_VERSION, sample_rate, trim, PIECE, BEFORE, _PART_BYTES, listed])
@@ -112,17 +112,17 @@ def write_shards(
 
 
 def _begin(journal: Path, settings: str) -> None:
-    """Make the journal, or empty it if it is of other settings."""
+    """Make the journal, or empty it if its settings are different."""
     journal.mkdir(exist_ok=True)
     if not (journal / settings).exists():
-        # What is left of other settings is of no use. The folder stays: it may be the lock.
+        # Records with other settings are useless. The folder itself stays, since it may be locked.
         for left in journal.iterdir():
             shutil.rmtree(left) if left.is_dir() else left.unlink()
         (journal / settings).touch()
 
 
 def _refuse_others(place: Path, begun: Path) -> None:
-    """`ConfigError` if files are there, unless they are of a writing that began with `begun`."""
+    """Raise `ConfigError` for files in the place, unless the job that wrote `begun` made them."""
     others = {path.name for path in place.iterdir()} - {_JOURNAL}
     if others and not begun.exists():
         if CLIPS in others and begun.parent.exists():  # it was killed at its very end
@@ -131,21 +131,21 @@ def _refuse_others(place: Path, begun: Path) -> None:
 
 
 def _order(clips: Sequence[Clip]) -> list[int]:
-    """Split by split, within each of them in an order of chance."""
+    """Numbers of the clips: one split after another, each in random order."""
     chance = np.random.default_rng(0).permutation(len(clips))
     return sorted(chance.tolist(), key=lambda clip: SPLITS.index(clips[clip].split))
 
 
 @dataclass(frozen=True)
 class _Parts:
-    """Writes parts of the data, each into chunks of its own.
+    """Writes parts of the data, each into its own chunks.
 
     Args:
-        parts: the clips of each.
-        sample_rate: in Hz.
+        parts: the clips of each part.
+        sample_rate: rate of the result in Hz.
         trim: as in `wavegen.data.decoding.decode`.
-        journal: folder for the records of those that are done, and for what is on its way.
-        send: takes a chunk to its place.
+        journal: folder for records of complete parts, and for chunks to be sent.
+        send: moves a chunk to its place.
         on_bad_file: as in `write_shards`.
     """
 
@@ -157,7 +157,7 @@ class _Parts:
     on_bad_file: OnBadFile
 
     def of(self, number: int, bar: tqdm) -> dict[str, Any]:
-        """The record of a part, which is decoded and sent unless that has been done."""
+        """The record of a part, which is decoded and sent unless it is complete already."""
         clips, done = self.parts[number], self.journal / f"{number}.json"
         if (known := _recorded(done, clips)) is not None:
             bar.update(len(clips))
@@ -201,7 +201,7 @@ class _Parts:
 
 
 def _recorded(done: Path, clips: Sequence[Clip]) -> dict[str, Any] | None:
-    """What is known of a part that was done before; None if nothing, or if that was damaged."""
+    """The record of a part that is complete; None if there is none, or if it is damaged."""
     with suppress(DataError):
         record = read_json(done, DataError)
         if fits(record, _RECORD) and len(record["counts"]) == _CODEC.codes:
@@ -212,8 +212,11 @@ def _recorded(done: Path, clips: Sequence[Clip]) -> dict[str, Any] | None:
 
 
 def _pieces(blocks: Iterator[np.ndarray]) -> Iterator[tuple[np.ndarray, int]]:
-    """`PIECE` samples at a time, the last ones fewer, after those before them; and how many
-    these are, `BEFORE` or none."""
+    """Yield pieces of a clip, and how many earlier samples each starts with.
+
+    Each piece has `PIECE` samples, the last one fewer, after `BEFORE` earlier ones, or after none
+    at the beginning of the clip.
+    """
     held, before = np.empty(0, SAMPLE), 0
     for block in blocks:
         held = np.concatenate([held, block])
@@ -225,19 +228,19 @@ def _pieces(blocks: Iterator[np.ndarray]) -> Iterator[tuple[np.ndarray, int]]:
 
 
 class _Chunks:
-    """Chunks of one part, sent away as they are full.
+    """The chunks of one part, which are sent when they are full.
 
     Args:
-        folder: where they are written.
-        number: of the part.
-        send: takes a chunk to its place.
+        folder: folder to write them in.
+        number: number of the part.
+        send: moves a chunk to its place.
     """
 
     def __init__(self, folder: Path, number: int, send: Callable[[Path], None]) -> None:
         from litdata.streaming.writer import BinaryWriter
 
         class PartWriter(BinaryWriter):
-            # Of files called chunk-RANK-N.bin.
+            # The rank is part of the file names, chunk-RANK-N.bin.
             rank = number
 
         self._writer = PartWriter(str(folder), chunk_bytes=_CHUNK_BYTES)
@@ -246,16 +249,16 @@ class _Chunks:
         self.items = 0
 
     def add(self, piece: np.ndarray) -> None:
-        """Take one more item, float32 (time,)."""
+        """Add an item, float32 (time,)."""
         if chunk := self._writer.add_item(self.items, {"audio": piece}):
             self._send(Path(chunk))
         self.items += 1
 
     def finish(self) -> dict[str, Any]:
-        """Send the last chunks; what litdata says of all of them."""
+        """Send the last chunks, and return litdata's description of all chunks."""
         for chunk in self._writer.done():
             self._send(Path(chunk))
-        # Without any item there is no index.
+        # Without items there is no index.
         return (
             json.loads(self._index.read_text())
             if self._index.exists()
@@ -271,7 +274,7 @@ def _finish(
     journal: Path,
     send: Callable[[Path], None],
 ) -> ClipSet:
-    """Write what says where everything is."""
+    """Write the index files."""
     skipped = [Skipped(*each) for record in records for each in record["skipped"]]
     places: dict[str, tuple[int, int]] = {}
     items = 0
@@ -310,7 +313,7 @@ def _finish(
 
 
 def _remove_others(place: Path, records: Sequence[dict[str, Any]]) -> None:
-    """Remove chunks of a part that was begun, and came to fewer of them when done again."""
+    """Remove chunks of an interrupted part that has fewer chunks after it was repeated."""
     known = {chunk["filename"] for record in records for chunk in record["chunks"]}
     for path in place.glob("chunk-*.bin"):
         if path.name not in known:
@@ -318,7 +321,7 @@ def _remove_others(place: Path, records: Sequence[dict[str, Any]]) -> None:
 
 
 def _sender(place: str) -> Callable[[Path], None]:
-    """What takes a file to the place; it is gone here then."""
+    """Return a function that moves a file to the place."""
     if not is_remote(place):
 
         def move(path: Path) -> None:

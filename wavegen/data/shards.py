@@ -1,10 +1,10 @@
 """Shards: decoded clips as a data set of litdata, in a folder or in object storage.
 
-An item of the data set is a piece of a clip, together with the samples before it in a
-receptive field, so that a crop is nearly always in one item. Items lie in chunks, files of some
-64 MB. Training reads a few chunks at a time, in an order of its own for each epoch, so that it
-needs neither the memory nor the disk for all of them. `wavegen.data.shard_writer` writes them,
-litdata fetches them from object storage, and `wavegen.data.shard_index` reads what is in them.
+An item of the data set is a piece of a clip, together with the samples before it in a receptive
+field, so that a crop is nearly always in one item. Chunks are files of items of some 64 MB.
+Training reads a few chunks at a time, in a new order for each epoch, so it needs neither the
+memory nor the disk for all of them. `wavegen.data.shard_writer` writes chunks, litdata fetches
+them from object storage, and `wavegen.data.shard_index` reads them.
 """
 
 import filecmp
@@ -36,38 +36,38 @@ from wavegen.errors import DataError, OutputError
 from wavegen.utils.files import make_folder, read_json, write_bytes, write_json
 from wavegen.utils.text import display
 
-# A chunk that is gone when it is wanted is fetched again so many times.
+# A chunk that another process has removed is fetched again at most this many times.
 _ATTEMPTS = 100
-# Seconds without a byte, after which a download is one of a killed process.
+# After so many seconds without a new byte, a download belongs to a killed process.
 _STALLED = 3600
 
 
 def is_remote(place: str) -> bool:
-    """Whether shards are not simply in a folder; `local:` is litdata's word for one it copies."""
+    """Whether shards must be fetched; litdata also copies those of a folder after `local:`."""
     return "://" in place or place.startswith("local:")
 
 
 def is_shards(place: str) -> bool:
-    """Whether this is a place of shards rather than a folder of recordings."""
+    """Whether this place holds shards, not recordings."""
     return is_remote(place) or (Path(place) / CLIPS).is_file()
 
 
 class ShardStore:
-    """Waveforms of clips in shards: what `wavegen.data.store.AudioStore` is, but seen in parts.
+    """Waveforms of clips in shards, with the interface of `wavegen.data.store.AudioStore`.
 
     Args:
-        place: a folder, or an address such as `s3://bucket/digits`.
-        cache: folder for what is fetched from object storage, in the user's if None.
-        keep: bytes of that at most. A fourth of it is what an epoch goes through at a time.
+        place: folder, or an address such as `s3://bucket/digits`.
+        cache: folder for chunks from object storage; by default in the user's cache.
+        keep: largest size of these chunks in bytes. An epoch reads a fourth of it at a time.
 
     Attributes:
-        clip_set: the clips, in the order of all that follows.
-        sample_rate: Hz.
+        clip_set: the clips, in the order of `names` and `lengths`.
+        sample_rate: rate of the clips in Hz.
         names, lengths, skipped: as in `AudioStore`.
-        folder: where the chunks are that are here.
+        folder: folder of the local chunks.
 
     Raises:
-        DataError: no shards are there, or they are damaged.
+        DataError: there are no shards, or they are damaged.
         ConfigError: litdata is not installed.
     """
 
@@ -102,20 +102,20 @@ class ShardStore:
         return len(self.names)
 
     def waveform(self, clip: int) -> Waveform:
-        """A clip, whose samples are read as they are asked for."""
+        """A clip, whose samples are read when they are needed."""
         return _Waveform(int(self.lengths[clip]), lambda start, stop: self._read(clip, start, stop))
 
     def windows(self, pieces: np.ndarray, chance: np.random.Generator) -> np.ndarray:
-        """Which of the parts that an epoch goes through one by one each piece is in.
+        """The window of each piece; an epoch reads one window after another.
 
-        A part is some chunks that happen to come together, as many as are kept easily.
+        A window consists of randomly chosen chunks that fit into a fourth of `keep`.
 
         Args:
-            pieces: int64 (pieces, 3) of clip, start and stop.
-            chance: decides which chunks those are.
+            pieces: int64 (pieces, 3): clip, start and stop.
+            chance: random generator for the choice.
 
         Returns:
-            int64 (pieces,), from 0.
+            int64 (pieces,), numbers of windows from 0.
         """
         chunk = self._chunk(pieces)
         sizes = np.array([each.size for each in self._chunks], dtype=np.int64)
@@ -127,7 +127,7 @@ class ShardStore:
         return window[chunk]
 
     def prefetch(self, pieces: np.ndarray) -> None:
-        """Begin to fetch the chunks of these pieces, which are read soon, in this order."""
+        """Start to fetch the chunks of these pieces, which will be read soon, in this order."""
         if not self.remote:
             return
         chunks = list(dict.fromkeys(self._chunk(pieces).tolist()))
@@ -137,24 +137,24 @@ class ShardStore:
             for chunk in chunks:
                 if self._wanted is not chunks:
                     return
-                # Whoever needs it will see what is wrong.
+                # The error is raised again when the chunk is read.
                 with suppress(DataError):
                     self._fetch(chunk, wait=False)
 
         threading.Thread(target=fetch, daemon=True).start()
 
-    def figures(self, name: str, reckon: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """What `reckon` returns, kept with the shards or beside what was fetched of them."""
+    def figures(self, name: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """The result of `compute`, kept with the shards or with their local copies."""
         path = self.folder / f"{name}.json"
         if self.remote and not path.exists():
-            # Where none were prepared for this network, they are reckoned here.
+            # The shards may have no figures for this network.
             with suppress(DataError, OutputError), tempfile.TemporaryDirectory() as folder:
                 fresh = download(self.place, path.name, Path(folder), LARGEST_FIGURES)
                 write_json(path, read_json(fresh, DataError, LARGEST_FIGURES))
-        return figures_kept(path, reckon)
+        return figures_kept(path, compute)
 
     def _chunk(self, pieces: np.ndarray) -> np.ndarray:
-        """The chunk of each piece's last sample."""
+        """The chunk of the last sample of each piece."""
         item = self._first[pieces[:, 0]] + (pieces[:, 2] - 1) // PIECE
         return np.searchsorted(self._ends, item, side="right")
 
@@ -168,7 +168,7 @@ class ShardStore:
         return np.concatenate(parts) if parts else np.empty(0, np.float32)
 
     def _samples(self, clip: int, number: int, start: int, stop: int) -> np.ndarray:
-        """Samples of a clip from its item of that number, which holds all of them."""
+        """Samples of a clip that are all in its item of this number."""
         first = max(0, number * PIECE - BEFORE)
         length = min((number + 1) * PIECE, int(self.lengths[clip])) - first
         item = int(self._first[clip]) + number
@@ -182,7 +182,7 @@ class ShardStore:
                 return read_item(path, within, length, start - first, stop - first)
             except (OSError, ValueError) as error:
                 left -= 1
-                # Another process may have made room in between.
+                # Another process may have removed the chunk in between.
                 if left and self.remote and isinstance(error, FileNotFoundError):
                     continue
                 if self.remote:
@@ -192,7 +192,7 @@ class ShardStore:
                 ) from error
 
     def _fetch(self, chunk: int, wait: bool = True) -> None:
-        """Have a chunk here; `wait` for it if another process is fetching it."""
+        """Fetch a chunk if it is not here; `wait` for it if another process is fetching it."""
         if not self.remote:
             return
         name = self._chunks[chunk].filename
@@ -201,7 +201,7 @@ class ShardStore:
         while not path.exists():
             check_source(self.place, name, self._chunks[chunk].size)
             with storage_errors(self.place):
-                # It does nothing where another process is at it.
+                # litdata does nothing if another process is fetching the chunk.
                 self._downloader.download_chunk_from_index(chunk)
             if path.exists():
                 self._check(chunk)
@@ -215,7 +215,7 @@ class ShardStore:
             self._make_room()
 
     def _make_room(self) -> None:
-        """Remove what was not used for longest, as far as there is more than shall be kept."""
+        """Remove the least recently used chunks until the others fit into `keep`."""
         found = []
         for path in self.folder.glob("*.bin"):
             with suppress(OSError):  # another process makes room too
@@ -241,7 +241,7 @@ class ShardStore:
             ) from error
 
     def _fetch_index(self) -> ShardIndex:
-        """Fetched anew, for shards may have been prepared again; then the old ones go."""
+        """Fetch the index again; if the shards have been replaced, remove the old chunks."""
         with tempfile.TemporaryDirectory() as folder:
             fresh = [
                 download(self.place, name, Path(folder), LARGEST[name]) for name in (CLIPS, INDEX)
@@ -260,28 +260,28 @@ class ShardStore:
         return index
 
     def _forget(self) -> None:
-        """Remove what was fetched of other shards that were in this place."""
+        """Remove local chunks of earlier shards of this place."""
         for pattern in ("*.bin", "figures-*.json"):
             for path in self.folder.glob(pattern):
                 path.unlink(missing_ok=True)
 
     def _remove_stalled(self) -> None:
-        """Remove what downloads of killed processes left."""
+        """Remove partial downloads of killed processes."""
         for path in self.folder.glob("*.bin.tmp*"):
             with suppress(OSError):
                 if time.time() - path.stat().st_mtime > _STALLED:
                     path.unlink()
 
     def _check(self, chunk: int) -> None:
-        """Refuse a chunk that has not the size that the index says."""
+        """Refuse a chunk whose size is not that of the index."""
         name, size = self._chunks[chunk].filename, self._chunks[chunk].size
         path = self.folder / name
         if not path.is_file() or path.stat().st_size != size:
             if self.remote:
                 path.unlink(missing_ok=True)
             raise DataError(
-                f"{display(f'{self.place}/{name}')}: is missing, or not of the size that the "
-                "index says; copy the shards again"
+                f"{display(f'{self.place}/{name}')}: is missing, or has another size than in the "
+                "index; copy the shards again"
             )
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -289,7 +289,7 @@ class ShardStore:
 
 
 class _Waveform:
-    """A `codecs.codec.Waveform` of which only what is asked for is read."""
+    """A `codecs.codec.Waveform` whose slices are read when they are needed."""
 
     def __init__(self, length: int, read: Callable[[int, int], np.ndarray]) -> None:
         self._length = length

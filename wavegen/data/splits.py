@@ -1,6 +1,6 @@
-"""Splits: what they are called, and what is held out where the data does not say it.
+"""The names of splits, and the choice of validation clips if the data has no splits.
 
-The choice of validation clips is stable and keeps every class.
+The choice is stable, and keeps clips of every class in training.
 """
 
 from collections import Counter, defaultdict
@@ -10,34 +10,34 @@ from hashlib import blake2b
 import numpy as np
 
 SPLITS = ("train", "validation", "test")
-# As folders and metadata name them.
+# Names of splits in folders and metadata.
 SPLIT_NAMES = {name: name for name in SPLITS} | dict.fromkeys(
     ("valid", "val", "dev", "eval"), "validation"
 )
-# Seconds of a clip whose end can be held out, and of that end.
+# Least seconds of a clip whose end can be held out, and most seconds of that end.
 _LONG, _MOST_HELD_OUT = 10.0, 60.0
 
 
 def choose_validation(
     names: Sequence[str], labels: Sequence[Mapping[str, str]], fraction: float, seed: int
 ) -> set[int]:
-    """Choose the positions of the clips that validate; the others train.
+    """Choose the positions of the clips for validation; the others are for training.
 
-    Each clip is drawn by a hash of (seed, name), so it keeps its side when files come and
-    go or are listed in another order. Then clips are added until every class of two clips
-    or more is in validation, and every combination of classes with 1 / `fraction` clips.
-    A clip that is the last of a class in train stays there, whatever that leaves out of
-    validation: a class of one clip only trains.
+    Each clip is drawn by a hash of (seed, name), so it stays in its split when files are added,
+    removed or listed in another order. Then clips are added until validation has every class
+    with two clips or more, and every combination of classes with 1 / `fraction` clips or more.
+    The last clip of a class always stays in training, so a class with one clip is in training
+    only.
 
     Args:
-        names: one per clip, each different.
-        labels: attribute -> class name, one mapping per clip.
-        fraction: of the clips to validate, between 0 and 1, before additions.
-        seed: another seed gives another choice.
+        names: names of the clips, each different.
+        labels: attribute -> class name of each clip.
+        fraction: share of the clips, between 0 and 1, before clips are added.
+        seed: seed of the choice.
     """
     draws = [_uniform(seed, name) for name in names]
     order = sorted(range(len(names)), key=draws.__getitem__)
-    # Every clip is also in the class of all clips, so that neither side stays empty.
+    # Every clip is also in a class of all clips, so that neither split stays empty.
     classes = [[("", ""), *sorted(label.items())] for label in labels]
     training = Counter(one for group in classes for one in group)
     chosen: set[int] = set()
@@ -70,16 +70,16 @@ def choose_validation(
 def hold_out_ends(
     parts: np.ndarray, fraction: float, sample_rate: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Hold out the ends of long clips, for data of which no whole clip can be spared.
+    """Hold out the ends of long clips, for data that has too few clips to hold out whole ones.
 
     Args:
-        parts: int64 (clips, 3) of clip, start and stop in samples.
-        fraction: of a clip that is held out, `_MOST_HELD_OUT` seconds of it at most. A clip of
-            less than `_LONG` seconds stays whole.
-        sample_rate: Hz.
+        parts: int64 (clips, 3): clip, start and stop in samples.
+        fraction: share of a clip to hold out, but at most `_MOST_HELD_OUT` seconds. A clip
+            shorter than `_LONG` seconds is not cut.
+        sample_rate: rate of the clips in Hz.
 
     Returns:
-        What is left to train on, int64 (clips, 3), and what validates, int64 (long clips, 3).
+        Parts for training, int64 (clips, 3), and parts for validation, int64 (long clips, 3).
     """
     lengths = parts[:, 2] - parts[:, 1]
     most = round(_MOST_HELD_OUT * sample_rate)

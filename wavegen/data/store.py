@@ -1,8 +1,8 @@
 """Clips decoded, resampled and stored once, then memory-mapped.
 
-A store is a folder with shards (see `wavegen.data.decoding`), all clips one after another, and
-`index.json`. It bears the fingerprint of its clips (path, size, time of change), the rate and the
-trimming, so a store that is found is the right one.
+A store is a folder with shards (see `wavegen.data.decoding`), which hold all clips one after
+another, and `index.json`. Its name is a fingerprint of its clips (path, size, time of change), the
+rate and the trimming, so a store with this name is the right one.
 """
 
 import logging
@@ -41,16 +41,16 @@ _Path = str | os.PathLike[str]
 
 
 class AudioStore:
-    """Waveforms of clips at one rate, mapped into memory and read as they are used.
+    """Waveforms of clips at one rate, mapped into memory and read when they are used.
 
-    It is not removed as long as it is open, see `wavegen.data.store_folders`.
+    An open store is not removed, see `wavegen.data.store_folders`.
 
     Attributes:
-        sample_rate: Hz.
-        names: the names of the clips that are here, in the order they were given.
+        sample_rate: rate in Hz.
+        names: names of the clips in the store, in the order in which they were given.
         lengths, offsets: int64 `(clips,)`, in samples.
-        skipped: the clips given that could not be decoded.
-        folder: where the store is.
+        skipped: the clips that could not be decoded.
+        folder: folder of the store.
 
     Raises:
         DataError: there is no store, or it is damaged.
@@ -86,27 +86,27 @@ class AudioStore:
         return self._shards[shard][stop - length : stop]
 
     def windows(self, pieces: np.ndarray, chance: np.random.Generator) -> np.ndarray:
-        """Which of the parts that an epoch goes through one by one each piece is in: all in one."""
+        """The window of each piece: a store has only one."""
         return np.zeros(len(pieces), dtype=np.int64)
 
     def prefetch(self, pieces: np.ndarray) -> None:
-        """Nothing to do: all of it is here."""
+        """Do nothing: all clips are on this machine."""
 
-    def figures(self, name: str, reckon: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """What `reckon` returns, kept in the store: it goes through all of the audio once."""
-        return figures_kept(self.folder / f"{name}.json", reckon)
+    def figures(self, name: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """The result of `compute`, kept in the store, since computing it reads all of the audio."""
+        return figures_kept(self.folder / f"{name}.json", compute)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # A worker process maps the file again, where it would be sent all the samples.
+        # A worker process maps the files again instead of receiving all samples.
         return AudioStore, (self.folder,)
 
 
 def _mapped(path: Path, samples: int) -> np.ndarray:
     if not samples:
         return np.empty(0, SAMPLE)
-    # Opening a pipe would wait for ever.
+    # Opening a pipe would block.
     if not path.is_file() or path.stat().st_size != samples * SAMPLE.itemsize:
-        raise ValueError(f"{path.name} is missing, or not of the size that the index says")
+        raise ValueError(f"{path.name} is missing, or has another size than in the index")
     return np.memmap(path, dtype=SAMPLE, mode="r").view(np.ndarray)
 
 
@@ -120,29 +120,29 @@ def open_store(
 ) -> AudioStore:
     """Return the store of `clips`, making it if there is none or if a file has changed.
 
-    It appears when it is complete. Older ones of the same folder that nobody has open go then,
-    if they are of a file that has changed since, or were not used for a week. Memory holds one
-    block of a clip at a time, with `trim` one clip.
+    The store appears when it is complete. Then older stores of the same recordings are removed, if
+    nobody has them open and a file has changed or they were not used for a week. Memory holds one
+    block of a clip at a time, or one clip with `trim`.
 
     Args:
-        clips: in the order the store shall have.
-        sample_rate: Hz.
-        trim: cut both ends more than this many dB below the loudest part; None leaves them.
-        folder: where stores are kept; by default `wavegen.data.cache.cache_folder`.
+        clips: the clips, in the order that the store will have.
+        sample_rate: rate of the store in Hz.
+        trim: cut parts of both ends that are this many dB below the loudest part; None keeps them.
+        folder: folder of stores; by default `wavegen.data.cache.cache_folder`.
         on_bad_file: "skip" leaves out a clip that cannot be decoded, "fail" raises.
         progress: show a bar on standard error.
 
     Raises:
-        AudioFileError: a clip cannot be decoded, if `on_bad_file` is "fail".
+        AudioFileError: a clip cannot be decoded, and `on_bad_file` is "fail".
         DataError: no clip can be decoded.
-        OutputError: no room or no permission in `folder`.
-        ConfigError: `sample_rate` or `trim` is outside its range.
+        OutputError: the disk is full, or `folder` cannot be written.
+        ConfigError: `sample_rate` or `trim` is out of range.
     """
     trim = None if trim is None else float(trim)
     settings = [_VERSION, sample_rate, trim]
     files = {_absolute(clip): [clip.size, clip.mtime_ns] for clip in clips}
     listed = [[_absolute(clip), clip.name, clip.size, clip.mtime_ns] for clip in clips]
-    # Stores of the same data are neighbours, so that a new one finds those it replaces.
+    # Stores of the same data are in one folder, where a new one finds those that it replaces.
     data = os.path.commonpath([str(Path(file).parent) for file in files]) if files else ""
     root = cache_folder(folder)
     parent = root / f"{Path(data).name[:40]}-{digest_of([data, settings])}"
@@ -173,11 +173,11 @@ def open_clips(
     folder: _Path | None = None,
     on_bad_file: OnBadFile = "skip",
 ) -> tuple[ClipSet, AudioStore]:
-    """A data set decoded and trimmed as its settings say: the clips that are left, and their store.
+    """Decode and trim a data set by its settings; return the decoded clips and their store.
 
     Args:
-        clip_set: of `wavegen.data.clips.find_clips`.
-        sample_rate, folder, on_bad_file: as in `open_store`, which says what is raised.
+        clip_set: clips found by `wavegen.data.clips.find_clips`.
+        sample_rate, folder, on_bad_file: as in `open_store`, which also lists the errors.
     """
     store = open_store(clip_set.clips, sample_rate, clip_set.settings.trim, folder, on_bad_file)
     return clip_set.without(store.skipped), store
@@ -188,7 +188,7 @@ def _absolute(clip: Clip) -> str:
 
 
 def _opened(target: Path, clips: Sequence[Clip]) -> AudioStore | None:
-    """Open the store of some clips; None if there is none, or if it was damaged."""
+    """Open the store of some clips; None if it is missing or damaged."""
     try:
         store = AudioStore(target)
     except DataError:
@@ -214,7 +214,7 @@ def _make(
     _say_changed(others, files)
     part = target.with_name(f".{target.name}.part")
     with only_one(part):
-        # Whoever had it before may have made the store.
+        # The process that had the lock before may have made the store.
         if (store := _opened(target, clips)) is not None:
             shutil.rmtree(part)
             return store
@@ -222,7 +222,7 @@ def _make(
         try:
             shards = decode(clips, sample_rate, trim, part, on_bad_file, progress)
             _write_index(part, shards, files, sample_rate)
-            # What is damaged is in the way.
+            # Remove the damaged store.
             shutil.rmtree(target, ignore_errors=True)
             part.rename(target)
             flush(target.parent)
@@ -236,7 +236,7 @@ def _make(
 
 
 def _say_changed(others: Sequence[Neighbour], files: dict[str, list[int]]) -> None:
-    """Say how many files are not as they were when a store was last made of them, if one was."""
+    """Log how many files have changed since a store was last made of them."""
     older = [other for other in others if not files.keys().isdisjoint(other.files)]
     if older:
         before = max(older, key=lambda other: other.used).files
@@ -251,7 +251,7 @@ def _say_changed(others: Sequence[Neighbour], files: dict[str, list[int]]) -> No
 def _write_index(
     folder: Path, shards: Sequence[Shard], files: dict[str, list[int]], sample_rate: int
 ) -> None:
-    """Write what is in the shards of a folder, in place of what was said of each."""
+    """Write the index of the shards of a folder, and remove the list of each shard."""
     skipped = [each for shard in shards for each in shard.skipped]
     names = [name for shard in shards for name in shard.names]
     if not names:

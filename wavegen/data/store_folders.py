@@ -1,11 +1,12 @@
-"""The folders of stores: what their indexes say, who has them open, and which of them may go.
+"""The folders of stores: reading their indexes, locking them, and removing old ones.
 
-Whoever has a store open holds a shared lock on its index, and its workers with it; whoever
-removes one takes the lock alone. On a file system without locks no store is removed, for nobody
-can tell whether it is in use. Windows has other locks, and renames no folder of open files.
+A process that has a store open holds a shared lock on its index, as do its workers. A process
+that removes a store takes an exclusive lock. On a file system without locks no store is removed,
+since nobody can know whether it is in use. Windows has other locks, and cannot rename a folder of
+open files.
 
-These are locks of the system's own and not of filelock, which keeps a lock file beside what it
-guards. Here the guarded file or folder is locked itself, so that nothing is left when it goes.
+The locks are `flock` and not of the package filelock, which needs a separate lock file. Here the
+file or folder itself is locked, so that no lock file is left when it is removed.
 """
 
 import os
@@ -25,9 +26,9 @@ from wavegen.utils.files import fcntl, read_json
 from wavegen.utils.json_shape import fits, whole
 
 INDEX = "index.json"
-# Bytes: enough for some five million clips.
+# Largest size of an index in bytes: enough for some five million clips.
 _LARGEST_INDEX = 1 << 30
-# A killed run is gone on with until then, and a store kept that nobody uses.
+# Seconds for which an interrupted job can be resumed, and for which an unused store is kept.
 _STALE_SECONDS = 7 * 24 * 3600
 
 _SHAPE = {
@@ -43,15 +44,15 @@ _SHAPE = {
 
 @dataclass(frozen=True)
 class StoreIndex:
-    """What a store says of itself.
+    """The index of a store.
 
     Args:
-        sample_rate: Hz.
-        names: of the clips that are in it.
+        sample_rate: rate in Hz.
+        names: names of the clips in the store.
         lengths: int64 (clips,), in samples.
         skipped: the clips that could not be decoded.
-        files: path -> [bytes, time of change (ns)] of all clips given.
-        shards: int64 (shards,), in samples.
+        files: path -> [bytes, time of change (ns)] of all clips that were given.
+        shards: int64 (shards,), lengths in samples.
     """
 
     sample_rate: int
@@ -64,12 +65,12 @@ class StoreIndex:
 
 @dataclass(frozen=True)
 class Neighbour:
-    """A store beside another one.
+    """A store in the same folder as another one.
 
     Args:
-        folder: where it is.
+        folder: folder of the store.
         files: as in `StoreIndex`.
-        used: when it was opened last (s).
+        used: time when it was opened last, in seconds.
     """
 
     folder: Path
@@ -78,10 +79,10 @@ class Neighbour:
 
 
 def read_index(folder: Path) -> StoreIndex:
-    """Read the index of a store, and check that clips lie whole in its shards.
+    """Read the index of a store, and check that every clip is within one shard.
 
     Raises:
-        DataError: there is none, or it is damaged.
+        DataError: the index is missing or damaged.
     """
     path = folder / INDEX
     values = read_json(path, DataError, _LARGEST_INDEX)
@@ -89,10 +90,10 @@ def read_index(folder: Path) -> StoreIndex:
         raise DataError(f"{display(path)}: is not the index of a store")
     lengths = np.array(values["lengths"], dtype=np.int64)
     shards = np.array(values["shards"], dtype=np.int64)
-    # Numbers of Python, for those of a damaged index may sum up to more than an int64 holds.
+    # Python integers, since the sum of damaged numbers may overflow int64.
     sound = sum(values["lengths"]) == sum(values["shards"]) < 2**62
     if not sound or not np.isin(np.cumsum(shards), np.cumsum(np.append(0, lengths))).all():
-        raise DataError(f"{display(path)}: has clips that do not lie in its shards")
+        raise DataError(f"{display(path)}: lists clips that are not in its shards")
     return StoreIndex(
         values["sample_rate"],
         tuple(values["names"]),
@@ -104,14 +105,14 @@ def read_index(folder: Path) -> StoreIndex:
 
 
 def hold(index: Path) -> Callable[[], None]:
-    """Keep a store from being removed until what this returns is called; it was used now.
+    """Mark a store as used, and lock it until the returned function is called.
 
     Raises:
         DataError: there is no such store, or it is being removed.
     """
     try:
-        if not index.is_file():  # opening a pipe would wait for ever
-            raise FileNotFoundError("no store is there")
+        if not index.is_file():  # opening a pipe would block
+            raise FileNotFoundError("there is no store")
         descriptor = os.open(index, os.O_RDONLY)
     except OSError as error:
         raise DataError(f"{display(index)}: cannot be read ({error})") from error
@@ -123,17 +124,17 @@ def hold(index: Path) -> Callable[[], None]:
         if fcntl is not None:
             _lock(descriptor, fcntl.LOCK_SH)
         if not os.path.samestat(index.stat(), os.fstat(descriptor)):
-            raise FileNotFoundError("it was exchanged")
+            raise FileNotFoundError("it was replaced")
     except OSError as error:
         close()
         raise DataError(f"{display(index)}: is being removed ({error})") from error
-    with suppress(OSError):  # of another user, or on a disk that cannot be written to
+    with suppress(OSError):  # it belongs to another user, or the disk is read-only
         os.utime(index)
     return close
 
 
 def _lock(descriptor: int, kind: int) -> None:
-    """Lock at once; `BlockingIOError` if another process keeps it from that."""
+    """Lock without waiting; `BlockingIOError` if another process has a lock."""
     assert fcntl is not None
     try:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
@@ -145,7 +146,7 @@ def _lock(descriptor: int, kind: int) -> None:
 
 
 def neighbours(target: Path) -> list[Neighbour]:
-    """The sound stores beside `target`."""
+    """The other, undamaged stores in the folder of `target`."""
     found = []
     for folder in target.parent.iterdir():
         if folder == target or folder.name.endswith(".part"):
@@ -160,19 +161,19 @@ def remove_unused(store: Neighbour, files: Mapping[str, object]) -> None:
     """Remove a store that nobody has open, if one of its files has changed or it is stale.
 
     Args:
-        store: where it is, and what it is of.
-        files: path -> [bytes, time of change (ns)], as they are.
+        store: the store.
+        files: path -> [bytes, time of change (ns)], as they are now.
     """
     outdated = any(file in files and files[file] != state for file, state in store.files.items())
     if not outdated and time.time() - store.used < _STALE_SECONDS:
         return
-    # Under this name it is a leftover, should this process be killed.
+    # With this name it is removed as a leftover if this process is killed.
     leftover = store.folder.with_name(f".{store.folder.name}.removed.part")
     with suppress(OSError):
         if fcntl is None:
             store.folder.rename(leftover)
         else:
-            # NFS gives a lock alone only to those who may write.
+            # NFS grants an exclusive lock only on a file that is open for writing.
             with (store.folder / INDEX).open("r+b") as file:
                 _lock(file.fileno(), fcntl.LOCK_EX)
                 store.folder.rename(leftover)
@@ -180,7 +181,7 @@ def remove_unused(store: Neighbour, files: Mapping[str, object]) -> None:
 
 
 def remove_leftovers(parent: Path) -> None:
-    """Remove what killed runs left beside stores and nobody has gone on with for a week."""
+    """Remove partial stores of killed processes that nobody has resumed for a week."""
     for folder in parent.glob("*.part"):
         with suppress(OSError):
             written = [path.stat().st_mtime for path in (folder, *folder.iterdir())]
@@ -190,14 +191,14 @@ def remove_leftovers(parent: Path) -> None:
 
 @contextmanager
 def only_one(folder: Path, busy: str | None = None) -> Iterator[None]:
-    """Make a folder and let one process at a time work in it; a killed one lets go.
+    """Make a folder and lock it for one process at a time; the lock of a killed one ends.
 
     Args:
-        folder: one that is made if it is not there; its parent is.
-        busy: what to say if another process works there; it is waited for if None.
+        folder: folder to make if it does not exist; its parent exists.
+        busy: message if another process has the lock; None waits for it.
 
     Raises:
-        ConfigError: `busy`.
+        ConfigError: another process has the lock; with the message `busy`.
     """
     if fcntl is None:
         folder.mkdir(exist_ok=True)
@@ -213,7 +214,7 @@ def only_one(folder: Path, busy: str | None = None) -> Iterator[None]:
                 raise ConfigError(busy or "") from error
             except OSError:
                 pass  # a file system without locks
-            # Else it was renamed or removed while this process waited.
+            # Otherwise the folder was renamed or removed while this process waited.
             if folder.exists() and folder.stat().st_ino == os.fstat(descriptor).st_ino:
                 yield
                 return

@@ -1,4 +1,4 @@
-"""What there is to train on, as a short table for people to read."""
+"""The contents of a folder of recordings as a short table."""
 
 import re
 from collections import Counter, defaultdict
@@ -10,9 +10,9 @@ from wavegen.utils.text import display
 
 
 def summary(clip_set: ClipSet, sample_rate: int) -> str:
-    """Return what there is to train on as a short table, with what was left out and why.
+    """Return the clips as a short table, with the files left out and the reasons.
 
-    `sample_rate` (Hz) is the one trained at.
+    `sample_rate` (Hz) is that of training.
     """
     clips = clip_set.clips
     groups = [(split, clip_set.of(split)) for split in SPLITS]
@@ -41,7 +41,7 @@ def summary(clip_set: ClipSet, sample_rate: int) -> str:
         lines.append(f"left out: {count(len(clip_set.skipped), 'file')}")
         by_reason: defaultdict[str, list[str]] = defaultdict(list)
         for skipped in clip_set.skipped:
-            # Figures stand in brackets; without them equal reasons meet.
+            # Figures are in brackets; without them equal reasons are counted together.
             by_reason[re.sub(r" \(.*?\)", "", skipped.reason)].append(skipped.name)
         lines += [f"  {len(found)}: {why}: {some(found)}" for why, found in by_reason.items()]
     lines += [f"note: {note}" for note in clip_set.notes]

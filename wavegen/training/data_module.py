@@ -196,7 +196,7 @@ class AudioDataModule(LightningDataModule):
         if not len(self.validation):
             self.validation = self.training
 
-        def reckon() -> dict[str, float]:
+        def compute() -> dict[str, float]:
             counts = CodeCounts(config.codec)
             for clip, start, stop in self.training.tolist():
                 counts.add(store.waveform(clip)[start:stop])
@@ -204,7 +204,7 @@ class AudioDataModule(LightningDataModule):
 
         uncut = np.array_equal(whole, self.training)
         name = figures_name(whole[:, 0] if uncut else self.training, config.codec.codes)
-        figures = store.figures(name, reckon)
+        figures = store.figures(name, compute)
         self.order0_bits, self.clamped = figures["order0_bits"], figures["clamped"]
 
     def setup(self, stage: str | None = None) -> None:
