@@ -353,7 +353,7 @@ def test_the_command_prepares_shards_that_train_takes(
     assert "left out: 1 file" in capsys.readouterr().out
     for option in ("sample_rate=4000", "labels=[digit]", "trim=30", "label_pattern=x"):
         assert main(["train", place, f"--data.{option}", *TINY]) == 2
-        assert "settled when these shards were written" in capsys.readouterr().err
+        assert "settled when the shards were written" in capsys.readouterr().err
 
 
 def test_the_command_prepares_what_train_finds(

@@ -246,7 +246,7 @@ def test_a_store_of_damaged_samples_is_one_line(tmp_path: Path, data: Path) -> N
     store = open_store(clips(data), 8000, folder=tmp_path / "cache")
     odd.patch(store.folder / "audio-00000.f32", 400, np.full(9, np.nan, np.float32).tobytes())
     again = open_store(clips(data), 8000, folder=tmp_path / "cache")
-    with pytest.raises(DataError, match="remove their store"):
+    with pytest.raises(DataError, match="remove the store"):
         mulaw.encode(again.waveform(0))
 
 

@@ -347,8 +347,8 @@ def test_mistakes_are_one_line(model, normal, capsys) -> None:
     assert main(["detect", "--calibrate", str(model), str(normal)]) == 0
     capsys.readouterr()
     assert "must be 0.02 or more" in refused(model, normal)
-    assert "belong to --calibrate" in refused(model, normal, "--label", "a")
-    assert "belong to --calibrate" in refused(model, normal, "--without-classes")
+    assert "need --calibrate" in refused(model, normal, "--label", "a")
+    assert "need --calibrate" in refused(model, normal, "--without-classes")
     save_model(small_network(seed=3, labels={"label": ("a", "b")}), model)
     assert "made for another model" in refused(model, normal)
     (model / "detector.json").write_text("{}")
@@ -356,7 +356,7 @@ def test_mistakes_are_one_line(model, normal, capsys) -> None:
     other = small_network(sample_rate=16000)
     save_model(other, model.parent / "other")
     background = ("--background", model.parent / "other")
-    assert "must have the same rate" in refused("--calibrate", model, normal, *background)
+    assert "of the same rate" in refused("--calibrate", model, normal, *background)
 
 
 def test_a_calibration_from_elsewhere_gets_one_clear_line(model, normal) -> None:

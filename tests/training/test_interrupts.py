@@ -127,7 +127,7 @@ def test_a_signal_to_all_processes_ends_training_whole(
     finally:
         process.kill()
     assert process.returncode == 128 + number, errors
-    assert f"stopped; go on with --resume {tmp_path / 'run'}" in errors
+    assert f"stopped; resume by --resume {tmp_path / 'run'}" in errors
     assert "Traceback" not in errors
     stored = torch.load(tmp_path / "run" / LAST_CHECKPOINT, weights_only=True)
     said = (tmp_path / "said").read_text()

@@ -274,7 +274,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(trained, tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=100)
     assert process.returncode == 130
-    assert f"stopped; go on with --resume {run}" in errors
+    assert f"stopped; resume by --resume {run}" in errors
     assert "Traceback" not in errors
     step = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
     assert step > 0
@@ -296,7 +296,7 @@ def test_a_signal_to_one_of_two_processes_ends_both(trained, tmp_path: Path) -> 
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 143
-    assert f"stopped; go on with --resume {run}" in errors
+    assert f"stopped; resume by --resume {run}" in errors
     step = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
     assert 0 < step < 100000
 
@@ -309,7 +309,7 @@ def test_what_does_not_fit_a_checkpoint_leaves_its_run_as_it_was(
     before = (run / "config.yaml").read_text()
     resume = ["train", "--resume", str(run), "--trainer.max_steps=161"]
     assert main([*resume, "--model.network.layers=4"]) == 2
-    assert "cannot go on from it" in capsys.readouterr().err
+    assert "cannot resume from it" in capsys.readouterr().err
     assert (run / "config.yaml").read_text() == before
     assert main([*resume, "--run", str(tmp_path / "other")]) == 2
     assert "a run is resumed where it is" in capsys.readouterr().err
@@ -324,7 +324,7 @@ def test_processes_that_were_begun_together_share_achoose_run(
         with monkeypatch.context() as patch:
             patch.setenv(name, "1")
             assert choose_run(run, "data", None) == Path(run)
-            with pytest.raises(ConfigError, match="name it with --run"):
+            with pytest.raises(ConfigError, match="give --run FOLDER"):
                 choose_run(None, "data", None)
             # Only the first of them can tell whether it is new.
             patch.setenv(name, "0")
@@ -633,7 +633,7 @@ def test_a_run_at_its_limit_stays_as_it_is(trained: tuple[Path, Path], tmp_path,
     kept = {name: (run / name).read_bytes() for name in ("best.json", "model/model.safetensors")}
     assert main(["train", "--resume", str(run)]) == 0
     said = capsys.readouterr().out
-    assert "at its limit before" in said
+    assert "had reached its limit already" in said
     assert "held-out sample" not in said
     assert kept == {name: (run / name).read_bytes() for name in kept}
 
@@ -659,7 +659,7 @@ def test_a_checkpoint_of_an_earlier_version_needs_the_model_beside_it(trained, t
     WholeCheckpoints().save_checkpoint(checkpoint, path)
     assert LitWaveNet.load_from_checkpoint(path).network.config == load_config(run)
     shutil.rmtree(tmp_path / "run" / "model")
-    with pytest.raises(ModelError, match="does not say which network"):
+    with pytest.raises(ModelError, match="does not hold the config"):
         LitWaveNet.load_from_checkpoint(path)
     for change in ({"state_dict": {}}, {"network": "{}"}, {"network": 3}):
         WholeCheckpoints().save_checkpoint({**checkpoint, "network": "", **change}, path)

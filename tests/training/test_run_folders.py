@@ -40,7 +40,7 @@ def test_a_run_is_of_one_training_until_that_is_killed(tmp_path: Path, capsys) -
     worker = int(holder.stdout.readline())
     (run / CONFIG).write_text("x")
     try:
-        with pytest.raises(ConfigError, match="another training works in it"):
+        with pytest.raises(ConfigError, match="another training uses it"):
             only_training(run, fresh=False).__enter__()
         holder.kill()
         holder.wait()
@@ -62,15 +62,13 @@ def test_a_second_training_is_one_line(tone_folder: Path, tmp_path: Path, capsys
     with only_training(run, fresh=True):
         assert main(["train", str(tone_folder), *options]) == 2
         (line,) = capsys.readouterr().err.splitlines()[-1:]
-        assert (
-            line == f"wavegen: {run}: another training works in it; wait for it, or stop it first"
-        )
+        assert line == f"wavegen: {run}: another training uses it; wait for it, or stop it first"
         assert not any(run.iterdir())
     assert main(["train", str(tone_folder), *options]) == 0
     before = (run / CONFIG).read_text()
     with only_training(run, fresh=False):
         assert main(["train", "--resume", str(run), "--trainer.max_steps=2"]) == 2
-    assert "another training works in it" in capsys.readouterr().err
+    assert "another training uses it" in capsys.readouterr().err
     assert (run / CONFIG).read_text() == before
 
 

@@ -186,7 +186,7 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_begins_again(
     run = tmp_path / "run"
     run.mkdir()
     assert main(["train", "--resume", str(run)]) == 2
-    assert "no config.yaml to go on from" in capsys.readouterr().err
+    assert "no config.yaml to resume from" in capsys.readouterr().err
     (run / "config.yaml").write_text((short_run / "config.yaml").read_text())
     assert main(["train", "--resume", str(run), "--trainer.max_steps=1"]) == 0
     assert (run / LAST_CHECKPOINT).is_file()

@@ -35,7 +35,7 @@ GROUPS = {
         Option("data.sample_rate", "HZ", "rate to resample to", "that of most recordings"),
         Option("data.validation_fraction", "SHARE", "held out if the data has no split", "0.1"),
         Option("data.trim", "DB", "cut silence at both ends, DB below the peak"),
-        Option("data.on_bad_file", "DO", "what to do with unreadable files: skip or fail", "skip"),
+        Option("data.on_bad_file", "DO", "unreadable files: skip or fail", "skip"),
         Option("data.store", "FOLDER", "folder for decoded recordings", "the user's cache"),
         Option("data.crop", "SAMPLES", "length of a training excerpt", "from the data"),
         Option("data.batch_size", "N", "excerpts per step and device", "from the data"),

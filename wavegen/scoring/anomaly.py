@@ -1,26 +1,26 @@
-"""Does a recording belong? Scores of its likelihood, calibrated on normal recordings.
+"""Anomaly detection by scores of the likelihood, calibrated on normal recordings.
 
-A high likelihood alone says little: it follows loudness and smoothness, so that quiet or
-simple sounds look normal (Nalisnick et al. 2019a, "Do deep generative models know what
-they don't know?"). So several scores are taken of the surprisal of a recording:
+A high likelihood alone says little, since it depends on loudness and smoothness: quiet or simple
+sounds look normal (Nalisnick et al. 2019a, "Do deep generative models know what they don't
+know?"). So several scores are computed from the surprisal of a recording:
 
 - `mean`: bits per sample (Hayashi et al. 2018, anomalous sound event detection by WaveNet);
 - `window`: the mean over the most surprising window, 20 ms;
 - `rest`: the mean over the least surprising window, 10 ms: drop-outs, held tones, hum;
 - `peak`: the mean over the most surprising samples, one in two hundred: clicks, clipping;
-- `ratio`: the mean less that of a background model (Ren et al. 2019, "Likelihood ratios for
-  out-of-distribution detection"): the histogram of normal codes, or another network;
-- `gain`: bits per sample that are saved by knowing the class, at best, of every attribute: a
-  voice of nobody in the training data may be as likely as any, but no speaker explains it.
+- `ratio`: the mean minus that of a background model (Ren et al. 2019, "Likelihood ratios for
+  out-of-distribution detection"), which is the histogram of normal codes or another network;
+- `gain`: bits per sample that the best class of every attribute saves, compared with unspecified
+  classes. An unknown speaker may be as likely as any, but no known speaker explains the voice.
 
 All but the last are two-sided, as in a typicality test (Nalisnick et al. 2019b, "Detecting
-out-of-distribution inputs to deep generative models using typicality"): their combination
-is the Mahalanobis distance from normal recordings, which also sees what is unusual only
-together, such as a mean that is normal for a recording that is never at rest.
+out-of-distribution inputs to deep generative models using typicality"). They are combined by the
+Mahalanobis distance from normal recordings, which also finds unusual combinations, such as a
+normal mean in a recording without any quiet part.
 
-The p-value is the share of normal recordings that lie as far out, each measured against
-the others (Vovk et al. 2005, conformal prediction; folds as in Vovk 2015): a normal
-recording falls below a threshold about as often as the threshold says.
+The p-value is the share of normal recordings at the same or a greater distance, each measured
+against the others (Vovk et al. 2005, conformal prediction; folds as in Vovk 2015). So the p-value
+of a normal recording is below a threshold about as often as the threshold says.
 """
 
 import json
@@ -36,22 +36,23 @@ from wavegen.scoring.profile import SCORES, Profile
 from wavegen.utils.json_shape import fits, number, optional, whole
 
 _FOLDS = 10
-# Normal recordings with which the distances mean anything.
+# Least number of normal recordings for meaningful distances.
 _FEWEST = 40
-# No score and no count in a calibration is larger.
+# Larger than any score or count in a calibration.
 _MOST = 10**15
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """On one recording.
+    """The verdict on one recording.
 
     Args:
-        p: share of normal recordings that lie as far out; it ties where all lie nearer.
-        distance: Mahalanobis distance from normal recordings, about as many standard deviations;
-            it ranks recordings further where p-values tie.
-        raised_by: the one of SCORES that is farthest from normal; None of a normal recording.
-        spans: seconds from and to, of windows beyond those of nearly all normal recordings.
+        p: share of normal recordings at the same or a greater distance. Recordings farther out
+            than all normal ones have the same p-value.
+        distance: Mahalanobis distance from normal recordings, about a number of standard
+            deviations. It ranks recordings with the same p-value.
+        raised_by: the one of SCORES that is farthest from normal; None for a normal recording.
+        spans: begin and end in seconds of windows that are very rare in normal recordings.
     """
 
     p: float
@@ -64,28 +65,28 @@ def features(surprisal: np.ndarray, background: float, gain: float, sample_rate:
     """The scores of a recording, float64 (len(SCORES),).
 
     Args:
-        surprisal: bits of every sample (time,).
+        surprisal: bits of every sample, float (time,).
         background: bits per sample under the background model.
         gain: bits per sample that classes save.
-        sample_rate: in Hz.
+        sample_rate: rate of the recording in Hz.
     """
     profile = Profile(sample_rate, len(surprisal)).add(None, surprisal)
     return profile.features(background, gain)
 
 
 def order0_bits(histogram: np.ndarray) -> np.ndarray:
-    """Bits of each code, float64 (Q,), by its share of counts (Q,); one unseen counts half."""
+    """Bits of each code, float64 (Q,), by its share of counts (Q,); a count of 0 becomes 0.5."""
     counts = np.asarray(histogram) + 0.5
     return -np.log2(counts / counts.sum())
 
 
 def bits_by_others(histograms: np.ndarray) -> np.ndarray:
-    """Bits per sample of each of N recordings under the codes of all the others, float64 (N,).
+    """Bits per sample of each of N recordings under the histogram of all others, float64 (N,).
 
-    A recording that helped to make its own background would look nearer to it than a new one.
+    With its own codes in the histogram a recording would have fewer bits than a new one.
 
     Args:
-        histograms: of the recordings' codes, (N, Q).
+        histograms: histograms of the codes of the recordings, (N, Q).
     """
     total = histograms.sum(axis=0)
     return np.array([each @ order0_bits(total - each) / each.sum() for each in histograms])
@@ -93,20 +94,20 @@ def bits_by_others(histograms: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Detector:
-    """What normal recordings look like to a model.
+    """The calibration of a model: the scores of normal recordings.
 
     Args:
         normal: float64 (N, len(SCORES)), `features` of N normal recordings.
-        sample_rate: in Hz.
+        sample_rate: rate of the model in Hz.
         model_sha256: `serialization.fingerprint` of the model.
-        labels: under which they were scored.
-        histogram: of normal codes, (Q,).
+        labels: labels under which the recordings were scored.
+        histogram: histogram of normal codes, (Q,).
         background: path of a background model, used instead of the histogram.
-        background_sha256: its fingerprint.
-        classes: whether `gain` is known, else it is 0.
+        background_sha256: fingerprint of the background model.
+        classes: whether `gain` was computed; otherwise it is 0.
 
     Raises:
-        ConfigError: too few recordings.
+        ConfigError: there are too few recordings.
     """
 
     normal: np.ndarray
@@ -127,7 +128,7 @@ class Detector:
                 f"normal recordings have scores beyond {_MOST:.0e} bits: the weights of the model "
                 "are damaged; take an earlier model"
             )
-        # Each is measured against the others: against all it would look nearer than it is.
+        # Each is measured against the others, since it would be too near to a set with itself.
         fold = np.arange(count) % _FOLDS
         distances = np.empty(count)
         for each in range(_FOLDS):
@@ -136,7 +137,7 @@ class Detector:
         object.__setattr__(self, "_distances", np.sort(distances))
 
     def check(self, false_alarms: float) -> None:
-        """`ConfigError` where so low a rate of false alarms cannot be promised."""
+        """Raise `ConfigError` if the recordings are too few for so low a rate of false alarms."""
         if not 0 < false_alarms < 1:
             raise ConfigError(f"false-alarms is {false_alarms}: it must be between 0 and 1")
         if false_alarms * (len(self.normal) + 1) < 1:
@@ -148,12 +149,12 @@ class Detector:
     def judge(
         self, surprisal: np.ndarray, background: float, gain: float, false_alarms: float
     ) -> Verdict:
-        """Judge a recording by its bits, as in `features`; spans at this rate of false alarms."""
+        """Judge a recording by its bits, see `features`; spans are for this false alarm rate."""
         profile = self.profile(len(surprisal), false_alarms).add(None, surprisal)
         return self.verdict(profile, background, gain, false_alarms)
 
     def profile(self, most: int, false_alarms: float) -> Profile:
-        """What takes a recording of `most` samples at most as it is scored, for `verdict`."""
+        """Make the profile that collects a recording of at most `most` samples for `verdict`."""
         high = np.quantile(self.normal[:, SCORES.index("window")], 1 - false_alarms / 2)
         low = np.quantile(self.normal[:, SCORES.index("rest")], false_alarms / 2)
         return Profile(self.sample_rate, most, float(high), float(low))
@@ -161,7 +162,7 @@ class Detector:
     def verdict(
         self, profile: Profile, background: float, gain: float, false_alarms: float
     ) -> Verdict:
-        """Judge a recording; background and gain as in `features`."""
+        """Judge a recording by its profile; see `features` for the other arguments."""
         scores = profile.features(background, gain)
         squared = self.distance(scores[None])
         p = float(self.p_values(squared)[0])
@@ -174,17 +175,17 @@ class Detector:
         )
 
     def distance(self, scores: np.ndarray) -> np.ndarray:
-        """Squared distance of rows of `features`, (B, len(SCORES)), from normal: float64 (B,)."""
+        """Squared distance of `features` (B, len(SCORES)) from normal recordings: float64 (B,)."""
         return _distance(scores, self.normal)
 
     def p_values(self, distances: np.ndarray) -> np.ndarray:
-        """Share of normal recordings that lie as far out, float64 (B,)."""
+        """Share of normal recordings at the same or a greater distance, float64 (B,)."""
         normal: np.ndarray = self._distances  # type: ignore[attr-defined]
         beyond = len(normal) - np.searchsorted(normal, distances)
         return (1 + beyond) / (len(normal) + 1)
 
     def to_json(self) -> str:
-        """This detector as JSON; `from_json` gives it back."""
+        """The calibration as JSON, which `from_json` reads."""
         return json.dumps(
             {
                 "scores": SCORES,
@@ -201,7 +202,7 @@ class Detector:
 
     @classmethod
     def from_json(cls, text: str) -> "Detector":
-        """Read what `to_json` wrote; `ModelError` if it is not that."""
+        """Read the JSON of `to_json`; `ModelError` if it is something else."""
         try:
             values = json.loads(text)
             if not fits(values, _SHAPE):
@@ -213,7 +214,7 @@ class Detector:
             raise ModelError("not a calibration of this version: calibrate again") from error
 
 
-# Scores are so small that their squares are numbers, too.
+# The squares of such scores are still finite.
 _SHAPE: dict[str, Any] = {
     "scores": lambda names: names == list(SCORES),
     "normal": [(number(-_MOST, _MOST),) * len(SCORES)],
@@ -232,9 +233,9 @@ def _spread(normal: np.ndarray) -> np.ndarray:
 
 
 def _away(scores: np.ndarray, normal: np.ndarray) -> np.ndarray:
-    """How many standard deviations each score lies from the mean of normal ones."""
+    """Difference of each score from the mean of normal ones, in standard deviations."""
     away = (scores - normal.mean(axis=0)) / _spread(normal)
-    # No class can explain a recording too well.
+    # A large gain is never unusual.
     gain = SCORES.index("gain")
     away[..., gain] = np.minimum(away[..., gain], 0)
     return away
@@ -243,7 +244,7 @@ def _away(scores: np.ndarray, normal: np.ndarray) -> np.ndarray:
 def _distance(scores: np.ndarray, normal: np.ndarray) -> np.ndarray:
     """Squared Mahalanobis distance of each row of scores from normal ones."""
     known = _away(normal, normal)
-    # A little is added to each variance: scores may follow from one another.
+    # A little is added to each variance, since scores may be linearly dependent.
     covariance = np.cov(known.T) + 1e-3 * np.eye(len(SCORES))
     far = _away(scores, normal) - known.mean(axis=0)
     return np.einsum("ni,ij,nj->n", far, np.linalg.inv(covariance), far)

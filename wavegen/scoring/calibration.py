@@ -1,6 +1,6 @@
-"""Calibrating a model: what normal recordings look like to it.
+"""Calibrating a model on normal recordings.
 
-The calibration lies beside the model, as `detector.json`.
+The calibration is `detector.json` in the model directory.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -27,7 +27,7 @@ from wavegen.scoring.sources import Source
 from wavegen.utils.files import make_folder, read_text, write_text
 
 DETECTOR = "detector.json"
-# Bytes of it: about half a million recordings.
+# Largest size of the file in bytes: about half a million recordings.
 _LARGEST = 64 << 20
 
 
@@ -42,26 +42,29 @@ def calibrate(
     on_score: Callable[[Score], object] = lambda _: None,
     progress: Callable[[int], object] = int,
 ) -> Detector:
-    """Learn what normal recordings look like to a model, and write it beside the model.
+    """Score normal recordings, and write the calibration into the model directory.
 
     Args:
         model: path of a run folder or model directory.
-        paths: files and folders of normal recordings that it was not trained on; those that
-            cannot be read are passed over.
-        labels: under which recordings are scored, now and later; unspecified by default.
+        paths: files and folders of normal recordings that the model was not trained on; files
+            that cannot be read are skipped.
+        labels: labels for scoring, now and later; by default unspecified.
         background: path of a model to compare with, instead of the histogram of codes.
-        classes: also ask which class of every other attribute explains a recording best: it
-            takes as many times longer as there are classes.
-        device: to score on.
-        on_score: told of every file, the bad ones too.
-        progress: told the samples as they are scored.
+        classes: also score recordings under every class of every other attribute, which
+            multiplies the time by the number of classes.
+        device: device for scoring.
+        on_score: called with the score of every file, also of those that cannot be read.
+        progress: called with the number of samples that have been scored.
 
     Raises:
-        ConfigError: too few recordings; a background model of another rate.
-        DataError, LabelError, ModelError, OutputError: as their messages say.
+        ConfigError: there are too few recordings, or the background model has another rate.
+        DataError: a path does not exist, or a folder holds no audio.
+        LabelError: a label is unknown.
+        ModelError: a model is missing or damaged.
+        OutputError: the calibration cannot be written.
     """
     network, model_sha256 = load_with_fingerprint(model, device)
-    # Before anything takes long.
+    # Checked before the long work begins.
     make_folder(find_model(model))
     config = network.config
     other, background_sha256 = None, None
@@ -90,12 +93,12 @@ def _normal(
     kinds: Sequence[Labels],
     on_score: Callable[[Score], object],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What normal recordings are like.
+    """The scores of normal recordings.
 
     Args:
-        pairs: of `scored`, watched by a `Profile` each.
-        kinds: of `explanations`.
-        on_score: told of every file.
+        pairs: results of `scored`, each with a `Profile`.
+        kinds: result of `explanations`.
+        on_score: called with the score of every file.
 
     Returns:
         The scores of each recording, float64 (N, len(SCORES)), and the histogram of its codes,
@@ -119,19 +122,19 @@ def _normal(
 
 
 def load_detector(model: str | Path, model_sha256: str | None = None) -> Detector:
-    """The calibration that lies beside a model.
+    """Read the calibration of a model.
 
     Args:
         model: path of a run folder or model directory.
-        model_sha256: `fingerprint` of the model that was loaded from there, if it was.
+        model_sha256: `fingerprint` of the model, if it has been loaded already.
 
     Raises:
-        ModelError: there is none, it is damaged, or made for another model.
+        ModelError: the calibration is missing, damaged or of another model.
     """
     file = plain(find_model(model) / DETECTOR)
     if not file.exists():
         raise ModelError(
-            f"{file}: there is none; make it with wavegen detect --calibrate MODEL NORMAL_FOLDER"
+            f"{file}: no such file; make it with wavegen detect --calibrate MODEL NORMAL_FOLDER"
         )
     text = read_text(file, ModelError, _LARGEST)
     try:
@@ -152,12 +155,12 @@ def load_detector(model: str | Path, model_sha256: str | None = None) -> Detecto
 
 
 def explanations(attributes: Attributes, labels: Labels, classes: bool = True) -> list[Labels]:
-    """What is known of recordings, and that with every class of every other attribute."""
+    """The given labels alone, and with every class of every other attribute."""
     return [labels, *(one_class_each(attributes, labels) if classes else [])]
 
 
 def class_gain(bits: np.ndarray, kinds: Sequence[Labels]) -> float:
-    """Bits that the best class of every attribute saves, summed: of (K,) under `explanations`."""
+    """Bits saved by the best class of every attribute, from bits (K,) under `explanations`."""
     known, *others = kinds
     saved: dict[str, float] = {}
     for each, labels in zip(bits[1:], others, strict=True):
@@ -170,8 +173,8 @@ def load_background(path: str | Path, network: Network) -> tuple[Network, str]:
     other, sha256 = load_with_fingerprint(path, network.device)
     if other.config.sample_rate != network.config.sample_rate:
         raise ConfigError(
-            f"{path}: is for {other.config.sample_rate} Hz, the model for "
-            f"{network.config.sample_rate}; a background model must have the same rate"
+            f"{path}: has a rate of {other.config.sample_rate} Hz, but the model has "
+            f"{network.config.sample_rate}; give a background model of the same rate"
         )
     return other, sha256
 
@@ -184,7 +187,7 @@ def scored(
     take: Callable[[int], Watcher],
     progress: Callable[[int], object],
 ) -> Iterator[tuple[Score, float | None]]:
-    """Scores with a profile each, and total bits under a background network."""
+    """Yield scores with profiles, and total bits under a background network."""
     scores = score(network, paths, kinds, watch=take, progress=progress)
     if other is None:
         return ((each, None) for each in scores)

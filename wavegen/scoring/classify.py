@@ -15,18 +15,18 @@ from wavegen.models.serialization import load_model
 from wavegen.scoring.score import Score, score
 from wavegen.scoring.sources import Source
 
-# Combinations of classes that are scored, unless asked otherwise.
+# Default of the largest number of combinations of classes to score.
 MOST_COMBINATIONS = 100
 
 
 @dataclass(frozen=True)
 class Classes:
-    """What a file is taken for; of a bad one, nothing.
+    """The classes of a file; empty if it cannot be read.
 
     Args:
-        score: its bits under each of the labels tried, or the error.
+        score: bits of the file under each of the labels, or the error.
         posterior: attribute -> class -> probability.
-        predicted: attribute -> the likeliest class.
+        predicted: attribute -> most probable class.
     """
 
     score: Score
@@ -43,29 +43,31 @@ def classify(
     combinations: int = MOST_COMBINATIONS,
     progress: Callable[[int], object] = int,
 ) -> Iterator[Classes]:
-    """Classify files, in their order; a bad file is no reason to stop.
+    """Classify files in their order; files that cannot be read are reported, not raised.
 
     Args:
-        model: a network in evaluation mode, or the path of a run folder or model directory.
-        paths: files and folders, or what `sources.find_sources` found.
-        labels: what is known already; those attributes are not asked about.
-        counts: for the prior, as in `posterior`; those of the training data are
-            `wavegen.data.settings.class_counts`.
-        combinations: of classes that are scored at most, as in `class_kinds`.
-        progress: told the samples as they are scored.
+        model: network in evaluation mode, or the path of a run folder or model directory.
+        paths: files and folders, or results of `sources.find_sources`.
+        labels: known labels; these attributes are not classified.
+        counts: counts for the prior, see `posterior`. `wavegen.data.settings.class_counts` gives
+            those of the training data.
+        combinations: largest number of combinations of classes, see `class_kinds`.
+        progress: called with the number of samples that have been scored.
 
     Returns:
-        `Classes` of each file, as they are asked for.
+        An iterator over the `Classes` of each file.
 
     Raises:
-        ConfigError: there is no attribute left to ask about, or one that `counts` have none of.
-        DataError, LabelError, ModelError: as their messages say.
+        ConfigError: no attribute is left to classify, or `counts` has no clips for one.
+        DataError: a path does not exist, or a folder holds no audio.
+        LabelError: a label is unknown.
+        ModelError: the model is missing or damaged.
     """
     network = model if isinstance(model, Network) else load_model(model)
     kinds, attributes = class_kinds(network.config.labels, labels or {}, combinations)
     if not kinds:
         raise ConfigError("there is nothing to classify: the model has no other label attribute")
-    # Before anything takes long.
+    # Checked before the long work begins.
     _priors(kinds, attributes, counts)
     scores = score(network, paths, kinds, progress=progress)
     return (_classes(each, kinds, attributes, counts) for each in scores)
@@ -86,17 +88,17 @@ def _classes(
 def class_kinds(
     attributes: Attributes, given: Labels, most: int = MOST_COMBINATIONS
 ) -> tuple[list[Labels], dict[str, tuple[str, ...]]]:
-    """The labels under which to score in order to classify.
+    """The labels under which to score recordings in order to classify them.
 
     Args:
-        attributes: of the network.
-        given: what is known already; those attributes are not asked about.
-        most: combinations of classes that are scored at most.
+        attributes: label attributes of the network.
+        given: known labels; these attributes are not classified.
+        most: largest number of combinations of classes.
 
     Returns:
-        Every combination of classes of the attributes that are left; where they are too
-        many, every class of each attribute with the others unspecified. And those
-        attributes with their classes.
+        Every combination of classes of the other attributes; or, if there are too many, every
+        class of each attribute with the others unspecified. And these attributes with their
+        classes.
     """
     left = {name: tuple(classes) for name, classes in attributes.items() if name not in given}
     if not left:
@@ -115,16 +117,17 @@ def posterior(
 ) -> dict[str, dict[str, float]]:
     """Attribute -> class -> probability given the recording, by Bayes' rule.
 
-    The other attributes are summed over where `kinds` are combinations.
+    If `kinds` are combinations, the probability of a class is the sum over the other attributes.
 
     Args:
-        bits: float64 (K,) under each of `kinds`.
-        kinds: of `class_kinds`.
-        attributes: of `class_kinds`.
-        counts: attribute -> class -> clips in training, for the prior; uniform without.
+        bits: float64 (K,), bits under each of `kinds`.
+        kinds: labels returned by `class_kinds`.
+        attributes: attributes returned by `class_kinds`.
+        counts: attribute -> class -> number of training clips, for the prior; by default the
+            prior is uniform.
 
     Raises:
-        ConfigError: there is an attribute of which training had no clips.
+        ConfigError: training had no clips with one of the attributes.
     """
     with np.errstate(divide="ignore"):
         joint = np.log2(_priors(kinds, attributes, counts)) - bits
@@ -143,20 +146,20 @@ def _priors(
     attributes: Mapping[str, Sequence[str]],
     counts: Mapping[str, Mapping[str, int]] | None,
 ) -> np.ndarray:
-    """Of each of `kinds`, float64 (K,), not scaled to sum to 1; see `posterior`."""
+    """Prior of each of `kinds`, float64 (K,), without normalisation; see `posterior`."""
     if counts is None:
         return np.ones(len(kinds))
 
-    def heard(name: str, each: str) -> float:
-        # A class that training had no clip of is not counted.
+    def clips_of(name: str, each: str) -> float:
+        # `counts` has no entry for a class without training clips.
         return float(counts.get(name, {}).get(each, 0))
 
     for name, classes in attributes.items():
-        # To take them all for alike would be a prior that nobody asked for.
-        if not any(heard(name, each) for each in classes):
+        # A uniform prior would not be the one that the caller has asked for.
+        if not any(clips_of(name, each) for each in classes):
             raise ConfigError(
-                f"no clip of training has a {name}, so that there is no prior for it: "
-                "take --prior uniform"
+                f"no training clip has the attribute {name}, so there is no prior for it: "
+                "use --prior uniform"
             )
-    asked = [[heard(name, kind[name]) for name in attributes if name in kind] for kind in kinds]
+    asked = [[clips_of(name, kind[name]) for name in attributes if name in kind] for kind in kinds]
     return np.array([math.prod(each) for each in asked])

@@ -1,4 +1,4 @@
-"""Recordings that do not belong, judged by a model that was calibrated on normal ones."""
+"""Detecting recordings that are not normal, by a model calibrated on normal ones."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -27,18 +27,18 @@ from wavegen.scoring.calibration import (
 from wavegen.scoring.score import Score, Watcher
 from wavegen.scoring.sources import Source
 
-# Calibrating and judging are imported together.
+# Exported here too, so that callers need one import for calibrating and detecting.
 __all__ = ["AnomalyDetector", "Finding", "calibrate", "detect", "load_detector"]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What is thought of a file; of a bad one, nothing.
+    """The result for a file.
 
     Args:
-        score: its bits, or the error.
-        verdict: p-value, the score that raised it and where, if it could be read.
-        normal: whether the p-value is above the rate of false alarms.
+        score: bits of the file, or the error.
+        verdict: the verdict; None if the file cannot be read.
+        normal: whether the p-value is above the false alarm rate.
     """
 
     score: Score
@@ -55,24 +55,24 @@ def detect(
     watch: Callable[[int], Watcher] | None = None,
     progress: Callable[[int], object] = int,
 ) -> Iterator[Finding]:
-    """Judge files, in their order, by a model that was calibrated.
+    """Judge files in their order by a calibrated model.
 
     Args:
         model: path of a run folder or model directory.
-        paths: files and folders, or what `sources.find_sources` found.
-        false_alarms: share of normal recordings that may be taken for others.
-        device: to score on.
-        watch: makes what is shown the samples of each file besides, as in `score`; the `Score`
-            of the finding has it.
-        progress: told the samples as they are scored.
+        paths: files and folders, or results of `sources.find_sources`.
+        false_alarms: share of normal recordings that may be reported as not normal.
+        device: device for scoring.
+        watch: makes another watcher of the samples of each file, see `score`; it is in the
+            `Score` of the finding.
+        progress: called with the number of samples that have been scored.
 
     Returns:
-        A `Finding` for each file, as they are asked for.
+        An iterator over the `Finding` for each file.
 
     Raises:
-        ConfigError: a rate that cannot be promised.
-        DataError, ModelError: as their messages say; the model was not calibrated, or has
-            changed since.
+        ConfigError: the calibration has too few recordings for this false alarm rate.
+        DataError: a path does not exist, or a folder holds no audio.
+        ModelError: the model is missing or damaged, was not calibrated, or has changed since.
     """
     network, model_sha256 = load_with_fingerprint(model, device)
     judge = AnomalyDetector(network, load_detector(model, model_sha256), false_alarms)
@@ -80,15 +80,15 @@ def detect(
 
 
 class AnomalyDetector:
-    """A network and what it takes for normal, ready to judge files, waveforms and live sound.
+    """A network with its calibration, for judging files, waveforms and live sound.
 
     Args:
-        network: in evaluation mode.
-        calibration: of that network, from `load_detector`.
-        false_alarms: share of normal recordings that may be taken for others.
+        network: network in evaluation mode.
+        calibration: its calibration, from `load_detector`.
+        false_alarms: share of normal recordings that may be reported as not normal.
 
     Raises:
-        ConfigError: a rate that cannot be promised.
+        ConfigError: the calibration has too few recordings for this false alarm rate.
         ModelError: the background model of the calibration has changed.
     """
 
@@ -100,7 +100,7 @@ class AnomalyDetector:
             self._background, sha256 = load_background(calibration.background, network)
             if sha256 != calibration.background_sha256:
                 raise ModelError(
-                    f"{calibration.background}: not the model that it was at calibration"
+                    f"{calibration.background}: has changed since the calibration; calibrate again"
                 )
         self._order0 = order0_bits(np.array(calibration.histogram))
         self._kinds = explanations(network.config.labels, calibration.labels, calibration.classes)
@@ -112,7 +112,7 @@ class AnomalyDetector:
         watch: Callable[[int], Watcher] | None = None,
         progress: Callable[[int], object] = int,
     ) -> Iterator[Finding]:
-        """Judge files, in their order; see `detect`."""
+        """Judge files in their order; see `detect`."""
         take = partial(_Watched, self.calibration, self.false_alarms, watch)
         pairs = scored(self.network, self._background, paths, self._kinds, take, progress)
         return (self._finding(each, bits) for each, bits in pairs)
@@ -122,11 +122,11 @@ class AnomalyDetector:
 
         Args:
             waveform: float (time,).
-            sample_rate: of the waveform, in Hz; the network's if not given.
+            sample_rate: rate of the waveform in Hz; by default that of the network.
 
         Raises:
-            AudioFileError: no samples, or NaN or infinity.
-            ConfigError: another shape or type, or a rate outside 100 to 768,000 Hz.
+            AudioFileError: the waveform has no samples, or holds NaN or infinity.
+            ConfigError: the shape or type is wrong, or the rate is outside 100 to 768,000 Hz.
         """
         source = Source(Path("waveform"), waveform=waveform, sample_rate=sample_rate or 0)
         (finding,) = self.files([source])
@@ -138,19 +138,18 @@ class AnomalyDetector:
     def stream(
         self, chunks: Iterable[np.ndarray], seconds: float, sample_rate: int | None = None
     ) -> Iterator[tuple[float, Finding]]:
-        """Judge live sound, every so many seconds as a recording of its own.
+        """Judge live sound in parts of `seconds`, each like a recording.
 
-        What is found does not depend on how the sound comes in chunks. What is left at the end,
+        The results do not depend on the sizes of the chunks. The rest at the end, which is
         shorter than `seconds`, is not judged.
 
         Args:
             chunks: waveforms float (time,), one after another.
-            seconds: about as long as the recordings that the model was calibrated on.
-            sample_rate: of the chunks, in Hz; the network's if not given.
+            seconds: length of a part, similar to that of the recordings used in calibration.
+            sample_rate: rate of the chunks in Hz; by default that of the network.
 
         Yields:
-            Seconds from the beginning of the sound at which a part begins, and what is found of
-            it, as soon as it has come.
+            The begin of a part in seconds, and its finding, as soon as the part is complete.
         """
         rate = sample_rate or self.network.config.sample_rate
         if not 0 < seconds < math.inf:
@@ -172,7 +171,7 @@ class AnomalyDetector:
 
 
 class _Watched:
-    """Shows a recording to a profile, and to who else wants to see it."""
+    """Passes a recording to a profile and to another watcher."""
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
-"""Exact likelihood by the chain rule: bits of recordings, the same in any chunking.
+"""Exact likelihood by the chain rule: bits of recordings, whatever the size of blocks.
 
-Bits of a recording are -log2 p summed over every sample, the first included. Bits per
-sample of a corpus are total bits over total samples, never a mean of means.
+The bits of a recording are the sum of -log2 p over every sample, including the first. The bits
+per sample of a corpus are its total bits divided by its total samples, never a mean of means.
 """
 
 from collections.abc import Sequence
@@ -16,28 +16,28 @@ from wavegen.errors import ModelError
 from wavegen.models.base import Network
 from wavegen.models.condition import Condition
 
-# Samples of a long recording read at a time; a multiple of `windows.SUMMED`.
+# Samples of a long recording that are read at a time; a multiple of `windows.SUMMED`.
 BLOCK = 1 << 18
 
 
 def scorer(network: Network, kinds: Sequence[Labels]) -> Scorer:
-    """What scores under K labels fastest where a network lies; its weights are read now.
+    """Make the fastest scorer for a network on its device; it reads the weights now.
 
     Args:
-        network: in evaluation mode.
-        kinds: K times attribute -> class; unspecified where left out.
+        network: network in evaluation mode.
+        kinds: K labels, each attribute -> class; an attribute that is left out is unspecified.
 
     Raises:
-        LabelError: an unknown attribute or class.
+        LabelError: an attribute or class is unknown.
     """
     return choose_scorer(network, Condition(label_ids(kinds, network.config.labels)))
 
 
 def total_bits(sums: np.ndarray, before: np.ndarray | float = 0.0) -> np.ndarray:
-    """Sums of `Scorer.totals`, (K, blocks), added to (K,) `before`.
+    """Add the sums of `Scorer.totals`, (K, groups), to `before`, (K,).
 
     Raises:
-        ModelError: they are not finite, for weights that are finite can overflow in the network.
+        ModelError: the sums are not finite; even finite weights can overflow in the network.
     """
     bits = windows.total(sums, before)
     if not np.isfinite(bits).all():
@@ -54,16 +54,16 @@ def recording_bits(
     """Total bits of one recording, in memory that does not grow with its length.
 
     Args:
-        network: in evaluation mode.
-        waveform: (time,) at the network's sample rate; it may be memory-mapped.
-        labels: attribute -> class; unspecified where left out.
-        block: samples read at a time; changes the memory and not the result.
+        network: network in evaluation mode.
+        waveform: (time,) at the rate of the network; it may be memory-mapped.
+        labels: attribute -> class; an attribute that is left out is unspecified.
+        block: samples to read at a time; it changes the memory, not the result.
 
     Raises:
-        LabelError: an unknown attribute or class.
-        ModelError: bits that are not finite.
+        LabelError: an attribute or class is unknown.
+        ModelError: the bits are not finite.
     """
-    # Sums are of whole blocks.
+    # Blocks consist of whole groups of `SUMMED` samples.
     block = -(-block // windows.SUMMED) * windows.SUMMED
     codes = (
         network.config.codec.encode(np.asarray(waveform[start : start + block]))

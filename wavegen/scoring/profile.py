@@ -1,37 +1,37 @@
-"""What is taken of the surprisal of a recording, block by block as it is scored.
+"""The scores of the surprisal of a recording, collected block by block.
 
-Memory does not grow with the recording, but for its most surprising samples.
+Memory does not grow with the length, except for the most surprising samples.
 """
 
 from collections.abc import Callable
 
 import numpy as np
 
-# The scores of a recording, and what each of them means.
+# The scores of a recording and their meanings.
 MEANINGS = {
     "mean": "bits per sample of the whole recording",
     "window": "bits per sample of its most surprising 20 ms",
     "rest": "bits per sample of its least surprising 10 ms",
     "peak": "bits per sample of its most surprising samples, one in two hundred",
-    "ratio": "bits per sample, less those under the background model",
-    "gain": "bits per sample that knowing the class saves",
+    "ratio": "bits per sample, minus those under the background model",
+    "gain": "bits per sample that the best class saves",
 }
 SCORES = tuple(MEANINGS)
 # Seconds.
 WINDOW, REST = 0.02, 0.01
 PEAK_SHARE = 1 / 200
-# Samples taken at a time of a recording that is in memory.
+# Samples added at a time for a recording in memory.
 _BLOCK = 1 << 18
 
 
 class Profile:
-    """The scores of a recording, and where it is beyond limits.
+    """The scores of a recording, and the spans in which it exceeds limits.
 
     Args:
-        sample_rate: in Hz.
-        most: samples that the recording has at most.
-        high: mean of a window of `WINDOW` above which it is marked.
-        low: mean of a window of `REST` below which it is marked.
+        sample_rate: rate of the recording in Hz.
+        most: largest number of samples that the recording may have.
+        high: windows of `WINDOW` with a mean above this are marked.
+        low: windows of `REST` with a mean below this are marked.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Profile:
         self._peaks = _Largest(_peaks(most))
 
     def add(self, waveform: np.ndarray | None, surprisal: np.ndarray) -> "Profile":
-        """Take the next samples: bits of each, float64 (time,); the waveform is not needed."""
+        """Add the bits of the next samples, float64 (time,); the waveform is not used."""
         for first in range(0, len(surprisal), _BLOCK):
             block = surprisal[first : first + _BLOCK]
             self._samples += len(block)
@@ -54,7 +54,7 @@ class Profile:
         return self
 
     def features(self, background: float, gain: float) -> np.ndarray:
-        """The scores of what was taken, float64 (len(SCORES),).
+        """The scores of all added samples, float64 (len(SCORES),).
 
         Args:
             background: bits per sample under the background model.
@@ -73,13 +73,13 @@ class Profile:
         )
 
     def spans(self) -> tuple[tuple[float, float], ...]:
-        """Seconds from and to of what is beyond the limits."""
+        """Begin and end in seconds of the marked windows."""
         spans = _united(np.concatenate([self._window.beyond(), self._rest.beyond()]))
         return tuple(map(tuple, (spans / self._sample_rate).tolist()))
 
 
 def window_means(surprisal: np.ndarray, size: int) -> np.ndarray:
-    """Mean of every window of so many samples; of all, where that is more."""
+    """Mean of every window of `size` samples; of all samples if there are fewer."""
     size = min(len(surprisal), size)
     total = np.concatenate([[0.0], np.cumsum(surprisal, dtype=np.float64)])
     return (total[size:] - total[:-size]) / size
@@ -90,7 +90,7 @@ def _peaks(samples: int) -> int:
 
 
 class _Windows:
-    """The extreme mean of all windows of one length, and those beyond a limit."""
+    """The extreme mean of all windows of one length, and the windows beyond a limit."""
 
     def __init__(
         self,
@@ -103,7 +103,7 @@ class _Windows:
         self._pick, self._beyond = pick, beyond
         self._extremes: list[float] = []
         self._spans: list[np.ndarray] = []
-        # Of the samples, those that windows to come begin with, and how many are gone.
+        # The last samples, which later windows begin with, and the number of samples before them.
         self._tail, self._gone = np.empty(0), 0
 
     def add(self, block: np.ndarray) -> None:
@@ -123,7 +123,7 @@ class _Windows:
             self._spans.append(_united(np.stack([begins, begins + size], axis=1)))
 
     def _end(self) -> None:
-        """A recording shorter than a window is one."""
+        """Use a recording that is shorter than a window as one window."""
         if not self._extremes:
             self._take(self._tail)
 
@@ -132,7 +132,7 @@ class _Windows:
         return self._extremes[0]
 
     def beyond(self) -> np.ndarray:
-        """From and to, int64 (N, 2)."""
+        """Begin and end in samples, int64 (N, 2)."""
         self._end()
         return np.concatenate([np.empty((0, 2), np.int64), *self._spans])
 
@@ -148,7 +148,7 @@ class _Largest:
 
     def add(self, block: np.ndarray) -> None:
         self._waiting.append(block[block > self._least])
-        # Seldom, for it goes through all of them.
+        # Rarely, since it sorts all of them.
         if sum(map(len, self._waiting)) > max(self._most, _BLOCK):
             self._settle()
 
@@ -162,12 +162,12 @@ class _Largest:
 
     def mean(self, count: int) -> float:
         self._settle()
-        # In order, so that the sum is rounded alike whatever came together.
+        # Sorted, so that the rounding of the sum does not depend on the blocks.
         return float(np.sort(self._kept)[-count:].mean())
 
 
 def _united(spans: np.ndarray) -> np.ndarray:
-    """Spans (N, 2), those that overlap or touch as one, in order."""
+    """Spans (N, 2) in order; those that overlap or touch become one."""
     spans = spans[np.argsort(spans[:, 0], kind="stable")]
     ends = np.maximum.accumulate(spans[:, 1])
     apart = np.flatnonzero(spans[1:, 0] > ends[:-1])

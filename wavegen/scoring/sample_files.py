@@ -1,4 +1,4 @@
-"""Files with the bits of every sample of a recording: an array (npz), and a picture (PNG)."""
+"""Files with the bits of every sample of a recording: arrays (npz) and pictures (PNG)."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -20,8 +20,8 @@ class Samples:
     """The `Watcher` of one file: collects its bits, draws its picture, or both.
 
     Args:
-        sample_rate: in Hz.
-        most: samples that the file has at most.
+        sample_rate: rate of the network in Hz.
+        most: largest number of samples that the file may have.
         keep: whether to collect the bits.
         draw: whether to draw the picture.
     """
@@ -32,7 +32,7 @@ class Samples:
         self.picture = SurprisalPicture(sample_rate, most) if draw else None
 
     def add(self, waveform: np.ndarray, surprisal: np.ndarray) -> None:
-        """The next samples: float32 (time,), and float64 (time,) of their bits."""
+        """Add the next samples, float32 (time,), and their bits, float64 (time,)."""
         if self._keep:
             self.bits.append(surprisal)
         if self.picture is not None:
@@ -41,10 +41,10 @@ class Samples:
 
 @dataclass(frozen=True)
 class SampleFiles:
-    """Where the files are written; neither folder given means that none are.
+    """Writes the files; without folders it writes none.
 
     Args:
-        sample_rate: in Hz.
+        sample_rate: rate of the network in Hz.
         arrays: folder for the arrays of bits.
         pictures: folder for the pictures.
     """
@@ -59,16 +59,16 @@ class SampleFiles:
         return bool(self.arrays or self.pictures)
 
     def make_folders(self) -> None:
-        """Make the folders, before anything takes long."""
+        """Make the folders, before the long work begins."""
         for folder in filter(None, (self.arrays, self.pictures)):
             make_folder(folder)
 
     def watch(self, most: int) -> Samples:
-        """What takes in the samples of a file that has at most `most`."""
+        """Make the watcher of a file that has at most `most` samples."""
         return Samples(self.sample_rate, most, bool(self.arrays), bool(self.pictures))
 
     def names(self, paths: Sequence[str], sources: Sequence[Source]) -> list[str]:
-        """Names of the files of each source, without suffix: its path below one of `paths`.
+        """Names of the files of each source, without suffix: its path relative to `paths`.
 
         Raises:
             ConfigError: two sources have the same name, and files are written.
@@ -78,7 +78,7 @@ class SampleFiles:
         for source in sources:
             above = (source.path, *source.path.parents)
             root = next((each for each in roots if each in above), None)
-            # Metadata may name files elsewhere.
+            # Metadata may name files outside of the folder.
             top = source.path.parent if root in (None, source.path) else root
             inside = source.path.relative_to(top)
             names.append("-".join(map(labelling.file_name, map(display, inside.parts))))
@@ -93,12 +93,12 @@ class SampleFiles:
         return all((Path(folder) / f"{name}.{kind}").exists() for folder, kind in written if folder)
 
     def write(self, name: str, each: Score, spans: Sequence[tuple[float, float]] = ()) -> Score:
-        """Write the files of a score that `watch` followed; return the score without samples.
+        """Write the files of a score with a watcher; return the score without samples.
 
         Args:
-            name: of the files.
+            name: name of the files.
             each: the score.
-            spans: in seconds, shaded in the picture.
+            spans: spans in seconds to shade in the picture.
         """
         if isinstance(each.watcher, Samples):
             if self.arrays:

@@ -1,7 +1,7 @@
-"""Recordings on disk, scored under one or several labels.
+"""Scoring recordings on disk under one or several labels.
 
-Short recordings are read ahead and go through the network side by side; a long one goes
-alone, block after block, in memory that does not grow with its length.
+Short recordings are read ahead and scored together in batches. A long one is scored alone, block
+by block, in memory that does not grow with its length.
 """
 
 import math
@@ -25,42 +25,42 @@ from wavegen.models.serialization import load_model
 from wavegen.scoring.likelihood import BLOCK, scorer, total_bits
 from wavegen.scoring.sources import Source, find_sources
 
-# Samples of a recording from which it is read block after block.
+# Recordings with more samples than this are read block by block.
 _LONG = 1 << 18
-# Samples, times the labels they are scored under, that are read before they are scored.
+# Samples, times the number of labels, that are read before they are scored.
 _AHEAD = 1 << 20
 
 
 class Watcher(Protocol):
-    """Takes in a recording block by block, as it is scored."""
+    """Receives a recording block by block while it is scored."""
 
     def add(self, waveform: np.ndarray, surprisal: np.ndarray) -> object:
-        """The next samples: float32 (time,), and float64 (time,) of their bits."""
+        """Receive the next samples, float32 (time,), and their bits, float64 (time,)."""
         ...
 
 
 @dataclass(frozen=True)
 class Score:
-    """What is known of a file: of a bad one, only the error.
+    """The score of a file, or the error if it cannot be read.
 
     Args:
         source: the file.
-        samples: at the rate of the network.
-        seconds: length.
-        bits: float64 (K,), total bits under each of the labels asked for.
-        histogram: int64 (Q,), how often each code occurs.
-        file_rate: in Hz, before resampling.
-        surprisal: float64 (samples,), bits of every sample under the first labels, if asked for.
-        waveform: float32 (samples,), if surprisal was asked for.
-        watcher: what was made for this file by `watch`, if that was given.
-        error: why the file could not be read.
+        samples: number of samples at the rate of the network.
+        seconds: duration.
+        bits: float64 (K,), total bits under each of the labels.
+        histogram: int64 (Q,), number of occurrences of each code.
+        file_rate: rate in Hz before resampling.
+        surprisal: float64 (samples,), bits of every sample under the first labels, with `keep`.
+        waveform: float32 (samples,), with `keep`.
+        watcher: the watcher that `watch` made for this file, if it was given.
+        error: the reason why the file could not be read.
     """
 
     source: Source
     samples: int = 0
     seconds: float = 0.0
     bits: np.ndarray = field(default_factory=lambda: np.zeros(0))
-    # What is long is not printed.
+    # Arrays as long as the file are not printed.
     histogram: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64), repr=False)
     file_rate: int = 0
     surprisal: np.ndarray | None = field(default=None, repr=False)
@@ -69,7 +69,7 @@ class Score:
     error: str = ""
 
     def without_samples(self) -> "Score":
-        """The same without what is as long as the file, so that many can be held at once."""
+        """The same without arrays as long as the file, so that many fit into memory."""
         source = replace(self.source, waveform=None)
         return replace(self, source=source, surprisal=None, waveform=None, watcher=None)
 
@@ -83,22 +83,25 @@ def score(
     watch: Callable[[int], Watcher] | None = None,
     progress: Callable[[int], object] = int,
 ) -> Iterator[Score]:
-    """Score recordings under each of K labels, in their order; a bad one is no reason to stop.
+    """Score recordings in their order under each of K labels; unreadable files do not raise.
 
     Args:
-        model: a network in evaluation mode, or the path of a run folder or model directory.
-        paths: files and folders, or what `find_sources` found; a `Source` may hold a waveform.
-        labels: attribute -> class, or K such dictionaries; what is left out is unspecified.
-        keep: also give the surprisal of every sample under the first labels, and the waveform.
-        watch: instead of keeping them, makes what each file's are shown to, given the samples
-            that it has at most; the `Score` has it then.
-        progress: told the samples as they are scored.
+        model: network in evaluation mode, or the path of a run folder or model directory.
+        paths: files and folders, or results of `find_sources`; a `Source` may hold a waveform.
+        labels: attribute -> class, or K such dictionaries; an attribute that is left out is
+            unspecified.
+        keep: also return the surprisal of every sample under the first labels, and the waveform.
+        watch: makes a watcher for each file, given its largest possible number of samples. The
+            watcher receives the samples block by block, and is in the `Score`.
+        progress: called with the number of samples that have been scored.
 
     Returns:
-        A `Score` for each file, as they are asked for.
+        An iterator over the `Score` of each file.
 
     Raises:
-        DataError, LabelError, ModelError: as their messages say.
+        DataError: a path does not exist, or a folder holds no audio.
+        LabelError: a label is unknown.
+        ModelError: the model is missing or damaged.
     """
     network = model if isinstance(model, Network) else load_model(model)
     kinds = [labels or {}] if labels is None or isinstance(labels, Mapping) else labels
@@ -109,9 +112,9 @@ def score(
 
 @dataclass(frozen=True)
 class _Opened:
-    """A file, its waveform in blocks (time,), or why it could not be read.
+    """A file and its waveform in blocks (time,), or the reason why it cannot be read.
 
-    By its header it has `most` samples at most.
+    By its header the file has at most `most` samples.
     """
 
     source: Source
@@ -155,7 +158,7 @@ class _Scoring:
         yield from self._together(waiting)
 
     def _together(self, waiting: Sequence[_Opened]) -> Iterator[Score]:
-        """Score short recordings side by side."""
+        """Score short recordings in one batch."""
         waves = [np.concatenate(list(each.blocks)) for each in waiting if not each.error]
         codes = [self._encode(wave) for wave in waves]
         scored = zip(waves, codes, self.scorer.totals(codes), strict=True)
@@ -172,7 +175,7 @@ class _Scoring:
             yield self._score(each, totals, self._histogram(recording), watcher)
 
     def _alone(self, opened: _Opened) -> Score:
-        """Score a long recording block after block."""
+        """Score a long recording block by block."""
         totals, histogram = np.zeros(self.kinds), self._histogram(np.empty(0, np.int64))
         watcher = self._watcher(opened)
         waves: list[np.ndarray] = []
@@ -217,7 +220,7 @@ class _Scoring:
 
 
 def _open(source: Source, sample_rate: int) -> tuple[_Opened, int]:
-    """A file whose beginning is read, and how much: all of it up to `_LONG` samples."""
+    """Open a file, and read it if it has at most `_LONG` samples; return its samples read."""
     if source.error:
         return _Opened(source, error=source.error), 0
     first: list[np.ndarray] = []
@@ -230,7 +233,7 @@ def _open(source: Source, sample_rate: int) -> tuple[_Opened, int]:
         else:
             rate, frames = source.sample_rate or sample_rate, len(source.waveform)
             blocks = reading.waveform_blocks(source.waveform, rate, sample_rate, source.path)
-        # Resampling rounds.
+        # Resampling may round up.
         most = math.ceil(frames * sample_rate / rate) + 1
         for block in blocks:
             first.append(block)

@@ -1,4 +1,4 @@
-"""Which recordings are meant by paths: files, folders, splits of a data set."""
+"""Finding the recordings of paths: files, folders, and splits of a data set."""
 
 import logging
 from collections.abc import Sequence
@@ -23,12 +23,12 @@ class Source:
     """A recording to be scored: a file, or a waveform in memory.
 
     Args:
-        path: of the file; of a waveform a name to show it by.
-        labels: that its folder gives it.
-        error: why it cannot be used.
-        waveform: float32 (time,), instead of reading the file.
-        sample_rate: of the waveform, in Hz; 0 is the rate of the network.
-        trim: the file is trimmed as `DataSettings` says.
+        path: path of the file; or a name for the waveform.
+        labels: labels from its folder.
+        error: the reason why it cannot be used.
+        waveform: float32 (time,), used instead of the file.
+        sample_rate: rate of the waveform in Hz; 0 is the rate of the network.
+        trim: level for trimming the file, see `DataSettings`.
     """
 
     path: Path
@@ -40,16 +40,16 @@ class Source:
 
 
 def find_as_trained(folder: str | Path, settings: DataSettings) -> ClipSet:
-    """The clips of a folder with the labels and splits that training gave them.
+    """Find the clips of a folder, with labels and splits as in training.
 
     Args:
-        folder: of recordings.
-        settings: `wavegen.data.settings.training_settings` of the model.
+        folder: folder of recordings.
+        settings: settings of training, from `wavegen.data.settings.training_settings`.
     """
     try:
         return find_clips(folder, settings)
     except LabelError:
-        # Another folder than that of training, without all its attributes.
+        # This is another folder than that of training, and lacks some of its attributes.
         return find_clips(folder, replace(settings, labels=None))
 
 
@@ -60,24 +60,24 @@ def find_sources(
     split: str | None = None,
     settings: DataSettings = DEFAULT_SETTINGS,
 ) -> list[Source]:
-    """The files meant by some paths: themselves, or all audio below a folder.
+    """Find the recordings of paths: files, or all audio below folders.
 
     With labels or a split, files that metadata, a label pattern or split folders leave out are
-    not meant: a warning says how many. Files that cannot be read are, unless it is known that
-    they are of another split.
+    skipped, with a warning. Files that cannot be read are included, unless they are known to be in
+    another split.
 
     Args:
-        paths: files and folders; what was found before is passed on as it is.
-        labelled: find out the labels, as training does; folders only.
-        split: only the clips of "train", "validation" or "test", as training splits them;
+        paths: files and folders; results of this function are returned unchanged.
+        labelled: find the labels, as in training; for folders only.
+        split: use only the clips of "train", "validation" or "test", as split in training; for
             folders only.
-        settings: how labels and splits are found, and how the clips are trimmed; for what
-            training saw take `wavegen.data.settings.training_settings`. What is asked for
-            without labels or a split is read whole.
+        settings: settings for labels, splits and trimming. `wavegen.data.settings.
+            training_settings` gives those of training. Without labels and a split, recordings
+            are not trimmed.
 
     Raises:
-        DataError: a path that does not exist, or a folder without audio.
-        ConfigError: labels or a split asked of a file.
+        DataError: a path does not exist, or a folder holds no audio.
+        ConfigError: labels or a split are needed for a file.
     """
     sources: list[Source] = []
     for each in [paths] if isinstance(paths, str | Path) else paths:
@@ -89,7 +89,9 @@ def find_sources(
             found = find_as_trained(path, settings)
             clips = found.clips if split is None else found.of(split)
             if not clips:
-                raise DataError(f"{display(path)}: no clip is in the {split} split")
+                raise DataError(
+                    f"{display(path)}: no clip is in the {split} split; leave --split out"
+                )
             sources += [Source(clip.path, clip.labels, trim=settings.trim) for clip in clips]
             sources += [
                 Source(path / bad.name, error=bad.reason)
@@ -104,14 +106,16 @@ def find_sources(
         elif not path.exists():
             raise DataError(f"{display(path)}: no such file or folder")
         elif labelled or split:
-            raise ConfigError(f"{display(path)}: labels and splits are known of folders only")
+            raise ConfigError(
+                f"{display(path)}: only folders have labels and splits: give a folder"
+            )
         else:
             sources.append(Source(path))
     return sources
 
 
 def _say_left_out(found: ClipSet) -> None:
-    """Say that files are not scored, though nothing may be wrong with them."""
+    """Warn that some files are not scored, although they may be good."""
     scored = {clip.name for clip in found.clips}
     files = [each for each in found.skipped if each.there and each.name not in scored]
     if files:
@@ -122,7 +126,7 @@ def _say_left_out(found: ClipSet) -> None:
 
 
 def seconds_of(source: Source) -> float:
-    """How long a file is by its header; 0 if it cannot be read, or is no file."""
+    """Duration of a file by its header; 0 if it cannot be read, or for a waveform."""
     if source.waveform is not None:
         return 0.0
     try:

@@ -1,7 +1,7 @@
-"""What the processes of a shared job have done so far, on disk until all of it is done.
+"""Results of an unfinished job of several processes, kept on disk until the job is complete.
 
-Each process appends its results to a file of its own in the user's cache. Where one dies or the
-job is cut, the next job of the same command goes on from all these files. They hold JSON:
+Each process appends its results to its own file in the user's cache. If a process dies or the job
+is interrupted, the next job of the same command continues from all these files. They hold JSON, so
 reading them runs no code.
 """
 
@@ -30,7 +30,7 @@ from wavegen.utils.files import make_folder
 
 _logger = logging.getLogger(__name__)
 
-# Seconds after which nobody will go on with a job.
+# Seconds after which an interrupted job is removed.
 _FORGOTTEN = 30 * 24 * 3600
 
 
@@ -52,15 +52,15 @@ class Unfinished:
                     name_of_item, value = json.loads(line)
                     self._known[name_of_item] = value
                 except (ValueError, TypeError):
-                    # The last line of a process that was killed may be half of one.
+                    # The last line of a killed process may be incomplete.
                     continue
         process = f"{rank()}-{socket.gethostname()}-{os.getpid()}"
-        # Unbuffered: what is written outlives the process.
+        # Unbuffered, so that results outlive the process.
         self._file = (folder / f"{process}.jsonl").open("ab", buffering=0)
         self._full = False
 
     def get(self, item: Any) -> Any | None:
-        """What was made of an item before, if it was."""
+        """The kept result of an item; None if there is none."""
         value = self._known.get(self._name(item))
         if value is None or not self._sound(item):
             return None
@@ -70,7 +70,7 @@ class Unfinished:
             return None
 
     def add(self, item: Any, result: Any) -> None:
-        """Keep what was made of an item; where that cannot be, the job goes on without."""
+        """Keep the result of an item; if it cannot be written, log a warning and continue."""
         if self._full:
             return
         line = json.dumps([self._name(item), _plain(result)]).encode() + b"\n"
@@ -92,13 +92,13 @@ def unfinished(
     name: Callable[[Any], str],
     sound: Callable[[Any], bool] = lambda _: True,
 ) -> Iterator[Unfinished | None]:
-    """Keep the results of a job until the block ends without an error; None for a lone process.
+    """Keep the results of a job until the block ends without an error; None for one process.
 
     Args:
-        kind: of the results, a dataclass.
-        about: all that the results follow from besides the items; JSON.
-        name: of an item, with all that its result follows from.
-        sound: whether what else was made of an item is still there.
+        kind: dataclass of the results.
+        about: everything besides the items that the results depend on, as JSON.
+        name: returns the name of an item, including everything that its result depends on.
+        sound: returns whether the files of an item still exist.
     """
     if ranks() == 1:
         yield None
@@ -124,7 +124,7 @@ def unfinished(
 
 
 def file_state(path: Path) -> str:
-    """A name for a file as it is, another one once it has changed."""
+    """A name for the present contents of a file; it differs after the file has changed."""
     try:
         about = path.stat()
     except OSError:
@@ -133,7 +133,7 @@ def file_state(path: Path) -> str:
 
 
 def _cannot_keep(reason: str) -> None:
-    _logger.warning("results are not kept until the job is done: %s", reason)
+    _logger.warning("results of this unfinished job cannot be kept: %s", reason)
 
 
 def _changed(job: Path) -> float:
@@ -144,7 +144,7 @@ def _changed(job: Path) -> float:
 
 
 def _plain(value: Any) -> Any:
-    """A result as JSON; `_restored` gives it back to the last bit."""
+    """A result as JSON, from which `_restored` makes the same result, to the last bit."""
     if dataclasses.is_dataclass(value):
         return {each.name: _plain(getattr(value, each.name)) for each in dataclasses.fields(value)}
     if isinstance(value, np.ndarray):
