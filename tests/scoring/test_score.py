@@ -341,9 +341,9 @@ def test_the_posterior_is_bayes_rule() -> None:
     unheard = {"digit": {"1": 3}, "speaker": {"a": 0}}
     for most in (5, 100):
         kinds, attributes = class_kinds(ATTRIBUTES, {}, most)
-        with pytest.raises(ConfigError, match="no clip of training has a speaker"):
+        with pytest.raises(ConfigError, match="no training clip has the attribute speaker"):
             posterior(np.zeros(len(kinds)), kinds, attributes, unheard)
-    with pytest.raises(ConfigError, match="no clip of training has a speaker"):
+    with pytest.raises(ConfigError, match="no training clip has the attribute speaker"):
         classify(small_network(labels=ATTRIBUTES), [], counts=unheard)
     kinds, attributes = class_kinds(ATTRIBUTES, {"speaker": "b"})
     assert kinds == [{"speaker": "b", "digit": d} for d in "012"]
@@ -414,7 +414,7 @@ def test_a_model_cannot_say_anything_of_its_training(model, tone_folder, reading
     assert main(["score", str(model), str(tone_folder), "--split", "validation"]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
-    assert "training.json: does not say how the folder of training was read" in error
+    assert "training.json: does not hold the settings of training" in error
 
 
 def test_score_prints_a_table_and_all_together(model, folder, capsys) -> None:
@@ -580,7 +580,7 @@ def test_classify_checks_itself_against_the_labels(model, tone_folder, capsys) -
         (["score", "MODEL", "FOLDER/z.wav"], "none of the files could be scored"),
         (["classify", "MODEL", "FOLDER", "--label", "low"], "nothing to classify"),
         (["classify", "MODEL", "FOLDER", "--prior", "training"], "how many clips"),
-        (["classify", "MODEL", "FOLDER/0.wav", "--check"], "of folders only"),
+        (["classify", "MODEL", "FOLDER/0.wav", "--check"], "only folders have labels"),
         (["score", "MODEL", "FOLDER", "--plot", "FOLDER/0.wav"], "0.wav"),
         (["score", "MODEL", "FOLDER", "--format", "xml"], "invalid choice"),
         (["score", "MODEL"], "required"),

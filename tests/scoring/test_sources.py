@@ -22,7 +22,7 @@ def folder(tmp_path: Path) -> Path:
 def test_what_is_asked_for_must_be_there(folder, tone_folder) -> None:
     with pytest.raises(DataError, match="no such file or folder"):
         find_sources([folder / "none"])
-    with pytest.raises(ConfigError, match="of folders only"):
+    with pytest.raises(ConfigError, match="only folders have labels"):
         find_sources([folder / "0.wav"], labelled=True)
     with pytest.raises(DataError, match="test split"):
         find_sources([tone_folder], split="test")

@@ -114,7 +114,7 @@ def test_a_job_goes_on_where_nothing_can_be_kept(second_of_two, monkeypatch, cap
     second_of_two.write_text("in the way")
     with unfinished(Score, {}, str) as kept:
         assert kept is None
-    assert "results are not kept until the job is done" in caplog.messages[0]
+    assert "results of this unfinished job cannot be kept" in caplog.messages[0]
     second_of_two.unlink()
     with unfinished(Score, {}, str) as kept, Path("/dev/full").open("wb", buffering=0) as full:
         monkeypatch.setattr(kept, "_file", full)

@@ -312,7 +312,7 @@ def test_what_does_not_fit_a_checkpoint_leaves_its_run_as_it_was(
     assert "cannot resume from it" in capsys.readouterr().err
     assert (run / "config.yaml").read_text() == before
     assert main([*resume, "--run", str(tmp_path / "other")]) == 2
-    assert "a run is resumed where it is" in capsys.readouterr().err
+    assert "a run is resumed in its folder" in capsys.readouterr().err
     assert main(resume) == 0
 
 
