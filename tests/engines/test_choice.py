@@ -36,8 +36,8 @@ def test_a_cpu_gets_the_compiled_engine(make_network) -> None:
 @pytest.mark.parametrize(
     ("name", "precision", "message"),
     [
-        ("fast", "float32", "--engine fast: it is one of auto, torch, numba, graph, triton"),
-        ("auto", "float16", "--precision float16: it is one of float32, bfloat16, int8"),
+        ("fast", "float32", "--engine fast: it must be one of auto, torch, numba, graph, triton"),
+        ("auto", "float16", "--precision float16: it must be one of float32, bfloat16, int8"),
         ("torch", "int8", "--precision int8: only with --engine numba"),
         ("graph", "float32", "--engine graph: only with --device cuda"),
     ],

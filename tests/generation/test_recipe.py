@@ -49,7 +49,7 @@ def test_the_json_that_the_broken_ones_are_made_from_is_sound(tmp_path: Path) ->
 )
 def test_json_of_another_kind_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.json").write_text(text)
-    with pytest.raises(ModelError, match="not the JSON that lies beside"):
+    with pytest.raises(ModelError, match="not the JSON file of a generated"):
         read_recipe(tmp_path / "a.json")
     with pytest.raises(ModelError, match="cannot be read"):
         read_recipe(tmp_path / "b.json")

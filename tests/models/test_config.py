@@ -103,5 +103,5 @@ def test_a_name_belongs_to_one_config() -> None:
     class Other(ModelConfig):
         network = "wavenet"
 
-    with pytest.raises(ValueError, match="'wavenet' already"):
+    with pytest.raises(ValueError, match="'wavenet' is registered already"):
         register(Other)(WaveNetConfig)  # type: ignore[type-var]

@@ -186,7 +186,7 @@ def pickle_the_weights(model: Path) -> None:
     ("damage", "says"),
     [
         (claim_a_header_of_gigabytes, "damaged or not a safetensors file"),
-        (write_gigabytes_of_config, "no such file is so large"),
+        (write_gigabytes_of_config, "too many for such a file"),
         (link_the_config, "config.json: is a symbolic link"),
         (link_the_weights, "is a symbolic link|holds no model"),
         (make_the_weights_a_pipe, "holds no model"),
@@ -197,7 +197,7 @@ def pickle_the_weights(model: Path) -> None:
         (overflow, "safetensors: 'skip.bias' holds NaN or infinity"),
         (make_weights_complex, "safetensors: 'skip.bias' is of type C64"),
         (drop_a_tensor, "'output.bias' has shape None"),
-        (ask_for_more_layers, "config.json asks for"),
+        (ask_for_more_layers, "config.json needs"),
         (ask_for_a_billion_layers, "layers is 1000000000"),
         (break_config, "config.json"),
         (remove_config, "holds no model"),

@@ -125,7 +125,7 @@ def test_what_cannot_run_falls_back_and_says_why(why, monkeypatch, caplog) -> No
     wavenet_fused_block._runs.cache_clear()
     stream, kernel = torch.zeros(9, 1, 5, device=DEVICE), torch.zeros(2, 12, 5, device=DEVICE)
     reason = {
-        "no GPU": "it needs a GPU of NVIDIA, and this is cpu",
+        "no GPU": "it needs an NVIDIA GPU, and this is cpu",
         "no Triton": "import of wavegen.models.wavenet_block_kernels halted",
         "too wide": "in float32 no more than 64 residual and 128 gate channels fit on chip",
         "a compiler's error": "out of registers in line 5",

@@ -20,7 +20,7 @@ def test_a_device_is_one_that_holds_numbers() -> None:
     assert pick_device("cpu") == pick_device(torch.device("cpu")) == torch.device("cpu")
     assert pick_device().type == ("cuda" if torch.cuda.is_available() else "cpu")
     for name in ("tpu9", "meta", "hpu", "cpu:-1", "", ["cpu"], "cuda:77"):
-        with pytest.raises(ConfigError, match="is not there: say cpu or leave it out"):
+        with pytest.raises(ConfigError, match="give cpu or leave it out"):
             pick_device(name)
 
 
@@ -48,7 +48,7 @@ def test_every_command_refuses_it_in_one_line(model, tone_folder, tmp_path, caps
     )
     for command in commands:
         assert main([*map(str, command), "--device", "tpu9"]) == 2
-        line = "wavegen: device 'tpu9' is not there: say cpu or leave it out\n"
+        line = "wavegen: there is no device 'tpu9': give cpu or leave it out\n"
         assert capsys.readouterr().err == line, command
     assert not (tmp_path / "out").exists()
 
@@ -67,5 +67,5 @@ def test_every_command_refuses_it_in_one_line(model, tone_folder, tmp_path, caps
     ],
 )
 def test_every_function_refuses_it_too(model, use) -> None:
-    with pytest.raises(ConfigError, match="device 'tpu9' is not there"):
+    with pytest.raises(ConfigError, match="there is no device 'tpu9'"):
         use(model, device="tpu9")

@@ -1,5 +1,5 @@
 """Generation sample by sample with constant work per sample, and fast scoring.
 
-`base` says what an engine offers, `reference` is the plain one that the others are tested
-against, and `choice` picks one.
+`base` is the contract of engines, `reference` the simple engine that the others are tested
+against, and `choice` selects one.
 """

@@ -1,4 +1,4 @@
-"""What every engine and every scorer offers."""
+"""The contracts of engines and scorers."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Engine(Protocol):
-    """Generates B streams of one network side by side.
+    """Generates B streams of one network together.
 
     Shapes: B streams, T time, F frames, P parameters of the distribution.
 
@@ -20,14 +20,14 @@ class Engine(Protocol):
         name: as in `wavegen.engines.choice.ENGINES`.
 
     Raises:
-        ValueError: something of another shape, dtype or range than is said here (`checks`).
+        ValueError: an argument has a wrong shape, dtype or range, see `checks`.
     """
 
     name: str
 
     @property
     def network(self) -> "Network":
-        """Whose weights are read at every `start`."""
+        """The network, whose weights are read at every `start`."""
         ...
 
     def start(
@@ -38,14 +38,14 @@ class Engine(Protocol):
         unspecified: "Tensor | None" = None,
         prompt: "Tensor | None" = None,
     ) -> None:
-        """Begin new streams, after their prompts if they have any.
+        """Start new streams, after their prompts if they have any.
 
         Args:
-            bias: (B, F, ...) of `Network.conditioning`; a prompt begins with the first frame.
+            bias: (B, F, ...), result of `Network.conditioning`; a prompt starts with the first
+                frame.
             sampling: how codes are drawn.
-            unspecified: the same with nothing specified, needed where `sampling.guided`.
-            prompt: int64 codes (B, T) that the streams go on from; one parallel pass
-                takes them in.
+            unspecified: bias of the unspecified condition, needed if `sampling.guided`.
+            prompt: int64 codes (B, T) to continue; one parallel pass processes them.
         """
         ...
 
@@ -55,14 +55,14 @@ class Engine(Protocol):
         Noise is in [0, 1).
 
         Raises:
-            ModelError: logits that are not finite.
+            ModelError: the logits are not finite.
         """
         ...
 
     def force(self, codes: "Tensor") -> "Tensor":
         """Continue with given codes, int64 (B, T): the parameters (B, T, P) under teacher forcing.
 
-        Those at t are what code t would have been drawn from; `Distribution.bits` scores it.
+        The parameters at t are those of code t; `Distribution.bits` gives its bits.
         """
         ...
 
@@ -75,21 +75,21 @@ class Scorer(Protocol):
     ) -> "list[np.ndarray]":
         """Bits of every code of some recordings, int64 (time,): float64 (K, time) for each.
 
-        The first `context` codes of each are given, but not scored: they are all that came
-        before, or at least a receptive field.
+        The first `context` codes of each recording are known, but not scored. They are all earlier
+        codes, or at least a receptive field.
         """
         ...
 
     def totals(
         self, recordings: "Sequence[np.ndarray]", context: int = 0
     ) -> "list[tuple[np.ndarray, np.ndarray]]":
-        """The same summed, for each: memory does not grow with K times the time.
+        """Sums of these bits, so that memory does not grow with K times the time.
 
-        Sums of `windows.SUMMED` codes each, from the first that is scored on, float64
-        (K, blocks); bits of every code under the first condition, float64 (time,).
+        For each recording: sums of groups of `windows.SUMMED` codes, from the first scored one on,
+        float64 (K, groups); and the bits of every code under the first condition, float64 (time,).
         """
         ...
 
     def blocks(self, blocks: "Iterable[np.ndarray]") -> "Iterator[tuple[np.ndarray, np.ndarray]]":
-        """`totals` of each block, int64 (time,), of one recording that is too long for memory."""
+        """`totals` for each block, int64 (time,), of one recording that is too long for memory."""
         ...

@@ -1,4 +1,4 @@
-"""What every engine refuses, in the same words: an engine trusts what it is given as indices."""
+"""Checks of the arguments of all engines, which use codes as indices without further checks."""
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ def check_start(
     unspecified: Tensor | None,
     prompt: Tensor | None,
 ) -> None:
-    """`ValueError` where `Engine.start` is given what no streams can begin from."""
+    """Raise `ValueError` if arguments of `Engine.start` are invalid."""
     moves = network.hop is not None
     frames = bias.shape[1] if bias.ndim > 1 and moves else 1
     if not bias.numel() or bias.shape[1:] != (frames, *network.bias_shape):
@@ -32,14 +32,14 @@ def check_start(
 
 
 def check_noise(noise: Tensor, streams: int) -> None:
-    """`ValueError` where noise is not float64 (streams, time) in [0, 1)."""
+    """Raise `ValueError` if noise is not float64 (streams, time) in [0, 1)."""
     _check_rows("noise", noise, streams, torch.float64)
     if noise.numel() and not (noise.min() >= 0 and noise.max() < 1):
         raise ValueError("noise must be at least 0 and below 1")
 
 
 def check_codes(codes: Tensor, streams: int, network: Network) -> None:
-    """`ValueError` where codes are not int64 (streams, time) from 0 to Q - 1."""
+    """Raise `ValueError` if codes are not int64 (streams, time) from 0 to Q - 1."""
     _check_rows("codes", codes, streams, torch.int64)
     most = network.start_symbol - 1
     if codes.numel() and not (codes.min() >= 0 and codes.max() <= most):
@@ -47,10 +47,10 @@ def check_codes(codes: Tensor, streams: int, network: Network) -> None:
 
 
 def check_drawn(codes: Tensor, network: Network) -> Tensor:
-    """Drawn codes (B, T) as they are; `ModelError` where some could not be drawn.
+    """Return drawn codes (B, T); raise `ModelError` if some could not be drawn.
 
-    Looked for once a chunk: from parameters that are not finite an engine draws the start symbol,
-    which is no code but a valid input.
+    This is checked once for each chunk: if parameters are not finite, an engine draws the start
+    symbol, which is no code but a valid input.
     """
     if (codes == network.start_symbol).any():
         raise ModelError(

@@ -1,4 +1,4 @@
-"""Which engine generates and which scorer scores: the fastest that runs here."""
+"""Choosing the fastest engine and the fastest scorer that run on this machine."""
 
 import copy
 import logging
@@ -24,11 +24,11 @@ from wavegen.models.wavenet import WaveNet
 
 _logger = logging.getLogger(__name__)
 
-# What "auto" tries, the fastest first, and what runs nowhere else.
+# The engines that "auto" tries on each device, the fastest first.
 _TRIED = {"cpu": ("numba", "torch"), "cuda": ("triton", "graph", "torch")}
 ENGINES = ("auto", "torch", "numba", "graph", "triton")
-# Fewer streams than these are generated faster by compiled code on a CPU than step by step on a
-# GPU, whose steps take as long for one as for all.
+# Fewer streams than this are generated faster by compiled code on a CPU than on a GPU, where a step
+# takes as long for one stream as for many.
 FEW_STREAMS = 16
 _PRECISIONS = {
     "torch": ("float32",),
@@ -41,24 +41,24 @@ _PRECISIONS = {
 def choose(
     network: Network, name: str = "auto", precision: str = "float32", streams: int | None = None
 ) -> Engine:
-    """An engine for a network, ready to start.
+    """Make an engine for a network.
 
-    Compiles it if this machine has not yet: about ten seconds.
+    The first time on a machine it is compiled, which takes about ten seconds.
 
     Args:
-        network: on any device.
-        name: one of ENGINES; "auto" is numba on a CPU, on a GPU triton in bfloat16 and graph
-            in float32, or the next best, with a warning, where that cannot run.
-        precision: of the weights, one of PRECISIONS.
-        streams: to be generated, where "auto" may take a copy of the network to the CPU because
-            they are few, and says so; the network stays where it lies, if not given.
+        network: network on any device.
+        name: one of ENGINES; "auto" is numba on a CPU, triton for bfloat16 and graph for float32
+            on a GPU; or the next best engine, with a warning, if that cannot run.
+        precision: precision of the weights, one of PRECISIONS.
+        streams: number of streams to generate. With it, "auto" may use a copy of the network on
+            the CPU for few streams, with a remark; otherwise the network stays on its device.
 
     Raises:
-        ConfigError: no such engine or precision, or not to be had here.
+        ConfigError: there is no such engine or precision, or it cannot run here.
     """
     for option, value, known in (("engine", name, ENGINES), ("precision", precision, PRECISIONS)):
         if value not in known:
-            raise ConfigError(f"--{option} {value}: it is one of {', '.join(known)}")
+            raise ConfigError(f"--{option} {value}: it must be one of {', '.join(known)}")
     device = network.device.type
     if isinstance(network, WaveNet):
         tried = _candidates(device, name, precision, streams)
@@ -85,16 +85,16 @@ def choose(
 
 
 def _candidates(device: str, name: str, precision: str, streams: int | None = None) -> list[str]:
-    """The engines to try; `ConfigError` where there are none."""
+    """The engines to try; `ConfigError` if there are none."""
     here = _TRIED.get(device, ("torch",))
     if device == "cpu" and os.environ.get("TRITON_INTERPRET") == "1":
-        here = (*here, "triton")  # slowly, to be tested
+        here = (*here, "triton")  # by the slow interpreter, for tests
     if name != "auto" and name not in here:
         where = "cpu" if name in _TRIED["cpu"] else "cuda"
         raise ConfigError(f"--engine {name}: only with --device {where}")
     able = [each for each in here if precision in _PRECISIONS[each] and name in ("auto", each)]
     if name == "auto" and precision == "float32" and device == "cuda":
-        # Matrix units multiply float32 coarsely or not at all.
+        # Tensor cores round float32 or do not multiply it.
         able.remove("triton")
         if streams is not None and streams < FEW_STREAMS:
             able.insert(0, "numba")
@@ -110,7 +110,7 @@ def _candidates(device: str, name: str, precision: str, streams: int | None = No
 
 
 def _of_any_network(network: Network, name: str, precision: str) -> list[str]:
-    """The engine that steps through any network; `ConfigError` where another one is asked for."""
+    """The engine for networks other than WaveNet; `ConfigError` if another one is requested."""
     kind = network.config.network
     if name not in ("auto", "torch"):
         raise ConfigError(
@@ -125,10 +125,10 @@ def _of_any_network(network: Network, name: str, precision: str) -> list[str]:
 
 
 def _made(name: str, network: Network, precision: str) -> tuple[Engine | None, str | None]:
-    """An engine that runs here, or None and why it does not."""
+    """An engine that runs here, or None and the reason why it does not."""
     if name == "torch":
         return TorchQueue(network), None
-    assert isinstance(network, WaveNet), "the other engines are for no other network"
+    assert isinstance(network, WaveNet), "the other engines run only this network"
     if name == "numba":
         if (failure := _numba_failure(precision)) is not None:
             return None, failure
@@ -148,22 +148,22 @@ def _made(name: str, network: Network, precision: str) -> tuple[Engine | None, s
                 from wavegen.engines.gpu.wavenet_triton import TritonGPU
 
                 engine = TritonGPU(network, precision)
-            # One sample: what cannot be compiled or captured shows.
+            # Generate one sample, which fails if the engine cannot be compiled or captured.
             engine.start(network.conditioning(network.unspecified()), Sampling())
             engine.generate(torch.full((1, 1), 0.5, dtype=torch.float64))
     except ModelError:
         raise
-    except Exception as error:  # whatever it is, another engine still runs
+    except Exception as error:  # after any error another engine still runs
         return None, _reason(error)
     return engine, None
 
 
 def choose_scorer(network: Network, condition: Condition) -> Scorer:
-    """What scores under K conditions fastest where a network lies; its weights are read now.
+    """Make the fastest scorer for a network on its device; it reads the weights now.
 
     Args:
-        network: in evaluation mode.
-        condition: K of them.
+        network: network in evaluation mode.
+        condition: K conditions.
     """
     if isinstance(network, WaveNet) and network.device.type == "cpu" and _compiled_scorer_runs():
         from wavegen.engines.cpu.wavenet_scorer import NumbaScorer
@@ -173,7 +173,7 @@ def choose_scorer(network: Network, condition: Condition) -> Scorer:
 
 
 def _compiled_scorer_runs() -> bool:
-    """Whether known codes are scored by compiled code here; says once why not."""
+    """Whether the compiled scorer runs here; if not, warn once."""
     failure = _numba_failure(None)
     if failure is not None:
         _say_once(f"scoring more slowly with torch: numba cannot run ({failure})")
@@ -182,7 +182,7 @@ def _compiled_scorer_runs() -> bool:
 
 @cache
 def _numba_failure(precision: str | None) -> str | None:
-    """Why the engine of the CPU, or the scorer, cannot run; None if it can."""
+    """The reason why the compiled engine, or the scorer, cannot run; None if it can."""
     try:
         with _waiting("preparing the compiled engine"):
             if precision is None:
@@ -193,7 +193,7 @@ def _numba_failure(precision: str | None) -> str | None:
                 from wavegen.engines.cpu.wavenet_engine import compile_kernel
 
                 compile_kernel(precision)
-    except Exception as error:  # whatever it is, the other engine still runs
+    except Exception as error:  # after any error the other engine still runs
         return _reason(error)
     return None
 
@@ -209,7 +209,7 @@ def _say_once(message: str) -> None:
 
 @contextmanager
 def _waiting(what: str) -> Iterator[None]:
-    """Says what takes more than a second, and then how long it took."""
+    """Log what is being done if it takes more than a second, and then its duration."""
     began = time.monotonic()
     say = Timer(1.0, lambda: _logger.info("%s ...", what))
     say.start()

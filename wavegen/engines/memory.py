@@ -1,4 +1,4 @@
-"""How much memory work on a GPU takes, to do no more of it at once than fits."""
+"""The memory of work on a GPU, to limit its size."""
 
 from wavegen.models.base import Network
 from wavegen.models.wavenet import WaveNet
@@ -8,11 +8,11 @@ _FLOAT = 4
 
 
 def of_streams(network: Network) -> tuple[int, int]:
-    """Bytes that generating a stream takes, and that the pass over prompts takes besides, at most.
+    """Most bytes for generating a stream, and most further bytes for the pass over prompts.
 
-    A stream takes its rings with labels and without, as much again while they are filled or
-    a graph is captured, and what a step works on. The pass takes the inputs, sums and gates
-    of a block at once.
+    A stream needs its rings with labels and without, as much again while they are filled or a
+    graph is captured, and the tensors of a step. The pass needs the inputs, sums and gates of a
+    block together.
     """
     if not isinstance(network, WaveNet):
         return 4 * _of_step(network), 0
@@ -24,9 +24,9 @@ def of_streams(network: Network) -> tuple[int, int]:
 
 
 def of_prediction(network: Network) -> int:
-    """Bytes that predicting a sample of known audio takes, at most.
+    """Most bytes for predicting a sample of known audio.
 
-    These are the gates of all layers twice, a block at work, and the head's output.
+    These are the gates of all layers twice, the tensors of a block, and the output of the head.
     """
     if not isinstance(network, WaveNet):
         return 4 * _of_step(network)
@@ -38,5 +38,5 @@ def of_prediction(network: Network) -> int:
 
 
 def _of_step(network: Network) -> int:
-    """Bytes of every product's outputs, about what a step of a network works on."""
+    """Bytes of the outputs of all products, about the size of the tensors of a step."""
     return _FLOAT * sum(weight.shape[0] for weight in network.parameters() if weight.ndim)

@@ -1,4 +1,4 @@
-"""Weights in fewer bits: bfloat16, or int8 with a scale for every output of a product."""
+"""Weights with fewer bits: bfloat16, or int8 with a scale for every output of a product."""
 
 import copy
 from collections.abc import Iterator
@@ -21,13 +21,13 @@ PRECISIONS = {"float32": 4, "bfloat16": 2, "int8": 1}
 def products(network: WaveNet) -> Iterator[tuple[Tensor, str]]:
     """The weights of every product of a step, as views in the order of their use.
 
-    First block by block the taps but the newest, the oldest first. Then block by block the
-    newest tap, the projection (the last block has none) and the block's part of the skip
-    layer; then the hidden and the output layer.
+    First come the taps of all blocks except the newest tap, the oldest first. Then come, block by
+    block, the newest tap, the projection (not in the last block) and the part of the block in the
+    skip layer; then the hidden and the output layer.
 
     Yields:
-        Weights (outputs, inputs), and what the outputs are: "gate" (both halves),
-        "residual", "skip" or "output" channels.
+        Weights (outputs, inputs), and the kind of outputs: "gate" (both halves), "residual",
+        "skip" or "output" channels.
     """
     gate = network.config.gate_channels // 2
     for block in network.blocks:
@@ -42,15 +42,15 @@ def products(network: WaveNet) -> Iterator[tuple[Tensor, str]]:
 
 
 def quantise(weight: Tensor, precision: str) -> tuple[np.ndarray, np.ndarray]:
-    """Weights as they are stored, and the scale of each output.
+    """Round weights to a precision; return them and the scale of each output.
 
     Args:
         weight: float (outputs, inputs).
         precision: one of PRECISIONS.
 
     Returns:
-        float32, uint16 (the upper halves of float32) or int8 (outputs, inputs); float32
-        (outputs,), 1 but for int8. Both round to nearest, ties to even.
+        float32, uint16 (the upper halves of float32) or int8 (outputs, inputs); and float32
+        (outputs,), which is 1 except for int8. Rounding is to nearest, ties to even.
     """
     weight = weight.detach().to("cpu", torch.float32)
     scale = torch.ones(weight.shape[0])
@@ -65,9 +65,9 @@ def quantise(weight: Tensor, precision: str) -> tuple[np.ndarray, np.ndarray]:
 
 @torch.no_grad()
 def rounded(network: AnyNetwork, precision: str) -> AnyNetwork:
-    """A network with the weights that an engine of this precision computes with.
+    """A network with the weights that an engine of this precision uses.
 
-    Its bits per sample are those of the engine. Embeddings and biases stay as they are.
+    Its bits per sample are those of the engine. Embeddings and biases are not rounded.
 
     Raises:
         ConfigError: the network has no engine of this precision.

@@ -1,4 +1,4 @@
-"""What a torch engine starts its streams from."""
+"""The start of the streams of a torch engine."""
 
 import torch
 from torch import Tensor
@@ -14,12 +14,12 @@ def begin(
     unspecified: Tensor | None,
     prompt: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """What a torch engine starts its streams from, given what `Engine.start` is given.
+    """Prepare the start of streams, from the arguments of `Engine.start`.
 
     Returns:
-        The bias of all rows: where it is guided every stream runs twice, with its labels and
-        without, on the same codes. The newest code of each stream, int64 (B,). And the prompt
-        of all rows, None if it is empty.
+        The bias of all rows; with guidance every stream has two rows, with its labels and without,
+        and both get the same codes. The newest code of each stream, int64 (B,). And the prompt of
+        all rows, None if it is empty.
     """
     streams = len(bias)
     if sampling.guided:

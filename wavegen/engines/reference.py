@@ -1,4 +1,4 @@
-"""The reference engine: the steps of any network, in plain torch."""
+"""The reference engine: steps of any network, in plain torch."""
 
 import torch
 from torch import Tensor
@@ -10,10 +10,10 @@ from wavegen.models.base import Network
 
 
 class TorchQueue:
-    """`wavegen.engines.base.Engine` on the device and in the precision of the network.
+    """A `wavegen.engines.base.Engine` on the device and in the precision of the network.
 
     Args:
-        network: its weights are read at every `start`.
+        network: the network; its weights are read at every `start`.
     """
 
     name = "torch"
@@ -65,7 +65,7 @@ class TorchQueue:
         return parameters
 
     def _step(self) -> Tensor:
-        """Parameters (B, P) of the next code; takes the newest code into the state."""
+        """Process the newest code; return parameters (B, P) of the next one."""
         parameters = self.network.step(self._codes.repeat(self._rows), self._state)
         if self.sampling.guided:
             conditioned, unspecified = parameters.chunk(2)

@@ -15,8 +15,8 @@ from wavegen.utils.device import free_memory
 
 T = TypeVar("T")
 
-# Samples predicted at a time by torch: their gates are a hundred megabytes. A GPU is kept busy by
-# more of them, where they fit.
+# Samples predicted at a time: their gates take a hundred megabytes. A GPU needs more samples to be
+# busy, if they fit.
 _CHUNK = 1 << 14
 _GPU_CHUNK = 1 << 18
 
@@ -31,12 +31,12 @@ def surprisal(
     """Bits of every target, -log2 p.
 
     Args:
-        network: on the device of the tensors.
-        inputs: int64 (B, H + T) of `windows.stack`; (B, T) from the beginning.
-        targets: int64 (B, T) of `windows.stack`.
-        condition: of the B recordings.
-        beginning: as of `Network.predict`. A network whose receptive field has no limit takes
-            all inputs from the beginning, in parts that carry its state on.
+        network: network on the device of the tensors.
+        inputs: int64 (B, H + T) from `windows.stack`; (B, T) from the beginning.
+        targets: int64 (B, T) from `windows.stack`.
+        condition: condition of the B recordings.
+        beginning: as in `Network.predict`. A network without a limit to its receptive field
+            processes all inputs from the beginning, part by part with its state.
 
     Returns:
         float64 (B, T); 0 where the target is `windows.IGNORED`.
@@ -49,7 +49,7 @@ def surprisal(
 
 
 def _advanced(network: Network, inputs: Tensor, targets: Tensor, state: Any) -> Tensor:
-    """Bits of targets (B, T) after inputs (B, T), which are taken into the state in parts."""
+    """Bits of targets (B, T) after inputs (B, T), which are processed in parts with a state."""
     if not targets.numel():
         return targets.double()
     time = max(1, _CHUNK // len(inputs))
@@ -59,13 +59,13 @@ def _advanced(network: Network, inputs: Tensor, targets: Tensor, state: Any) -> 
 
 
 class TorchScorer:
-    """`Scorer` on any device; the batch changes its rounding (float32) and nothing else.
+    """A `Scorer` on any device; only its rounding (float32) depends on the batch.
 
     Args:
-        network: in evaluation mode.
-        condition: K of them.
-        chunk: samples predicted at a time, of all recordings and conditions together; by the
-            device, if not given.
+        network: network in evaluation mode.
+        condition: K conditions.
+        chunk: samples predicted at a time, of all recordings and conditions together; the default
+            depends on the device.
     """
 
     def __init__(self, network: Network, condition: Condition, chunk: int | None = None) -> None:
@@ -100,7 +100,7 @@ class TorchScorer:
         return self._carried(blocks) if field is None else with_context(self.totals, field, blocks)
 
     def _carried(self, blocks: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """What `blocks` yields, by a state that is carried from block to block."""
+        """The results of `blocks` by a state that is kept from block to block."""
         network = self._network
         with torch.inference_mode():
             state = network.initial_state(network.conditioning(self._condition))
@@ -118,9 +118,9 @@ class TorchScorer:
     def _pieces(
         self, recordings: Sequence[np.ndarray], context: int
     ) -> Iterator[tuple[int, int, int, np.ndarray]]:
-        """Bits (labels, time), and of which recording, from which label and sample on."""
+        """Yield bits (labels, time), with their recording, first label and first sample."""
         field = self._network.receptive_field
-        # Without a limit a recording is one piece, for a state is carried on through it.
+        # Without a limit to the receptive field a recording is one piece with one state.
         size = self._chunk if field is not None else max(map(len, recordings), default=1)
         pieces = [
             (number, begin, min(begin + size, len(recording)))
@@ -132,9 +132,9 @@ class TorchScorer:
             time = pieces[0][2] - pieces[0][1]
             together = max(1, self._chunk // (time * len(self._condition)))
             part, pieces = pieces[:together], pieces[together:]
-            # Before a beginning there is nothing.
+            # A beginning has no history.
             history = field - 1 if field and any(begin for _, begin, _ in part) else 0
-            # What is gone through from the beginning of each besides.
+            # The context of each piece is processed too.
             warm_up = context if field is None else 0
             rows = [
                 windows.from_place(
@@ -155,7 +155,7 @@ class TorchScorer:
                 kind += len(some)
 
     def _taken(self, stacked: Sequence[np.ndarray], some: Condition, beginning: bool) -> Tensor:
-        """Bits (B, K, time) of `windows.stack` under each of K conditions."""
+        """Bits (B, K, time) of stacked windows under each of K conditions."""
         inputs, targets = (
             torch.from_numpy(each).to(self._network.device).repeat_interleave(len(some), 0)
             for each in stacked
@@ -166,7 +166,7 @@ class TorchScorer:
 
 
 def chunk_for(network: Network) -> int:
-    """Samples that torch predicts at a time where a network lies."""
+    """Samples that torch predicts at a time on the device of a network."""
     device = network.device
     if device.type != "cuda":
         return _CHUNK
@@ -181,7 +181,7 @@ def with_context(
     receptive_field: int,
     blocks: Iterable[np.ndarray],
 ) -> Iterator[T]:
-    """What a method of `Scorer` makes of each block, given a receptive field of context."""
+    """Call a method of `Scorer` for each block, with a receptive field of context."""
     context = np.empty(0, dtype=np.int64)
     for block in blocks:
         codes = np.concatenate([context, block])

@@ -1,4 +1,4 @@
-"""What is measured of generated clips and of real ones alike, against those of training."""
+"""Figures of generated clips and of real held-out clips, both compared with training clips."""
 
 from collections.abc import Mapping, Sequence
 
@@ -17,9 +17,9 @@ from wavegen.evaluation.distances import (
 )
 from wavegen.evaluation.intervals import Figure, bootstrap, half_samples, mean, share_of
 
-# Decibels below full scale from which a clip counts as silent.
+# A clip is silent if its level is so many decibels below full scale.
 _SILENT = -60.0
-# Distance between shapes of spectra up to which two clips are the same but for rounding.
+# Two clips are the same, except for rounding, if the shapes of their spectra are this near.
 _ALIKE = 1e-3
 
 
@@ -29,7 +29,7 @@ def compared(
     rate: int,
     codec: Codec,
 ) -> dict[str, dict[str, Figure]]:
-    """Figures of each column against training, by name."""
+    """Figures of each column compared with training clips, by name."""
     reference = _Reference(trained, rate, codec)
     measured = {name: _measured(waves, reference) for name, waves in columns.items()}
     one, other = measured["generated"][1], measured["real"][1]
@@ -37,8 +37,8 @@ def compared(
         figure: {name: figures[figure] for name, (figures, _) in measured.items()}
         for figure in measured["generated"][0]
     }
-    # 1: as far from the training clips as from held-out ones. Less: copies. Real clips that are
-    # in training themselves, such as silent ones, are no measure.
+    # 1 if generated clips are as far from training clips as real ones are, less for copies. Real
+    # clips that are also in training, such as silent ones, are left out.
     if np.median(other) > _ALIKE:
         result["nearest_generated_over_real"] = {
             "generated": bootstrap(
@@ -49,7 +49,7 @@ def compared(
 
 
 class _Reference:
-    """What clips are compared with: those of training, and their scale."""
+    """The training clips to compare with, and their scale."""
 
     def __init__(self, waves: Sequence[np.ndarray], rate: int, codec: Codec) -> None:
         self.rate, self.codec = rate, codec
@@ -67,7 +67,7 @@ class _Reference:
 def _measured(
     waves: Sequence[np.ndarray], reference: _Reference
 ) -> tuple[dict[str, Figure], np.ndarray]:
-    """Figures of some clips by name, and the distance of each to the nearest of training."""
+    """Figures of some clips by name, and the distance of each to the nearest training clip."""
     size = len(waves)
     spectra = [log_mel(wave, reference.rate) for wave in waves]
     rows = reference.scaled(np.stack([statistics(each) for each in spectra]))

@@ -1,4 +1,4 @@
-"""What is measured of one held-out clip, and the clip that is generated to compare with it."""
+"""The figures of one held-out clip, and its counterpart: a clip generated with its labels."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -20,12 +20,12 @@ from wavegen.scoring.sources import Source
 
 @dataclass(frozen=True)
 class ClipFigures:
-    """What is found out of one held-out clip, whichever rank does it.
+    """The figures of one held-out clip.
 
     Args:
-        bits: under its own labels.
-        samples: of the whole clip.
-        taken_for: classes by likelihood, if it is one of those that are classified.
+        bits: total bits under its own labels.
+        samples: number of samples of the whole clip.
+        taken_for: classes by likelihood, if the clip is one of those to classify.
         generated: its counterpart, float32 (time,).
     """
 
@@ -41,8 +41,8 @@ class Work:
 
     Args:
         whole: the clips as they were decoded, float32 (time,).
-        real: what is compared of each.
-        classified: numbers of the clips that are classified by likelihood.
+        real: the part of each clip that is compared.
+        classified: numbers of the clips to classify by likelihood.
     """
 
     network: Network
@@ -57,10 +57,10 @@ class Work:
     classified: frozenset[int]
 
     def of(self, items: Sequence[tuple[int, Clip]]) -> Iterator[ClipFigures]:
-        """Bits under their own labels, classes, and counterparts of some of the clips.
+        """Yield the figures of some of the clips.
 
-        Clips are given with their numbers, best in the order of their lengths: those that are
-        neighbours are worked on side by side.
+        Clips are given with their numbers. They should be in the order of their lengths, since
+        neighbours are processed together.
         """
         for part in rounds([number for number, _ in items], self.engine.network):
             scores = self._scores(part)
@@ -84,7 +84,7 @@ class Work:
         return {number: each.predicted for number, each in zip(numbers, found, strict=True)}
 
     def _scores(self, numbers: Sequence[int]) -> dict[int, Score]:
-        """By number of the clip; those of one kind side by side."""
+        """Scores by number of the clip; clips with the same labels are scored together."""
         together: dict[tuple[tuple[str, str], ...], list[int]] = defaultdict(list)
         for number in numbers:
             together[tuple(sorted(self.labels[number].items()))].append(number)
@@ -96,7 +96,7 @@ class Work:
         return result
 
     def _source(self, number: int) -> Source:
-        """A clip as it was decoded: its file is not read again."""
+        """A decoded clip as a source, so that its file is not read again."""
         return Source(Path(f"clip {number}"), waveform=self.whole[number])
 
 
@@ -107,7 +107,7 @@ def generated(
     seed: int,
     sampling: Sampling | None,
 ) -> Iterator[np.ndarray]:
-    """A recording of each stream, in their order; those of about one length side by side."""
+    """Yield a recording of each stream in order; streams of similar length are made together."""
     order = sorted(range(len(streams)), key=lambda number: lengths[number])
     made: dict[int, np.ndarray] = {}
     for part in rounds(order, engine.network):

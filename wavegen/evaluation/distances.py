@@ -1,7 +1,7 @@
-"""How far sets of recordings are apart, over log-mel statistics.
+"""Distances between sets of recordings, computed from log-mel statistics.
 
-These are distances between spectra, named for what they are: no network trained on other
-audio listens for them, so they are not what is elsewhere called a Frechet audio distance.
+They are distances between spectra. Unlike the Frechet audio distance they use no features of a
+network that was trained on other audio.
 
 Sources: Dowson & Landau 1982 (Frechet distance of normal distributions); Gretton et al. 2012
 and Binkowski et al. 2018 (unbiased kernel distance, cubic kernel).
@@ -9,7 +9,7 @@ and Binkowski et al. 2018 (unbiased kernel distance, cubic kernel).
 
 import numpy as np
 
-# Points in time that a spectrum is brought to where clips are compared one by one.
+# Points in time to which a spectrum is resampled when single clips are compared.
 _POINTS = 16
 
 
@@ -19,7 +19,7 @@ def statistics(spectrum: np.ndarray) -> np.ndarray:
 
 
 def shape(spectrum: np.ndarray) -> np.ndarray:
-    """A `log_mel` brought to a fixed number of points in time, (points * mels,)."""
+    """A `log_mel` resampled to a fixed number of points in time, (points * mels,)."""
     at = np.linspace(0, len(spectrum) - 1, _POINTS)
     frames = np.arange(len(spectrum))
     return np.concatenate([np.interp(at, frames, band) for band in spectrum.T])
@@ -28,7 +28,7 @@ def shape(spectrum: np.ndarray) -> np.ndarray:
 def frechet(one: np.ndarray, other: np.ndarray) -> float:
     """Squared Frechet distance of the normal distributions fitted to two sets (N, D).
 
-    It is biased upwards for small sets: compare it between sets of one size only.
+    It is biased upwards for small sets, so compare it only between sets of the same size.
     """
     covariances = [np.cov(each, rowvar=False) for each in (one, other)]
     values, vectors = np.linalg.eigh(covariances[0])
@@ -40,7 +40,7 @@ def frechet(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def kernel(one: np.ndarray, other: np.ndarray) -> float:
-    """Squared kernel distance (MMD) of two sets (N, D), unbiased: about 0 for alike ones."""
+    """Squared kernel distance (MMD) of two sets (N, D), unbiased: about 0 for similar sets."""
 
     def products(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return (a @ b.T / a.shape[1] + 1) ** 3
@@ -53,13 +53,13 @@ def kernel(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def nearest(rows: np.ndarray, among: np.ndarray) -> np.ndarray:
-    """Distance (N,) of each row (N, D) to the nearest of others (M, D)."""
+    """Distance (N,) of each row (N, D) to the nearest row of `among` (M, D)."""
     squares = (rows**2).sum(1)[:, None] + (among**2).sum(1)[None, :] - 2 * rows @ among.T
     return np.sqrt(np.maximum(squares.min(axis=1), 0))
 
 
 def divergence(one: np.ndarray, other: np.ndarray) -> float:
-    """Jensen-Shannon divergence in bits of two histograms (Q,): 0 alike, 1 apart."""
+    """Jensen-Shannon divergence in bits of two histograms (Q,): 0 if equal, 1 if disjoint."""
     shares = [each / max(1, each.sum()) for each in (one, other)]
     middle = (shares[0] + shares[1]) / 2
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -1,4 +1,4 @@
-"""Whether long generated recordings end as they began."""
+"""Whether the level and the spectrum of long generated recordings drift."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from wavegen.evaluation.comparison import decibels
 from wavegen.evaluation.intervals import Figure, mean
 from wavegen.generation.generate import Stream
 
-# Streams that are generated, and how long against clips, or in seconds at most.
+# Number of streams to generate, their length as a multiple of clips, and at most in seconds.
 _LONG_STREAMS, _LONGER, _LONGEST_SECONDS = 16, 10, 30.0
 
 
@@ -23,10 +23,10 @@ def drift(
     seed: int,
     sampling: Sampling | None,
 ) -> dict[str, float | Figure]:
-    """How the last quarter of long recordings differs from the first."""
+    """Differences between the last and the first quarter of long recordings."""
     rate = engine.network.config.sample_rate
     seconds = min(_LONGEST_SECONDS, _LONGER * float(np.median([len(w) for w in real])) / rate)
-    # Spread over the clips, which stand in the order of their names.
+    # Evenly spread over the clips, which are sorted by name.
     chosen = streams[:: -(-len(streams) // _LONG_STREAMS)]
     long = list(
         counterparts.generated(

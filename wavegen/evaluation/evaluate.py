@@ -1,9 +1,9 @@
-"""How good a model is: how well it predicts, and how its recordings compare with real ones.
+"""Evaluating a model: how well it predicts, and how its recordings compare with real ones.
 
-A likelihood says nothing of how samples sound (Theis et al. 2016, "A note on the evaluation
-of generative models"), so both are measured. For every held-out recording one is generated
-with its labels and its length; whatever is measured of these is measured of the real ones
-too, which is the column to compare with.
+A likelihood says nothing about how samples sound (Theis et al. 2016, "A note on the evaluation
+of generative models"), so both are measured. For every held-out recording one is generated with
+its labels and its length. All figures are computed for both, and those of the real recordings are
+the reference.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -30,22 +30,22 @@ from wavegen.models.base import Network
 from wavegen.scoring.classify import MOST_COMBINATIONS, class_kinds
 from wavegen.utils.distributed import Kept, by_ranks, ranks
 
-# Clips of training that others are compared with.
+# Largest number of training clips to compare with.
 _MOST_TRAINING = 4000
 _LEAST = 8
-# Seconds of clips times labels that they are scored under in order to classify them, unless asked
-# otherwise: more takes hours on a CPU.
+# Default limit on the work of classifying, in seconds of clips times labels to score them under.
+# More would take hours on a CPU.
 _MOST_CLASSIFIED = 20_000
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was measured.
+    """The results of an evaluation.
 
     Args:
-        figures: by name, JSON with a `Figure` for each; see `evaluate`.
+        figures: figures by name, JSON with a `Figure` for each.
         real, generated: the held-out clips and their counterparts, float32 (time,) each.
-        labels: of each of them.
+        labels: labels of each clip.
     """
 
     figures: dict[str, Any]
@@ -74,28 +74,29 @@ def evaluate(
     """Measure a network on the clips of the test split, or of validation if there is none.
 
     Args:
-        network: in evaluation mode.
-        clip_set: with a training split to compare with; the clips of `store`.
-        store: at the rate of the network.
+        network: network in evaluation mode.
+        clip_set: the clips of `store`, with a training split to compare with.
+        store: decoded clips at the rate of the network.
         sampling: how codes are drawn.
-        seed: of the noise and of the choice of clips.
-        most: held-out clips that are looked at; chosen by chance where there are more.
-        seconds: of a clip that are generated and compared at most, from its beginning; bits
-            and classes are those of whole clips.
+        seed: seed of the noise and of the choice of clips.
+        most: largest number of held-out clips; if there are more, some are chosen at random.
+        seconds: greatest length to generate and compare, from the beginning of a clip. Bits and
+            classes are always those of whole clips.
         combinations, engine, precision: as in `classify` and `choose`.
-        classified: clips that are classified by likelihood at most; by default as many as come
-            to `_MOST_CLASSIFIED` seconds times labels.
-        stay: generate where the network lies, though few streams may be faster on the CPU.
-        kept: of several ranks, keeps the `ClipFigures` of each pair of a number and a clip.
-        say: told what is being done.
+        classified: largest number of clips to classify by likelihood; by default as many as make
+            `_MOST_CLASSIFIED` seconds times labels.
+        stay: generate on the device of the network, even if the CPU is faster for few streams.
+        kept: keeps the `ClipFigures` of each pair of a number and a clip, for several ranks.
+        say: called with a text about each part of the work.
 
     Returns:
-        What was measured. Of several ranks each does its share of the clips, and only the
-        first has the whole; the others get None.
+        The results. Several ranks share the clips; only the first returns the results, and the
+        others return None.
 
     Raises:
         DataError: too few clips are held out.
-        ConfigError, LabelError: as their messages say.
+        ConfigError: an argument is out of range.
+        LabelError: a label is unknown.
     """
     config, rate = network.config, network.config.sample_rate
     chance = np.random.default_rng(seed)
@@ -106,7 +107,7 @@ def evaluate(
     whole = [store.waveform(number) for number in held_out]
     real = [np.array(wave[:limit]) for wave in whole]
     made = choose(network, engine, precision, None if stay else -(-len(clips) // ranks()))
-    # Numbered through all classes: streams of one number have the same noise.
+    # Numbers are unique over all classes, since streams of the same number have the same noise.
     streams = [Stream(kind, number) for number, kind in enumerate(labels)]
     kinds = len(class_kinds(config.labels, {}, combinations)[0])
     asked = _asked(clips, kinds, classified, chance, say)
@@ -125,7 +126,7 @@ def evaluate(
 def _chosen(
     clip_set: ClipSet, most: int, chance: np.random.Generator
 ) -> tuple[str, list[int], list[int]]:
-    """The split that is held out, and numbers of clips of it and of training."""
+    """The held-out split, and numbers of its clips and of training clips."""
     numbers = {split: _numbers(clip_set, split) for split in ("train", "validation", "test")}
     split = "test" if numbers["test"] else "validation"
     held_out = _some(numbers[split], most, chance)
@@ -145,7 +146,7 @@ def _asked(
     chance: np.random.Generator,
     say: Callable[[str], object],
 ) -> frozenset[int]:
-    """Numbers of the clips that are classified by likelihood, under so many labels each."""
+    """Numbers of the clips to classify by likelihood, under so many labels each."""
     if classified is None:
         classified = _classified(clips, kinds)
     asked = frozenset(_some(range(len(clips)), classified if kinds else 0, chance))
@@ -158,8 +159,8 @@ def _asked(
 
 
 def _measured(work: Work, clips: Sequence[Clip], kept: Kept | None) -> list[ClipFigures] | None:
-    """What all ranks together find out of the clips, in their order; None but on the first."""
-    # Those of one length are generated side by side.
+    """The figures of all clips in order, by all ranks together; None except on the first."""
+    # Clips of similar length are neighbours, since they are generated together.
     order = sorted(range(len(clips)), key=lambda number: len(work.real[number]))
     found = by_ranks(
         [(number, clips[number]) for number in order],
@@ -184,10 +185,10 @@ def _figures(
 
     Args:
         work: the clips.
-        each: what was found out of each of them.
-        trained: waveforms of training to compare with, float32 (time,).
-        known: their labels.
-        say: told what is being done.
+        each: figures of each clip.
+        trained: waveforms of training clips to compare with, float32 (time,).
+        known: labels of these.
+        say: called with a text about each part of the work.
     """
     config, rate = work.network.config, work.network.config.sample_rate
     drifts = drift(work.engine, work.streams, work.real, work.seed, work.sampling)
@@ -216,7 +217,7 @@ def _confusion(
     by_likelihood: Mapping[str, list[list[int]]],
     recognised: Mapping[str, Recognition],
 ) -> dict[str, dict[str, Any]]:
-    """By attribute and by who says the classes: their names, and a matrix of counts."""
+    """By attribute: names of the classes, and matrices of counts by the way of classifying."""
     result: dict[str, dict[str, Any]] = {}
     for name, classes in attributes.items():
         result[name] = {
@@ -240,7 +241,7 @@ def _some(numbers: Sequence[int], most: int, chance: np.random.Generator) -> lis
 
 
 def _classified(clips: Sequence[Clip], kinds: int) -> int:
-    """How many of the clips can be classified in bearable time; none if those are too few."""
+    """How many of the clips to classify by default; 0 if the number would be too small."""
     each = decoding.seconds(clips) / len(clips) * max(1, kinds)
     count = min(len(clips), int(_MOST_CLASSIFIED / each))
     return count if count >= _LEAST else 0

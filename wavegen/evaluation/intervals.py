@@ -1,4 +1,4 @@
-"""A figure and how sure it is: intervals of 95 %.
+"""Figures with confidence intervals of 95 %.
 
 Sources: Efron 1979 (bootstrap); Clopper & Pearson 1934 (exact interval of a share).
 """
@@ -13,7 +13,7 @@ _DRAWS = 300
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure and the interval that it lies in with 95 % confidence."""
+    """A figure and its confidence interval of 95 %."""
 
     value: float
     low: float
@@ -21,9 +21,10 @@ class Figure:
 
 
 def bootstrap(figure: Callable[[np.ndarray], float], count: int) -> Figure:
-    """A figure of `count` clips, given the numbers of those to take, with its interval.
+    """A figure of `count` clips with its bootstrap interval.
 
-    Clips are drawn again with replacement; the interval leaves out 2.5 % on either side.
+    `figure` is a function of the numbers of the clips. Clips are drawn again with replacement, and
+    the interval leaves out 2.5 % on either side.
     """
     chance = np.random.default_rng(0)
     drawn = [figure(chance.integers(count, size=count)) for _ in range(_DRAWS)]
@@ -32,17 +33,17 @@ def bootstrap(figure: Callable[[np.ndarray], float], count: int) -> Figure:
 
 
 def mean(values: Sequence[float]) -> Figure:
-    """The mean over clips of one value each, with its interval."""
+    """The mean of one value per clip, with its interval."""
     array = np.array(values)
     return bootstrap(lambda n: float(array[n].mean()), len(array))
 
 
 def share_of(hits: Sequence[bool] | np.ndarray) -> Figure:
-    """How often it is so of independent clips, with its interval.
+    """The share of hits among independent clips, with its interval.
 
-    The interval is the exact one: where all clips agree, draws of them would all be alike.
+    The interval is exact. A bootstrap would give an empty interval if all clips agree.
     """
-    from scipy.stats import binomtest  # slow to import, and needed only here
+    from scipy.stats import binomtest  # slow to import, so only where it is needed
 
     found = binomtest(int(np.sum(hits)), len(hits))
     low, high = found.proportion_ci(confidence_level=0.95, method="exact")
@@ -50,9 +51,10 @@ def share_of(hits: Sequence[bool] | np.ndarray) -> Figure:
 
 
 def half_samples(figure: Callable[[np.ndarray], float], count: int) -> Figure:
-    """The same for a distance between sets, which clips that come twice would distort.
+    """A distance between sets of clips with its interval, by random halves.
 
-    Halves are drawn without replacement: their spread is that of the whole.
+    Clips that are drawn twice would distort a distance, so halves are drawn without replacement.
+    Their spread is that of the whole set.
     """
     chance = np.random.default_rng(0)
     drawn = [figure(chance.permutation(count)[: count // 2]) for _ in range(_DRAWS // 3)]

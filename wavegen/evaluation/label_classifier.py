@@ -1,4 +1,4 @@
-"""A small classifier of recordings that owes nothing to the models it judges."""
+"""A small classifier of recordings, independent of the models that are evaluated."""
 
 from collections.abc import Sequence
 
@@ -16,8 +16,8 @@ class Classifier(nn.Module):
     """Three convolutions over log-mel energies, averaged over time.
 
     Args:
-        sample_rate: in Hz.
-        classes: how many.
+        sample_rate: rate of the recordings in Hz.
+        classes: number of classes.
     """
 
     def __init__(self, sample_rate: int, classes: int) -> None:
@@ -42,7 +42,7 @@ def _layer(inputs: int, outputs: int) -> tuple[nn.Module, ...]:
 def train(
     waves: Sequence[np.ndarray], targets: np.ndarray, sample_rate: int, epochs: int = 20
 ) -> Classifier:
-    """A classifier of waveforms (time,) by class numbers int64 (N,)."""
+    """Train a classifier on N waveforms (time,) and class numbers int64 (N,)."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         classifier = Classifier(sample_rate, int(targets.max()) + 1)
@@ -52,7 +52,7 @@ def train(
         for _ in range(epochs):
             for part in _batches(torch.randperm(len(waves)).numpy()):
                 batch = padded([waves[n] for n in part])
-                # Not so used to one loudness that a change of it fools it.
+                # Random loudness, so that the classifier does not depend on loudness.
                 batch = batch * 10 ** torch.empty(len(part), 1).uniform_(-0.5, 0.5)
                 loss = F.cross_entropy(classifier(batch), torch.from_numpy(targets[part]))
                 optimiser.zero_grad()
@@ -72,12 +72,12 @@ def predict(classifier: Classifier, waves: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _batches(order: np.ndarray) -> list[np.ndarray]:
-    """In equal parts: none is left with a single clip, which training cannot normalise."""
+    """Split into equal parts, since batch normalisation cannot train on a single clip."""
     return np.array_split(order, -(-len(order) // _BATCH))
 
 
 def padded(waves: Sequence[np.ndarray]) -> Tensor:
-    """Waveforms (time,) as one float32 (B, time)."""
+    """Waveforms (time,) as one zero-padded float32 (B, time)."""
     batch = torch.zeros(len(waves), max(map(len, waves)))
     for row, wave in zip(batch, waves, strict=True):
         row[: len(wave)] = torch.from_numpy(np.asarray(wave, np.float32))

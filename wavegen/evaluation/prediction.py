@@ -17,7 +17,7 @@ from wavegen.evaluation.recognition import confusion
 def bits_per_sample(
     each: Sequence[ClipFigures], waves: Sequence[np.ndarray], rate: int, codec: Codec
 ) -> dict[str, Any]:
-    """Bits per sample of whole clips, beside what guessing, a histogram and FLAC take."""
+    """Bits per sample of whole clips by the model, a uniform guess, a histogram and FLAC."""
     bits = np.array([one.bits for one in each])
     samples = np.array([one.samples for one in each])
     counts = np.stack([histogram(codec.encode(wave), codec) for wave in waves])
@@ -27,7 +27,7 @@ def bits_per_sample(
         "order0": bootstrap(lambda n: entropy(counts[n].sum(axis=0)), len(bits)),
     }
     if writing.has_rate("FLAC", rate):
-        # A file's headers and all, as people know it.
+        # The size of the whole file, including its headers.
         flac = np.array([8 * len(writing.encoded(wave, rate, "FLAC")) for wave in waves])
         lengths = np.array([len(wave) for wave in waves])
         figures["flac_16_bit"] = bootstrap(lambda n: flac[n].sum() / lengths[n].sum(), len(bits))
@@ -40,13 +40,13 @@ def classes_by_likelihood(
     asked: Iterable[int],
     attributes: Attributes,
 ) -> tuple[dict[str, Figure], dict[str, list[list[int]]]]:
-    """How often Bayes' rule finds the class of those clips that were classified.
+    """How often Bayes' rule finds the class of the clips that were classified.
 
     Args:
-        each: what was found out of the clips.
-        labels: of the clips.
-        asked: numbers of those that were classified.
-        attributes: of the network.
+        each: figures of the clips.
+        labels: labels of the clips.
+        asked: numbers of the clips that were classified.
+        attributes: label attributes of the network.
 
     Returns:
         By attribute the share that is right, and a confusion matrix as `confusion` makes it.

@@ -1,4 +1,4 @@
-"""Whether generated clips are of the class that was asked for, by a classifier of real ones."""
+"""Whether generated clips are of the requested class, by a classifier trained on real clips."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,12 +12,12 @@ from wavegen.evaluation.intervals import Figure, share_of
 
 @dataclass(frozen=True)
 class Recognition:
-    """What a label classifier of one attribute takes clips for.
+    """The results of a label classifier of one attribute.
 
     Args:
-        classes: that training has clips of; none where nothing could be asked.
-        shares: by column, how often it finds the class that the clips should be of.
-        matrices: by column, a confusion matrix as `confusion` makes it.
+        classes: classes with training clips; empty if no clips have the attribute.
+        shares: by column, the share of clips for which it finds the requested class.
+        matrices: by column, a confusion matrix from `confusion`.
     """
 
     classes: Sequence[str] = ()
@@ -33,24 +33,24 @@ def recognition(
     known: Sequence[Labels],
     rate: int,
 ) -> Recognition:
-    """Train a label classifier on real clips, and let it say the classes of others.
+    """Train a label classifier on real clips, and classify others with it.
 
     Args:
-        attribute: that is asked about.
+        attribute: attribute to classify.
         columns: by name, waveforms (time,) to classify, the same number in each.
-        labels: that each of them should have.
-        trained: waveforms (time,) of training.
-        known: their labels.
-        rate: of all waveforms, in Hz.
+        labels: labels that each of them should have.
+        trained: waveforms (time,) of training clips.
+        known: labels of these.
+        rate: rate of all waveforms in Hz.
     """
     classes = sorted({kind[attribute] for kind in known if attribute in kind})
     asked = [n for n, kind in enumerate(labels) if kind.get(attribute) in classes]
-    heard = [n for n, kind in enumerate(known) if attribute in kind]
+    labelled = [n for n, kind in enumerate(known) if attribute in kind]
     if len(classes) < 2 or not asked:
         return Recognition()
     number = {name: place for place, name in enumerate(classes)}
-    targets = np.array([number[known[n][attribute]] for n in heard])
-    classifier = label_classifier.train([trained[n] for n in heard], targets, rate)
+    targets = np.array([number[known[n][attribute]] for n in labelled])
+    classifier = label_classifier.train([trained[n] for n in labelled], targets, rate)
     right = np.array([number[labels[n][attribute]] for n in asked])
     shares, matrices = {}, {}
     for name, waves in columns.items():
@@ -62,7 +62,7 @@ def recognition(
 
 
 def confusion(pairs: Iterable[tuple[str, str]], classes: Sequence[str]) -> list[list[int]]:
-    """How many clips of each class, by row, were taken for each class, by column."""
+    """Confusion matrix: number of clips by true class (rows) and by found class (columns)."""
     place = {name: number for number, name in enumerate(classes)}
     matrix = np.zeros((len(classes), len(classes)), np.int64)
     for true, taken in pairs:

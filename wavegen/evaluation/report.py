@@ -1,4 +1,4 @@
-"""The report of an evaluation: one page that needs nothing else, and one JSON."""
+"""The report of an evaluation: one self-contained page, and one JSON file."""
 
 import base64
 from collections.abc import Iterator, Mapping
@@ -17,7 +17,7 @@ from wavegen.evaluation.intervals import Figure
 from wavegen.utils.files import make_folder, write_json, write_text
 from wavegen.utils.text import display
 
-# Classes of an attribute that are played, and seconds of each.
+# Number of classes of an attribute with players, and seconds of each.
 _MOST_CLASSES, _SECONDS = 50, 5.0
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem }
@@ -28,20 +28,20 @@ small { color: #666 }
 figure { display: inline-block; margin: .5rem; width: 30rem }
 img, audio { width: 100% }
 """
-# Whose classes a confusion matrix counts.
+# Titles of confusion matrices, by the way of classifying.
 _SAID_BY = {
     "generated": "generated clips, by a label classifier",
     "real": "real clips, by a label classifier",
     "by_likelihood": "real clips, by the likelihood of this model",
 }
-# What each figure is, for people; those not named are shown by their names.
+# Texts for figures; a figure without a text is shown by its name.
 _WORDS = {
     "bits_per_sample": "bits per sample, this model",
     "uniform": "bits per sample, guessing",
     "order0": "bits per sample, from the histogram of these codes",
     "flac_16_bit": "bits per sample of a 16-bit FLAC of the same clips",
     "frechet_log_mel": "Frechet distance to training, log-mel statistics (less is nearer)",
-    "kernel_log_mel": "kernel distance to training, log-mel statistics (about 0 is alike)",
+    "kernel_log_mel": "kernel distance to training, log-mel statistics (about 0 is similar)",
     "code_divergence": "divergence of code histograms from training, bits (0 to 1)",
     "silent_clips": "share of silent clips",
     "clipped_samples": "share of clipped samples",
@@ -55,7 +55,7 @@ _WORDS = {
 
 
 def escape(text: str) -> str:
-    """`text` as it can stand in a page."""
+    """`text` escaped for HTML."""
     return escape_markup(display(text))
 
 
@@ -65,10 +65,10 @@ def write_report(
     """Write report.json and report.html into a folder and return their paths.
 
     Args:
-        out: folder, made if it is not there.
-        evaluation: what was measured.
-        about: what of, with "model", "data" and "sample_rate" among it.
-        attributes: of the network.
+        out: folder, which is made if it does not exist.
+        evaluation: the results.
+        about: settings of the evaluation, including "model", "data" and "sample_rate".
+        attributes: label attributes of the network.
     """
     folder = make_folder(out)
     paths = [folder / "report.json", folder / "report.html"]
@@ -136,7 +136,7 @@ def _table(rows: Any, columns: tuple[str, ...] = ()) -> Iterator[str]:
 
 
 def _confusions(attribute: str, matrices: Mapping[str, Any]) -> Iterator[str]:
-    """A table for each who says the classes: true class by row, what it was taken for by column."""
+    """A table for each way of classifying: true classes by row, found classes by column."""
     for by, matrix in matrices.items():
         classes, counts = matrix["classes"], matrix["counts"]
         yield f"<h3>{escape(attribute)} of {_SAID_BY[by]}</h3>"
@@ -148,7 +148,7 @@ def _confusions(attribute: str, matrices: Mapping[str, Any]) -> Iterator[str]:
         for name, row in zip(classes, counts, strict=True):
             yield f"<tr><td>{escape(name)}"
             for count in row:
-                # Dark where all clips of the class are.
+                # The colour shows the share of the clips of the class.
                 share = count / max(1, sum(row))
                 yield f'<td style="background:rgba(31,119,180,{share:.2f})">{count or ""}'
         yield "</table>"
@@ -163,7 +163,7 @@ def _cell(value: Any) -> str:
 def _pair(
     evaluation: Evaluation, attribute: str | None, name: str, sample_rate: int
 ) -> Iterator[str]:
-    """The first clip of a class and its counterpart, to see and to hear."""
+    """Pictures and players of the first clip of a class and of its counterpart."""
     found = (
         number
         for number, kind in enumerate(evaluation.labels)
@@ -185,7 +185,7 @@ def _player(wave: np.ndarray, sample_rate: int, title: str) -> Iterator[str]:
 
 
 def summary(figures: dict[str, Any]) -> str:
-    """The figures that say most, for a terminal."""
+    """The most important figures as text for a terminal."""
     lines = [
         figures["verdict"],
         f"{figures['clips']} clips of the {figures['split']} split",

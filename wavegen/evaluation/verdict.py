@@ -1,14 +1,15 @@
-"""The figures of an evaluation in one plain sentence."""
+"""A summary of an evaluation in one sentence."""
 
 from collections.abc import Mapping
 from typing import Any
 
-# Of the distance of real clips from those of training: generated ones nearer than this are copies.
+# If generated clips are nearer to training clips than this share of the distance of real clips,
+# they are copies.
 _COPIES = 0.5
 
 
 def verdict(figures: Mapping[str, Any]) -> str:
-    """What `evaluate` found: prediction, classes, silence and copies, each only if it is clear."""
+    """A sentence on prediction, classes, silence and copies, each only if the result is clear."""
     parts = [_prediction(figures["likelihood"])]
     for attribute, shares in figures["recognised_by_a_judge"].items():
         if shares:

@@ -25,12 +25,12 @@ from wavegen.utils.numbers import whole_number
 
 T = TypeVar("T")
 
-# Streams generated side by side at most; more are done in rounds, so that neither memory nor
-# the number of open files grows with the request.
+# Most streams generated at a time. More are generated in rounds, so that memory and the number of
+# open files do not grow with the request.
 _ROUND = {"cpu": 64, "cuda": 4096}
-# Samples between two writes and two looks at the progress.
+# Samples between two writes and between two updates of the progress.
 _CHUNK = 1024
-# A WAV counts its bytes in 32 bits.
+# A WAV has its size in bytes as a number of 32 bits.
 MOST_SAMPLES = (2**32 - 1024) // 2
 
 
@@ -39,12 +39,11 @@ class Stream:
     """One sequence to generate.
 
     Args:
-        labels: attribute -> class; what is left out is unspecified.
-        index: which of the streams with these labels, 0 to 2^64 - 1; with the seed it gives the
-            noise.
+        labels: attribute -> class; an attribute that is left out is unspecified.
+        index: number of the stream, 0 to 2^64 - 1; with the seed it determines the noise.
 
     Raises:
-        ConfigError: labels or an index of another kind.
+        ConfigError: the labels or the index have a wrong type.
     """
 
     labels: Labels = field(default_factory=dict)
@@ -72,22 +71,24 @@ def generate(
 
     Args:
         model: a network, or the path of a run folder or model directory.
-        labels: attribute -> class for all streams, or one such dictionary for each kind of
-            stream wanted; attributes left out are unspecified.
-        count: streams for each dictionary of labels.
-        seconds: length of each.
-        seed: with a stream's number among those of its labels it determines the noise.
-        prompt: waveform (time,) at the model's rate to go on from; not part of the result.
-        sampling: how codes are drawn; plain sampling if not given.
-        engine: one of `wavegen.engines.choice.ENGINES`; "auto" takes few streams to the CPU
-            though the network may lie on a GPU.
-        precision: of the weights, one of `wavegen.engines.precision.PRECISIONS`.
+        labels: attribute -> class for all streams, or several such dictionaries; an attribute
+            that is left out is unspecified.
+        count: number of streams for each dictionary of labels.
+        seconds: length of each stream.
+        seed: seed of the noise, together with the number of a stream among those of its labels.
+        prompt: waveform (time,) at the rate of the model to continue; not part of the result.
+        sampling: how codes are drawn; by default at temperature 1 without limits.
+        engine: one of `wavegen.engines.choice.ENGINES`; "auto" may generate few streams on the
+            CPU even if the network is on a GPU.
+        precision: precision of the weights, one of `wavegen.engines.precision.PRECISIONS`.
 
     Returns:
-        float32 (streams, time), `count` of the first labels first.
+        float32 (streams, time); the first `count` streams have the first labels.
 
     Raises:
-        ConfigError, LabelError, ModelError: as their messages say.
+        ConfigError: an argument is out of range.
+        LabelError: a label is unknown.
+        ModelError: the model is missing or damaged.
     """
     network = model if isinstance(model, Network) else load_model(model)
     kinds = [labels or {}] if labels is None or isinstance(labels, Mapping) else labels
@@ -105,7 +106,7 @@ def whole_streams(
     sampling: Sampling | None = None,
     prompt: np.ndarray | None = None,
 ) -> np.ndarray:
-    """What `stream_chunks` yields of any number of streams, float32 (streams, samples)."""
+    """Generate any number of whole streams, see `stream_chunks`: float32 (streams, samples)."""
     waveforms = [
         np.concatenate(list(stream_chunks(engine, part, samples, seed, sampling, prompt)), axis=1)
         for part in rounds(streams, engine.network)
@@ -122,31 +123,31 @@ def stream_chunks(
     prompt: np.ndarray | None = None,
     chunk: int = _CHUNK,
 ) -> Iterator[np.ndarray]:
-    """Generate streams side by side, a chunk of time after another.
+    """Generate streams together, one chunk of time after another.
 
     Args:
-        engine: whose network, in evaluation mode, speaks.
-        streams: B of them, of any labels.
-        samples: length of each.
+        engine: engine of a network in evaluation mode.
+        streams: B streams, with any labels.
+        samples: length of each stream.
         seed: 0 to 2^64 - 1.
-        sampling: how codes are drawn; plain sampling if not given.
-        prompt: waveform (time,) at the network's rate to go on from.
+        sampling: how codes are drawn; by default at temperature 1 without limits.
+        prompt: waveform (time,) at the rate of the network to continue.
         chunk: samples of a chunk; the result does not depend on it.
 
     Yields:
-        float32 (B, chunk), the last one shorter where `chunk` does not divide `samples`.
+        float32 (B, chunk); the last one is shorter if `chunk` does not divide `samples`.
     """
     sampling = sampling or Sampling()
     network, config = engine.network, engine.network.config
     check_seed(seed)
     device = network.device
     rows = [tuple(labelling.encode(stream.labels, config.labels)) for stream in streams]
-    # Each kind once: what streams of equal labels begin from is equal to the last bit.
+    # Each distinct set of labels once, so that streams with equal labels start equal, bit for bit.
     numbers = {kind: number for number, kind in enumerate(dict.fromkeys(rows))}
     kinds = torch.tensor(list(numbers), dtype=torch.int64, device=device)
     codes = None
     if prompt is not None:
-        codes = _heard(prompt, config).to(device).expand(len(streams), -1)
+        codes = _prompt_codes(prompt, config).to(device).expand(len(streams), -1)
     with torch.inference_mode():
         bias = network.conditioning(Condition(kinds))[[numbers[row] for row in rows]]
         unspecified = network.conditioning(network.unspecified()).expand_as(bias)
@@ -158,19 +159,19 @@ def stream_chunks(
         yield config.codec.decode(drawn.cpu().numpy())
 
 
-def _heard(prompt: np.ndarray, config: ModelConfig) -> torch.Tensor:
-    """Codes (time,) of a prompt, its last receptive field; `ConfigError` if it is no waveform."""
+def _prompt_codes(prompt: np.ndarray, config: ModelConfig) -> torch.Tensor:
+    """Codes (time,) of the last receptive field of a prompt; `ConfigError` if it is invalid."""
     if prompt.ndim != 1 or prompt.dtype.kind != "f":
         raise ConfigError(f"the prompt is {prompt.dtype} {prompt.shape}: it must be float (time,)")
-    # What was longer ago changes nothing.
-    heard = prompt if config.receptive_field is None else prompt[-config.receptive_field :]
-    if not np.isfinite(heard).all():
+    # Earlier samples have no influence.
+    end = prompt if config.receptive_field is None else prompt[-config.receptive_field :]
+    if not np.isfinite(end).all():
         raise ConfigError("the prompt holds NaN or infinity: repair it or leave it out")
-    return torch.from_numpy(config.codec.encode(heard))
+    return torch.from_numpy(config.codec.encode(end))
 
 
 def sample_count(seconds: float, sample_rate: int) -> int:
-    """Samples in `seconds`, at least one; `ConfigError` where that makes no sense."""
+    """Number of samples in `seconds`, at least one; `ConfigError` if `seconds` is invalid."""
     if not (math.isfinite(seconds) and seconds > 0):
         raise ConfigError(f"seconds is {seconds}: it must be above 0")
     if seconds * sample_rate > MOST_SAMPLES:
@@ -180,25 +181,25 @@ def sample_count(seconds: float, sample_rate: int) -> int:
 
 
 def check_seed(seed: int) -> None:
-    """`ConfigError` where noise cannot be made from the seed."""
+    """Raise `ConfigError` if the seed is not from 0 to 2^64 - 1."""
     whole_number("seed", seed, 0, 2**64 - 1)
 
 
 def rounds(
     streams: Sequence[T], network: Network, most: int | None = None
 ) -> Iterable[Sequence[T]]:
-    """The streams, or what stands for them, in parts that are generated side by side.
+    """Split streams, or a sequence with an item for each, into parts to generate together.
 
     Args:
-        streams: all of them.
-        network: where it lies decides how many fit.
-        most: streams of a part, if there is a limit besides.
+        streams: all streams.
+        network: the network; the memory of its device limits the size of a part.
+        most: another limit on the streams of a part.
     """
     device = network.device
     size = _ROUND.get(device.type, _ROUND["cpu"])
     if device.type == "cuda":
         each, besides = memory.of_streams(network)
-        # Half of it: of what the rest needs nothing is known.
+        # Only half of the memory, since the needs of other parts are not known.
         size = max(1, min(size, (free_memory(device) - besides) // 2 // each))
     size = min(size, most or size)
     return (streams[first : first + size] for first in range(0, len(streams), size))

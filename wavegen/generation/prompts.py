@@ -1,4 +1,4 @@
-"""The recording that is continued."""
+"""Reading prompts: recordings to continue."""
 
 import logging
 from collections import deque
@@ -14,18 +14,18 @@ _logger = logging.getLogger(__name__)
 
 
 def read_prompt(path: str | Path, sample_rate: int, most: int | None) -> np.ndarray:
-    """The end of a recording, in memory that does not grow with its length where `most` is given.
+    """Read the end of a recording; with `most`, memory does not grow with its length.
 
     Args:
-        path: of the recording.
-        sample_rate: in Hz, to resample to; said where that differs from the file's.
-        most: samples that are kept at most; None keeps all.
+        path: file of the recording.
+        sample_rate: rate of the result in Hz; a remark says if it differs from that of the file.
+        most: largest number of samples to keep; None keeps all.
 
     Returns:
         float32 (time,), the last `most` samples or fewer.
 
     Raises:
-        AudioFileError: as `reading.blocks`.
+        AudioFileError: as for `reading.blocks`.
     """
     info = reading.probe(path)
     if info.sample_rate != sample_rate:

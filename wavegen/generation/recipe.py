@@ -1,6 +1,6 @@
-"""The recipe of a generated WAV: the JSON beside it, with all it takes to make it again.
+"""The recipe of a generated WAV: a JSON file with all settings to generate the same file again.
 
-A recipe may be from elsewhere, so that every field is checked as `generate` checks its options.
+A recipe may come from somebody else, so every field is checked like an option of `generate`.
 """
 
 from dataclasses import dataclass
@@ -13,33 +13,33 @@ from wavegen.generation.generate import MOST_SAMPLES, Stream, check_seed
 from wavegen.utils.files import read_json
 from wavegen.utils.numbers import whole_number
 
-# Streams of a round: their files are written side by side, and a system allows some thousand.
+# Most streams of a round. Their files are open together, and systems allow some thousand.
 MOST_STREAMS = 512
-# As many as the largest machines have; no system begins any number.
+# As many threads as the largest machines have; no system can start any number of them.
 _MOST_THREADS = 1024
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that a generated WAV follows from; written beside it as JSON.
+    """Everything that a generated WAV depends on; it is written as JSON with the same name.
 
     Args:
         model: path of the model.
-        model_sha256: `checkpoint.fingerprint` of it.
-        streams: the round that the WAV was generated in; rounding depends on its size.
-        position: of the WAV's stream in the round.
-        samples: length.
-        sample_rate: in Hz.
-        seed: of the noise.
+        model_sha256: `serialization.fingerprint` of the model.
+        streams: all streams of the round of the WAV; rounding depends on their number.
+        position: position of the stream of the WAV in the round.
+        samples: length in samples.
+        sample_rate: rate in Hz.
+        seed: seed of the noise.
         sampling: how codes were drawn.
         prompt: path of the recording that is continued.
-        prompt_sha256: of that file.
-        device: that it was generated on.
-        threads: of torch.
-        versions: of wavegen, torch and numba.
-        engine: that generated; wavegen 0.1.0 had but one at first, and did not say.
-        precision: of its weights.
-        join: whether the prompt stands before its continuation.
+        prompt_sha256: SHA-256 of that file.
+        device: device of the network.
+        threads: number of threads of torch.
+        versions: versions of wavegen, torch and numba.
+        engine: name of the engine; early recipes of wavegen 0.1.0 do not have it.
+        precision: precision of the weights.
+        join: whether the WAV begins with the prompt.
     """
 
     model: str
@@ -61,22 +61,22 @@ class Recipe:
 
 
 def read_recipe(path: str | Path) -> Recipe:
-    """Read the JSON beside a generated WAV; `ModelError` if it is not such a file."""
+    """Read the recipe of a generated WAV; `ModelError` if the file is no recipe."""
     values = read_json(path, ModelError)
     try:
         return _recipe(values)
     except ConfigError as error:
         raise ModelError(f"{path}: {error}") from error
     except (LookupError, TypeError) as error:
-        raise ModelError(f"{path}: not the JSON that lies beside a generated WAV") from error
+        raise ModelError(f"{path}: not the JSON file of a generated WAV") from error
 
 
 def _recipe(values: dict[str, Any]) -> Recipe:
-    """A recipe whose fields all have their types and ranges.
+    """Make a recipe after checking the types and ranges of all fields.
 
     Raises:
-        ConfigError: one is out of its range.
-        LookupError, TypeError: one is missing, unknown or of another type.
+        ConfigError: a field is out of range.
+        LookupError, TypeError: a field is missing, unknown or of a wrong type.
     """
     if not isinstance(values["streams"], list) or not isinstance(values["versions"], dict):
         raise TypeError("not a list of streams, or not versions by name")

@@ -1,4 +1,4 @@
-"""Generated WAV files, each with its recipe: all it takes to make the same file again."""
+"""Generating WAV files, each with a recipe to generate the same file again."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -51,31 +51,31 @@ def generate_files(
     overwrite: bool = False,
     progress: bool = True,
 ) -> list[Path]:
-    """Generate `LABEL_SEED_INDEX.wav` for every stream, and its recipe as JSON beside it.
+    """Generate `LABEL_SEED_INDEX.wav` for every stream, and its recipe, `LABEL_SEED_INDEX.json`.
 
-    Files grow while they are made and appear under their names when they are whole.
+    Files are written while they are generated, and get their names when they are complete.
 
     Args:
         model: run folder or model directory.
-        streams: what to generate.
-        seconds: length of each.
-        out: folder for the files; or the WAV file itself, for one stream.
-        seed: of the noise.
+        streams: the streams to generate.
+        seconds: length of each stream.
+        out: folder for the files; or the WAV file itself, for a single stream.
+        seed: seed of the noise.
         sampling: how codes are drawn.
         prompt: recording to continue, at any rate; it is not repeated in the files.
-        device: torch device; if not given the GPU if there is one, for few streams the CPU.
+        device: torch device; by default the GPU if there is one, but the CPU for few streams.
         engine: one of `wavegen.engines.choice.ENGINES`.
-        precision: of the weights, one of `wavegen.engines.precision.PRECISIONS`.
+        precision: precision of the weights, one of `wavegen.engines.precision.PRECISIONS`.
         join: put the whole prompt before its continuation in each file.
-        overwrite: replace files that were generated with other settings; without it the new file
+        overwrite: replace files that were generated with other settings; otherwise the new file
             gets a number, `LABEL_SEED_INDEX-2.wav`.
-        progress: show samples per second and times real time on standard error.
+        progress: show samples per second and the ratio to real time on standard error.
 
     Returns:
         Paths of the WAV files, in the order of the streams.
 
     Raises:
-        WavegenError: as its message says.
+        WavegenError: an argument is invalid, or a file cannot be read or written.
     """
     folder = find_model(model)
     network, model_sha256 = load_with_fingerprint(folder, pick_device(device))
@@ -85,12 +85,12 @@ def generate_files(
     _check_names(streams, config.labels, seed)
     place = place_for(Path(out), len(streams), overwrite)
     if join and prompt is None:
-        raise ConfigError("--join puts a prompt before its continuation: name it with --prompt")
-    heard = None
+        raise ConfigError("--join needs a prompt: name it with --prompt")
+    prompt_end = None
     if prompt is not None:
-        heard = read_prompt(prompt, config.sample_rate, config.receptive_field)
+        prompt_end = read_prompt(prompt, config.sample_rate, config.receptive_field)
     ours = share(streams)
-    # A device that is named is kept to.
+    # Stay on the device that the user has named.
     chosen = choose(network, engine, precision, None if device else len(ours))
     make_folder(place.folder)
     recipe = Recipe(
@@ -118,24 +118,24 @@ def generate_files(
             takes = [replace(made, position=position) for position in range(len(part))]
             stems = [file_stem(stream, config.labels, seed) for stream in part]
             paths = [place.path(*each) for each in zip(stems, takes, strict=True)]
-            _write(chosen, takes, paths, heard, count)
+            _write(chosen, takes, paths, prompt_end, count)
             written += paths
     return written
 
 
 def _versions() -> dict[str, str]:
-    """Of the packages whose code decides on the last bit."""
+    """Versions of the packages that influence the last bit of the result."""
     packages = ("torch", "numba")
     return {"wavegen": wavegen.__version__, **{each: version(each) for each in packages}}
 
 
 def _check_names(streams: Sequence[Stream], attributes: labelling.Attributes, seed: int) -> None:
-    """Refuse labels that the network does not know, and two streams of one file name."""
+    """Refuse labels that the network does not know, and two streams with the same file name."""
     for stream in streams:
         labelling.encode(stream.labels, attributes)
     stems = {file_stem(stream, attributes, seed) for stream in streams}
     if len(stems) < len(streams):
-        raise ConfigError("two of the streams would be written to one file")
+        raise ConfigError("two of the streams have the same file name: give each another index")
 
 
 def _write(
@@ -148,11 +148,11 @@ def _write(
     """Generate a round, and write some of its streams, each into a file with its recipe.
 
     Args:
-        engine: that generates.
-        takes: recipes that differ in their position only.
-        paths: of the WAV of each.
-        prompt: what is continued, float32 (time,).
-        count: told the samples as they are generated.
+        engine: engine that generates.
+        takes: recipes that differ only in their positions.
+        paths: paths of their WAVs.
+        prompt: waveform to continue, float32 (time,).
+        count: called with the number of samples that have been generated.
     """
     recipe = takes[0]
     chunks = stream_chunks(
@@ -170,14 +170,14 @@ def _write(
                 writer.append(chunk[take.position])
             count(chunk.size)
         for path in paths:
-            # No old recipe may lie beside a new recording, should this stop in between.
+            # Removed first, so that an interruption never leaves an old recipe with a new WAV.
             path.with_suffix(".json").unlink(missing_ok=True)
     for path, take in zip(paths, takes, strict=True):
         write_json(path.with_suffix(".json"), asdict(take))
 
 
 def _joined(recipe: Recipe) -> Iterator[np.ndarray]:
-    """The prompt, float32 (time,) by blocks, where it stands before its continuation."""
+    """Blocks float32 (time,) of the prompt if the recipe has `join`, else nothing."""
     if recipe.join and recipe.prompt is not None:
         yield from reading.blocks(recipe.prompt, recipe.sample_rate)
 
@@ -190,30 +190,30 @@ def repeat_file(
     overwrite: bool = False,
     progress: bool = True,
 ) -> Path:
-    """Generate a WAV again from the recipe beside it, bit for bit, into the folder `out`.
+    """Generate a WAV again from its recipe, bit for bit.
 
     Args:
-        recipe_path: the JSON.
+        recipe_path: the JSON file.
         out: folder for the WAV and its recipe, or the WAV file itself.
-        model: where the model is now, if it has moved.
+        model: present path of the model, if it has moved.
         overwrite: as in `generate_files`.
         progress: as in `generate_files`.
 
     Raises:
-        ModelError: the recipe is damaged, its model or prompt is no longer what it was, or its
-            device is not here.
-        WavegenError: as its message says.
+        ModelError: the recipe is damaged, its model or prompt has changed, or this machine lacks
+            its device.
+        WavegenError: a file cannot be read or written.
     """
     recipe = read_recipe(recipe_path)
     if model is not None:
         recipe = replace(recipe, model=str(find_model(model).resolve()))
     network = _network_of(recipe, recipe_path)
-    config, heard = network.config, None
+    config, prompt_end = network.config, None
     if recipe.prompt is not None:
         if file_sha256(recipe.prompt, ModelError) != recipe.prompt_sha256:
-            raise ModelError(f"{recipe.prompt}: not the file it was when {recipe_path} was written")
-        heard = read_prompt(recipe.prompt, config.sample_rate, config.receptive_field)
-    # The number of threads decides in what order sums are rounded.
+            raise ModelError(f"{recipe.prompt}: has changed since {recipe_path} was written")
+        prompt_end = read_prompt(recipe.prompt, config.sample_rate, config.receptive_field)
+    # The rounding of sums depends on the number of threads.
     with _torch_threads(recipe.threads):
         try:
             for stream in recipe.streams:
@@ -226,33 +226,33 @@ def repeat_file(
         target = place.path(Path(recipe_path).stem, recipe)
         total = len(recipe.streams) * recipe.samples
         with _progress(total, recipe.sample_rate, progress) as count:
-            _write(engine, [recipe], [target], heard, count)
+            _write(engine, [recipe], [target], prompt_end, count)
     return target
 
 
 def _network_of(recipe: Recipe, recipe_path: str | Path) -> Network:
-    """The network that a recipe names, on its device; `ModelError` if it is another one now."""
+    """The network of a recipe, on its device; `ModelError` if it has changed."""
     try:
         device = pick_device(recipe.device)
     except ConfigError as error:
         raise ModelError(
-            f"{recipe_path}: made on {recipe.device}, which is not here, and only there the same "
-            "file comes out; without --like generate one that is much like it"
+            f"{recipe_path}: made on {recipe.device}, which this machine lacks; other devices "
+            "round differently: generate a similar file without --like"
         ) from error
     network, model_sha256 = load_with_fingerprint(recipe.model, device)
     if model_sha256 != recipe.model_sha256:
-        raise ModelError(f"{recipe.model}: not the model it was when {recipe_path} was written")
+        raise ModelError(f"{recipe.model}: has changed since {recipe_path} was written")
     if recipe.sample_rate != network.config.sample_rate:
         raise ModelError(
-            f"{recipe_path}: is for {recipe.sample_rate} Hz, but its model for "
-            f"{network.config.sample_rate}; it was changed after it was written"
+            f"{recipe_path}: has a rate of {recipe.sample_rate} Hz, but its model has "
+            f"{network.config.sample_rate}; the recipe was changed after it was written"
         )
     return network
 
 
 @contextmanager
 def _torch_threads(count: int) -> Iterator[None]:
-    """So many threads of torch while the block runs, and then as many as before."""
+    """Set the number of threads of torch while the block runs, and restore it afterwards."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
@@ -268,7 +268,7 @@ def file_stem(stream: Stream, attributes: labelling.Attributes, seed: int) -> st
 
 @contextmanager
 def _progress(total: int, sample_rate: int, shown: bool) -> Iterator[Callable[[int], None]]:
-    """Shows samples, samples per second and times real time; yields what counts them."""
+    """Show samples per second and the ratio to real time; yield a function that counts samples."""
     began = time.monotonic()
     with progress_bar(total=total, unit=" samples", unit_scale=True, disable=not shown) as bar:
 

@@ -1,7 +1,8 @@
-"""What every network offers, and the only thing that the rest of the package knows of one.
+"""The contract of a network; the rest of the package knows networks only by it.
 
-A network turns the codes before a sample, and a condition, into the parameters of the
-distribution of that sample's code. Before a recording's first code stands a learned start symbol.
+From the codes before a sample, and a condition, a network computes the parameters of the
+distribution of the code of that sample. Before the first code of a recording it gets a learned
+start symbol.
 
 Letters used for shapes: B batch or streams, T time, F frames, D features, A label attributes,
 P parameters of the distribution.
@@ -22,11 +23,11 @@ from wavegen.models.config import ModelConfig
 
 
 class Network(nn.Module, ABC):
-    """The base of all networks: one parallel pass for known codes, and single steps with a state.
+    """The base class of networks: a parallel pass over known codes, and single steps with a state.
 
-    A subclass has a config of its own, is registered by `wavegen.models.registry.register`, and
-    defines `bias_shape`, `conditioning`, `initial_state` and `step`. If it has a parallel pass, a
-    recurrent network defines `advance` too. A network with a receptive field defines `predict`.
+    A subclass has its own config, is registered by `wavegen.models.registry.register`, and defines
+    `bias_shape`, `conditioning`, `initial_state` and `step`. A recurrent network that can process
+    many steps at once also defines `advance`. A network with a receptive field defines `predict`.
 
     Args:
         config: the architecture, the codec and the labels.
@@ -39,7 +40,7 @@ class Network(nn.Module, ABC):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights lie."""
+        """The device of the weights."""
         return next(self.parameters()).device
 
     @property
@@ -49,7 +50,7 @@ class Network(nn.Module, ABC):
 
     @property
     def start_symbol(self) -> int:
-        """The input that stands for "before the recording"; it is no code."""
+        """The input before the beginning of a recording; it is no code."""
         return self.config.codec.codes
 
     @property
@@ -59,24 +60,24 @@ class Network(nn.Module, ABC):
 
     @property
     def hop(self) -> int | None:
-        """Samples that a frame of a condition holds for; None if the network takes labels only."""
+        """Samples of a frame of a condition; None if the network takes labels only."""
         return None
 
     @property
     @abstractmethod
     def bias_shape(self) -> tuple[int, ...]:
-        """The shape of what `conditioning` makes of one frame of one stream."""
+        """The shape of the result of `conditioning` for one frame of one stream."""
 
     def unspecified(self, streams: int = 1) -> Condition:
-        """The condition that leaves everything unspecified, for B streams."""
+        """The condition of B streams in which everything is unspecified."""
         shape = (streams, len(self.config.labels))
         return Condition(torch.zeros(shape, dtype=torch.int64, device=self.device))
 
     def hidden_matrices(self) -> set[str]:
         """Names of the parameters that Muon trains: matrices from one hidden layer to another.
 
-        By default all matrices but those of embeddings, which are tables, and of a module `output`,
-        whose rows are parameters of the distribution.
+        By default these are all matrices except embeddings, which are tables, and those of a module
+        `output`, whose rows are parameters of the distribution.
         """
         tables = {id(each.weight) for each in self.modules() if isinstance(each, nn.Embedding)}
         return {
@@ -86,18 +87,18 @@ class Network(nn.Module, ABC):
         }
 
     def fuse(self) -> None:
-        """Train by fused kernels from now on; `ConfigError` if the network has none."""
+        """Use fused kernels in training; `ConfigError` if the network has none."""
         raise ConfigError(f"--model.fused: the network '{self.config.network}' has no such kernels")
 
     @abstractmethod
     def conditioning(self, condition: Condition) -> Tensor:
-        """What conditions the network, as a bias.
+        """Compute the bias by which a condition influences the network.
 
         Args:
-            condition: of B streams.
+            condition: condition of B streams.
 
         Returns:
-            (B, F, *bias_shape): F is 1 for labels alone, which hold for ever.
+            (B, F, *bias_shape), where F is 1 for labels alone, which do not change with time.
         """
 
     @abstractmethod
@@ -110,26 +111,26 @@ class Network(nn.Module, ABC):
 
     @abstractmethod
     def step(self, inputs: Tensor, state: Any) -> Tensor:
-        """Take one input of each stream into the state, which is changed in place.
+        """Process one input of each stream; the state is changed in place.
 
         Args:
             inputs: int64 (B,), codes or start symbols.
-            state: of the same streams.
+            state: state of the same streams.
 
         Returns:
-            Parameters (B, P) of the codes that follow.
+            Parameters (B, P) of the next codes.
         """
 
     def advance(self, inputs: Tensor, state: Any) -> Tensor:
-        """Take inputs (B, T) into the state; parameters (B, T, P) of the code after each."""
+        """Process inputs (B, T); return parameters (B, T, P) of the code after each."""
         return torch.stack([self.step(each, state) for each in inputs.t()], dim=1)
 
     def state_after(self, bias: Tensor, prompt: Tensor) -> Any:
-        """The state of streams that go on from a prompt; the next input is its last code.
+        """The state of streams after a prompt; the next input is the last code of the prompt.
 
         Args:
-            bias: (B, F, ...) of `conditioning`; its frames begin with the prompt.
-            prompt: int64 codes (B, T); T may be 0, and then the next input is the start symbol.
+            bias: (B, F, ...), result of `conditioning`; its frames start with the prompt.
+            prompt: int64 codes (B, T). If T is 0, the next input is the start symbol.
         """
         state = self.initial_state(bias)
         if prompt.shape[1]:
@@ -137,7 +138,7 @@ class Network(nn.Module, ABC):
         return state
 
     def inputs(self, codes: Tensor) -> Tensor:
-        """What a network is given to predict codes (B, T) from their beginning: (B, T)."""
+        """The inputs (B, T) for predicting codes (B, T) from their beginning."""
         start = codes.new_full((codes.shape[0], 1), self.start_symbol)
         return torch.cat([start, codes], dim=1)[:, :-1]
 
@@ -148,8 +149,8 @@ class Network(nn.Module, ABC):
 
         Args:
             codes: int64 (B, T).
-            labels: int64 (B, A) as of `Condition`; None leaves all unspecified.
-            frames: float32 (B, F, D) as of `Condition`.
+            labels: int64 (B, A), see `Condition`; by default unspecified.
+            frames: float32 (B, F, D), see `Condition`.
 
         Returns:
             Parameters (B, T, P); those at t predict `codes[:, t]` from the codes before t.
@@ -163,12 +164,12 @@ class Network(nn.Module, ABC):
 
         Args:
             inputs: int64 (B, N), codes or start symbols.
-            bias: (B, F, ...) of `conditioning`.
-            beginning: whether nothing comes before the first input. Otherwise a network
-                with a receptive field R predicts only what follows R inputs or more.
+            bias: (B, F, ...), result of `conditioning`.
+            beginning: whether the first input is the start of a recording. Otherwise a network
+                with a receptive field R predicts only codes after R inputs or more.
 
         Returns:
-            Parameters (B, T, P) of the last T of the codes that follow: T = N from the
-            beginning, and for every network without a limit to its receptive field.
+            Parameters (B, T, P) of the codes after the last T inputs. T = N from the beginning
+            of a recording, and for every network without a limit to its receptive field.
         """
         return self.advance(inputs, self.initial_state(bias))

@@ -1,4 +1,4 @@
-"""What is known of streams besides their codes: the second input of every network."""
+"""The condition of streams: labels and features, the second input of every network."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,13 +10,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Condition:
-    """Labels, which hold for a whole recording, and frames, which change with time, of B streams.
+    """The labels of B streams, which are constant, and their frames, which change with time.
 
     Args:
-        labels: int64 (B, A) ids as in `wavegen.data.labels`; 0 where an attribute is unspecified.
-        frames: float32 (B, F, D), features; frame f holds for the `Network.hop` samples from sample
-            f * hop of the recording on, and the last frame until the end. None leaves them
-            unspecified.
+        labels: int64 (B, A) ids as in `wavegen.data.labels`; 0 is an unspecified attribute.
+        frames: float32 (B, F, D), features. Frame f is for the `Network.hop` samples from sample
+            f * hop of the recording on, and the last frame also for all later samples. None
+            means unspecified.
     """
 
     labels: "Tensor"
@@ -27,7 +27,7 @@ class Condition:
         return len(self.labels)
 
     def __getitem__(self, rows: "slice | Tensor") -> "Condition":
-        """The condition of some of the streams."""
+        """The condition of some streams."""
         return Condition(self.labels[rows], None if self.frames is None else self.frames[rows])
 
     def to(self, device: "torch.device | str") -> "Condition":

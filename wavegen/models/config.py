@@ -13,10 +13,10 @@ from wavegen.utils.text import display
 if TYPE_CHECKING:
     from wavegen.codecs.codec import Codec
 
-# The format of `config.json`. The first had no number, and no name of a network.
+# The format of `config.json`. The first one had no number and no name of a network.
 FORMAT = 2
-# Beyond these a network is a mistake or an attack, not a model; they also bound the
-# memory that a config read from a stranger's model directory can ask for.
+# Larger values are mistakes or attacks. The limits also bound the memory that the config of a model
+# from somebody else can ask for.
 _LIMITS = {"quantization_channels": (2, 65536), "sample_rate": (100, 768_000)}
 _WAVENET_LIMITS = {
     "layers": (1, 512),
@@ -32,26 +32,26 @@ GATES: tuple[str, ...] = get_args(Gate)
 
 
 def _is_text(name: str) -> bool:
-    """Whether it can be written: half of a surrogate pair cannot."""
+    """Whether a name is valid UTF-8; a lone surrogate is not."""
     return not any("\ud800" <= character <= "\udfff" for character in name)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """What is true of every network; the same dictionary in YAML, `config.json` and checkpoints.
+    """The config of any network; the same dictionary in YAML, `config.json` and checkpoints.
 
-    A network has a config of its own that adds its architecture.
+    Each network has a subclass with its architecture.
 
     Args:
         quantization_channels: number of mu-law codes Q.
-        sample_rate: samples per second, in Hz.
+        sample_rate: rate in Hz.
         labels: label attributes, each with its class names.
 
     Attributes:
-        network: the name of the kind of network, in `config.json`.
+        network: registered name of the network, in `config.json`.
 
     Raises:
-        ConfigError: a value out of range.
+        ConfigError: a value is out of range.
     """
 
     network: ClassVar[str]
@@ -85,14 +85,14 @@ class ModelConfig:
 
     @property
     def codec(self) -> "Codec":
-        """What makes codes of waveforms, and waveforms of codes."""
-        # Here, so that asking for help loads no numpy.
+        """The codec between waveforms and codes."""
+        # Imported here, so that the help of the command line does not load numpy.
         from wavegen.codecs.mulaw import MuLaw
 
         return MuLaw(self.quantization_channels)
 
     def architecture(self) -> list[str]:
-        """Lines that describe the network alone, each a word and what it is."""
+        """Lines of `describe` about the architecture, each with a word before it."""
         return [f"network   {self.network}"]
 
     def describe(self) -> str:
@@ -105,12 +105,12 @@ class ModelConfig:
         return "\n".join(map(display, lines))
 
     def to_json(self) -> str:
-        """This config as indented JSON; `registry.config_from_json` gives it back."""
+        """This config as indented JSON, which `registry.config_from_json` reads."""
         values = {"format": FORMAT, "network": self.network, **dataclasses.asdict(self)}
         return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
 
     def _check_whole(self, limits: Mapping[str, tuple[int, int]]) -> None:
-        """Make whole numbers of fields within their limits, or raise `ConfigError`."""
+        """Convert fields to integers within their limits, or raise `ConfigError`."""
         for name, (low, high) in limits.items():
             object.__setattr__(self, name, whole_number(name, getattr(self, name), low, high))
 
@@ -124,13 +124,13 @@ class WaveNetConfig(ModelConfig):
         stacks: the dilations 1, 2, 4, ... start again this many times; divides `layers`.
         kernel_size: taps of each convolution, at least 2.
         residual_channels: width of the residual stream.
-        gate_channels: channels before the gate: half are the signal, half open the gate to it.
-        skip_channels: width of the skip sum and of the hidden layer behind it.
+        gate_channels: channels before the gate: half are the signal, half control the gate.
+        skip_channels: width of the skip sum and of the hidden layer after it.
         quantization_channels: number of mu-law codes Q.
-        sample_rate: samples per second, in Hz.
+        sample_rate: rate in Hz.
         labels: label attributes, each with its class names.
-        gate: what the signal goes through: `linear` (a gated linear unit, Dauphin et al. 2017)
-            or `tanh` (van den Oord et al. 2016).
+        gate: activation of the signal: `linear` (a gated linear unit, Dauphin et al. 2017) or
+            `tanh` (van den Oord et al. 2016).
     """
 
     network: ClassVar[str] = "wavenet"

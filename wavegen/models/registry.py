@@ -1,6 +1,6 @@
-"""The networks that there are: which config belongs to which, by name.
+"""The registered networks, by name, with their configs.
 
-Another network joins by one call of `register`, from this package or from elsewhere:
+A call of `register` adds a network, in this package or in another one:
 
     @register(MyConfig)
     class MyNetwork(Network): ...
@@ -23,30 +23,30 @@ _NETWORKS: "dict[str, tuple[type[ModelConfig], Callable[[Any], Network]]]" = {}
 
 
 def register(config: type[ModelConfig]) -> Callable[[Make], Make]:
-    """Decorates what makes a network of such a config: its class, or a function.
+    """Decorate the class of a network, or a function that makes one from a config.
 
     Args:
-        config: a frozen dataclass; its `network` is the name in `config.json`.
+        config: class of the config, a frozen dataclass; its `network` is the registered name.
 
     Raises:
-        ValueError: the name belongs to another config.
+        ValueError: another network has this name.
     """
 
     def add(make: Make) -> Make:
         known, _ = _NETWORKS.setdefault(config.network, (config, make))
         if known is not config:
-            raise ValueError(f"there is a network '{config.network}' already")
+            raise ValueError(f"a network '{config.network}' is registered already")
         return make
 
     return add
 
 
 def build(config: ModelConfig, fused: bool = False) -> "Network":
-    """A network with fresh weights.
+    """Make a network with initial weights.
 
     Args:
-        config: of a registered network.
-        fused: whether to train it by fused kernels, see `Network.fuse`.
+        config: config of a registered network.
+        fused: whether to use fused kernels in training, see `Network.fuse`.
 
     Raises:
         ConfigError: there is no such network, or it has no fused kernels.
@@ -59,11 +59,11 @@ def build(config: ModelConfig, fused: bool = False) -> "Network":
 
 
 def config_from_json(text: str) -> ModelConfig:
-    """Read what `ModelConfig.to_json` wrote, in this format or an earlier one.
+    """Read the JSON of `ModelConfig.to_json`, in this format or an earlier one.
 
     Raises:
-        ConfigError: not a JSON object, a newer format, a network that is not registered, an
-            unknown or missing field, or a value out of range.
+        ConfigError: this is no JSON object, its format is newer, its network is not registered, a
+            field is unknown or missing, or a value is out of range.
     """
     try:
         values: Any = json.loads(text)
@@ -71,7 +71,7 @@ def config_from_json(text: str) -> ModelConfig:
         raise ConfigError(f"not JSON ({error})") from error
     if not isinstance(values, dict):
         raise ConfigError("not a JSON object")
-    # The first format names neither itself nor the network, which was always a WaveNet.
+    # The first format has neither a number nor a network, which was always a WaveNet.
     written = values.pop("format", 1)
     if isinstance(written, bool) or not isinstance(written, int) or written < 1:
         raise ConfigError(f"format is {written!r:.40}: it must be a whole number from 1")
@@ -91,7 +91,7 @@ def config_from_json(text: str) -> ModelConfig:
 def _known(name: object) -> "tuple[type[ModelConfig], Callable[[Any], Network]]":
     if not isinstance(name, str) or name not in _NETWORKS:
         raise ConfigError(
-            f"network {name!r:.60} is not among those known here ({', '.join(_NETWORKS)}): "
+            f"network {name!r:.60} is not among the registered ones ({', '.join(_NETWORKS)}): "
             "upgrade wavegen, or import the package that registers it"
         )
     return _NETWORKS[name]
@@ -99,7 +99,7 @@ def _known(name: object) -> "tuple[type[ModelConfig], Callable[[Any], Network]]"
 
 @register(WaveNetConfig)
 def _wavenet(config: WaveNetConfig) -> "Network":
-    # Here, so that reading a config loads no torch.
+    # Imported here, so that reading a config does not load torch.
     from wavegen.models.wavenet import WaveNet
 
     return WaveNet(config)

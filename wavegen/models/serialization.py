@@ -1,8 +1,7 @@
-"""The model directory: `config.json` and `model.safetensors`, all one needs to generate.
+"""The model directory: `config.json` and `model.safetensors`, which are enough to generate.
 
-Nothing in it is code: the config is checked field by field, the weights are plain
-tensors, and their shapes must be those of the config. What only looks at a model loads
-no torch.
+It holds no code: the config is checked field by field, the weights are plain tensors, and their
+shapes must be those of the config. Reading only the config does not load torch.
 """
 
 import hashlib
@@ -34,19 +33,18 @@ if TYPE_CHECKING:
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 _FILES = (CONFIG, WEIGHTS)
-# What scoring may want to know of the training data (`wavegen.data.settings`); not needed to
-# load the model.
+# Facts about the training data, see `wavegen.data.settings`; not needed to load the model.
 TRAINING = "training.json"
-# Of the run that the model is from.
+# The file with the best validation of a run folder.
 BEST = "best.json"
-# Types of weights, as safetensors names them, that become float32 without losing a part.
+# Types of weights, by their names in safetensors, that are converted to float32.
 _REAL = {"F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8"}
-# No count and no figure beside a model is larger.
+# Larger than any count or figure of a model.
 _MOST = 10**12
 
 
 def find_model(path: str | Path) -> Path:
-    """The model directory of `path`, itself or its `model/` (a run folder).
+    """The model directory of `path`: `path` itself, or its `model/` if it is a run folder.
 
     Raises:
         ModelError: neither holds a model.
@@ -68,7 +66,7 @@ def is_model(path: str | Path) -> bool:
 
 
 def save_model(network: "Network", folder: str | Path) -> None:
-    """Write `network` as a model directory; each file appears whole, the config last."""
+    """Write `network` as a model directory, one complete file after another, the config last."""
     import torch
     from safetensors.torch import save
 
@@ -104,19 +102,19 @@ def load_model(path: str | Path, device: "str | torch.device" = "cpu") -> "Netwo
     """The network of a model directory or run folder, float32, in evaluation mode.
 
     Args:
-        path: of the folder.
-        device: for its weights, as of `wavegen.utils.device.pick_device`.
+        path: model directory or run folder.
+        device: device of the weights, see `wavegen.utils.device.pick_device`.
 
     Raises:
-        ModelError: no model there, a damaged file, weights of other shapes than the
-            config's, of a type that is not real, or such as are not finite.
-        ConfigError: the device is not there.
+        ModelError: there is no model, a file is damaged, or weights have wrong shapes, are not
+            real numbers or are not finite.
+        ConfigError: there is no such device.
     """
     return _load(path, device)[0]
 
 
 def fingerprint(path: str | Path) -> str:
-    """SHA-256 over config and weights of a model, to tell whether two are the same."""
+    """SHA-256 of the config and weights of a model, to compare models."""
     folder = find_model(path)
     return _fingerprint(*(file_sha256(plain(folder / each), ModelError) for each in _FILES))
 
@@ -124,10 +122,10 @@ def fingerprint(path: str | Path) -> str:
 def load_with_fingerprint(
     path: str | Path, device: "str | torch.device" = "cpu"
 ) -> tuple["Network", str]:
-    """`load_model` and `fingerprint` of one and the same model, though training may save others.
+    """Load a model with its fingerprint, even if a training replaces the model meanwhile.
 
     Raises:
-        ModelError, ConfigError: as `load_model`.
+        ModelError, ConfigError: as for `load_model`.
     """
     while True:
         before = _states(path)
@@ -143,7 +141,7 @@ def _load(
     device: "str | torch.device",
     seen: Callable[[Any], object] = len,
 ) -> tuple["Network", str]:
-    """The network and the JSON of its config; `seen` is shown all bytes of the weights' file."""
+    """The network and the JSON of its config; `seen` receives all bytes of the file of weights."""
     import torch
     from safetensors import SafetensorError, safe_open
 
@@ -151,8 +149,8 @@ def _load(
     folder = find_model(path)
     config, text = _read_config(folder)
     file = plain(folder / WEIGHTS)
-    # Shapes are compared before memory is taken: a config cannot ask for more than the
-    # weights that lie beside it.
+    # Shapes are compared before memory is allocated, so a config cannot ask for more memory than
+    # the file of weights needs.
     with torch.device("meta"):
         network = build(config)
     expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
@@ -163,13 +161,13 @@ def _load(
             for name in sorted(names | set(expected)):
                 if shapes.get(name) != expected.get(name):
                     raise ModelError(
-                        f"{file}: '{name}' has shape {shapes.get(name)}, but {CONFIG} asks for "
-                        f"{expected.get(name)}; the two files are not of one model"
+                        f"{file}: '{name}' has shape {shapes.get(name)}, but {CONFIG} needs "
+                        f"{expected.get(name)}; copy both files from the same model"
                     )
             weights = {}
             header = _header(file)
             seen(header)
-            # In the order in which they lie in the file, without gaps.
+            # Tensors in the order of the file, which has no gaps.
             places = json.loads(header[8:])
             for name in sorted(names, key=lambda name: places[name]["data_offsets"]):
                 if (kind := stored.get_slice(name).get_dtype()) not in _REAL:
@@ -182,31 +180,31 @@ def _load(
                 tensor = given.to(torch.float32)
                 if not torch.isfinite(tensor).all():
                     raise ModelError(
-                        f"{file}: '{name}' holds NaN or infinity, which no model computes with; "
-                        "the file is damaged or its training had failed: take an earlier model"
+                        f"{file}: '{name}' holds NaN or infinity; the file is damaged or its "
+                        "training failed: use an earlier model"
                     )
                 weights[name] = tensor.to(device)
     except (SafetensorError, OSError, LookupError, ValueError) as error:
-        # The last two: another file has taken its place before its header was read again.
+        # The last two are raised if another file has replaced it before its header is read again.
         raise ModelError(f"{file}: damaged or not a safetensors file ({error})") from error
     network.load_state_dict(weights, assign=True)
     return network.requires_grad_(False).eval(), text
 
 
 def _header(file: Path) -> bytes:
-    """What stands before the numbers in a file of safetensors, which was found sound."""
+    """The bytes before the numbers in a valid file of safetensors."""
     with file.open("rb") as opened:
         size = opened.read(8)
         return size + opened.read(int.from_bytes(size, "little"))
 
 
 def _fingerprint(*digests: str) -> str:
-    """Of the digests of config and weights."""
+    """The fingerprint from the digests of config and weights."""
     return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def _states(path: str | Path) -> list[tuple[int, ...]]:
-    """Of config and weights, what differs once another file has taken their place."""
+    """Facts about the files of config and weights that change when one is replaced."""
     folder = find_model(path)
     return [
         (about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns)
@@ -215,7 +213,7 @@ def _states(path: str | Path) -> list[tuple[int, ...]]:
 
 
 def best_figures(run: str | Path) -> dict[str, float]:
-    """Step and figures of the best validation of a run folder; empty if there was none.
+    """The step and figures of the best validation of a run folder; empty if there was none.
 
     Returns:
         "step", and in bits per sample "val_bits", "uniform_bits" and "order0_bits".
@@ -230,10 +228,10 @@ def best_figures(run: str | Path) -> dict[str, float]:
 
 
 def plain(file: Path) -> Path:
-    """The file, if it is no link: one in a model from elsewhere may lead anywhere.
+    """Return the file if it is no symbolic link, which could lead anywhere.
 
     Raises:
-        ModelError: it is one.
+        ModelError: the file is a symbolic link.
     """
     if file.is_symlink():
         raise ModelError(f"{file}: is a symbolic link; put the file itself there")
@@ -242,7 +240,7 @@ def plain(file: Path) -> Path:
 
 def _model_folder(path: Path) -> Path | None:
     for folder in (path, path / "model"):
-        # Paths from elsewhere may be too long for any file; pathlib raises for them.
+        # Paths may be too long for any file, for which pathlib would raise an error.
         if all(os.path.isfile(folder / name) for name in _FILES):  # noqa: PTH113
             return folder
     return None

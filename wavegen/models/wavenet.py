@@ -6,12 +6,11 @@ Letters used for shapes: B batch, T time, C channels, Q codes, L layers, G gate
 channels, H = receptive_field - 1 (the history that a prediction needs besides the
 newest code), A label attributes, F conditioning frames (1 for labels).
 
-Before a recording's first code the network sees a learned start symbol, for ever: the
-history of the first sample is H + 1 start symbols. So every prediction, the first one
-included, comes from the same arithmetic on a full window of inputs; training crops,
-chunks of a long recording and the start of a generated one need no padding rule of
-their own. Where inputs begin with the recording, one start symbol stands for all of them:
-what a block makes of them is the same at every step.
+All inputs before the first code of a recording are a learned start symbol: the history of the
+first sample is H + 1 start symbols. So every prediction, including the first one, is the same
+computation on a full window of inputs. Training crops, blocks of a long recording and the start of
+a generated one need no padding rules. If the inputs begin with the recording, a single start symbol
+represents all of them, since the output of a block for them is the same at every step.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -29,16 +28,16 @@ from wavegen.models.wavenet_block import Block
 from wavegen.models.wavenet_fused_block import block_for
 from wavegen.models.wavenet_state import WaveNetState
 
-# Gains of the amplitude in the last channels of the embedding at first, and the bound of both.
+# Initial gains of the amplitude in the last channels of the embedding, and their limit.
 _GAINS, _MOST = (8, 32, 128), 6.0
 
 
 class WaveNet(Network):
-    """Logits of every code of a sequence given the codes before it.
+    """WaveNet: logits of every code of a sequence, given the codes before it.
 
     Args:
         config: the architecture.
-        fused: whether to train by `wavegen.models.wavenet_fused_block`, where that runs.
+        fused: whether to train by `wavegen.models.wavenet_fused_block`, if it runs here.
     """
 
     config: WaveNetConfig
@@ -52,9 +51,9 @@ class WaveNet(Network):
         self.label_embeddings: Iterable[nn.Embedding] = nn.ModuleList(  # type: ignore[assignment]
             nn.Embedding(len(classes) + 1, residual) for classes in config.labels.values()
         )
-        # What labels mean together: how a speaker says a digit is more than the sum of both.
+        # Combines labels: how a speaker says a digit is more than the sum of both embeddings.
         self.mixing = nn.Sequential(nn.Linear(residual, gate), nn.SiLU(), nn.Linear(gate, residual))
-        # Serves all layers at once; its bias is the bias of the gates.
+        # One projection for all layers; its bias is the bias of the gates.
         self.gate_bias = nn.Linear(residual, config.layers * gate)
         self.blocks: Sequence[ResidualBlock] = nn.ModuleList(  # type: ignore[assignment]
             ResidualBlock(config, dilation, last=layer == config.layers - 1, fused=fused)
@@ -68,15 +67,15 @@ class WaveNet(Network):
 
     @torch.no_grad()
     def _initialise(self) -> None:
-        # Neighbouring codes begin alike: each starts as a cosine expansion of its place in
-        # the range. Random rows would hide their order, which takes long to learn: on
-        # spoken digits that cost 1.0 bit at equal steps early in training.
+        # Neighbouring codes have similar initial embeddings: cosine expansions of their places in
+        # the range. With random rows the network must learn their order, which takes long: on
+        # spoken digits this cost 1.0 bit at equal steps early in training.
         codes = self.config.quantization_channels
         places = (torch.arange(codes) + 0.5) / codes
         waves = torch.arange(1, self.config.residual_channels + 1)
         self.embedding.weight[:codes] = 4 * 2**0.5 * torch.cos(torch.pi * places[:, None] * waves)
-        # The last few channels begin as the amplitude itself, louder and louder: what a
-        # recording's next sample is nearly linear in.
+        # The last few channels start as the amplitude itself with increasing gains, since the next
+        # sample of a recording is nearly linear in it.
         amplitude = torch.from_numpy(self.config.codec.decode(np.arange(codes)))
         for channel, gain in zip(
             range(self.config.residual_channels - 1, 0, -1), _GAINS, strict=False
@@ -85,23 +84,23 @@ class WaveNet(Network):
         for linear in (self.skip, self.hidden):
             nn.init.kaiming_normal_(linear.weight, nonlinearity="relu")
             nn.init.zeros_(linear.bias)
-        # A fresh network predicts all codes alike: training starts at log2 Q bits.
+        # An initial network gives all codes equal probability, so training starts at log2 Q bits.
         nn.init.zeros_(self.output.weight)
         nn.init.zeros_(self.output.bias)
 
     @property
     def history(self) -> int:
-        """H: inputs before the newest one that a prediction depends on."""
+        """H, the number of inputs before the newest one that a prediction depends on."""
         return self.config.receptive_field - 1
 
     def hidden_matrices(self) -> set[str]:
-        """See `Network.hidden_matrices`: those that every sample goes through."""
+        """See `Network.hidden_matrices`; the matrices that are applied to every sample."""
         inside = ("blocks", "skip", "hidden")
         names = super().hidden_matrices()
         return {name for name in names if name.partition(".")[0] in inside}
 
     def fuse(self) -> None:
-        """See `Network.fuse`; a block falls back where the kernels do not run."""
+        """See `Network.fuse`; blocks use plain torch if the kernels do not run here."""
         for block in self.blocks:
             block.fused = True
 
@@ -110,7 +109,7 @@ class WaveNet(Network):
         return WaveNetState(self, bias)
 
     def state_after(self, bias: Tensor, prompt: Tensor) -> WaveNetState:
-        """See `Network.state_after`: one pass over the end of the prompt."""
+        """See `Network.state_after`; one pass over the end of the prompt."""
         return WaveNetState(self, bias, prompt)
 
     def step(self, inputs: Tensor, state: WaveNetState) -> Tensor:
@@ -119,17 +118,17 @@ class WaveNet(Network):
 
     @property
     def bias_shape(self) -> tuple[int, int]:
-        """(L, G), see `Network.bias_shape`."""
+        """See `Network.bias_shape`: (L, G)."""
         return self.config.layers, self.config.gate_channels
 
     def conditioning(self, condition: Condition) -> Tensor:
-        """What conditions the network, as a bias on every gate.
+        """Compute a bias on every gate from labels.
 
         Args:
-            condition: of B streams, labels alone.
+            condition: condition of B streams, with labels only.
 
         Returns:
-            (B, F, L, G) with F = 1: labels hold for the whole recording.
+            (B, F, L, G) with F = 1, since labels are constant.
 
         Raises:
             ConfigError: the condition has frames.
@@ -144,20 +143,20 @@ class WaveNet(Network):
         return self.gate_bias(total).view(-1, 1, *self.bias_shape)
 
     def predict(self, inputs: Tensor, bias: Tensor, beginning: bool = False) -> Tensor:
-        """Predict the codes that follow each full window of inputs.
+        """Predict the code after each full window of inputs.
 
         Args:
             inputs: int64 (B, H + T), codes or start symbols; (B, T) from the beginning.
             bias: (B, 1, L, G) from `conditioning`.
-            beginning: whether the first input is the start symbol of a recording, and stands
-                for all that come before.
+            beginning: whether the first input is the start symbol of a recording, which
+                represents all start symbols before it.
 
         Returns:
-            Logits (B, T, Q); `logits[:, t]` follows `inputs[:, : H + t + 1]`, or from the
-            beginning `inputs[:, : t + 1]`.
+            Logits (B, T, Q); `logits[:, t]` is for the code after `inputs[:, : H + t + 1]`, or from
+            the beginning of a recording after `inputs[:, : t + 1]`.
         """
         gates = [gate for _, gate in self.activations(inputs, bias, beginning)]
-        # The last block's are as many as there are predictions.
+        # The gates of the last block have as many steps as there are predictions.
         time = len(gates[-1])
         gates = [gate[len(gate) - time :] for gate in gates]
         return self.head(torch.cat(gates, dim=-1)).transpose(0, 1)
@@ -165,12 +164,12 @@ class WaveNet(Network):
     def activations(
         self, inputs: Tensor, bias: Tensor, beginning: bool = False
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Run the blocks over inputs (B, N) and yield each one's input and gate, (time, B, C).
+        """Run the blocks over inputs (B, N) and yield the input and gate of each, (time, B, C).
 
-        From the beginning time is N in all of them. Otherwise N >= H, and every block loses
-        (kernel_size - 1) * dilation steps: only windows full of real inputs are computed.
+        From the beginning of a recording, time is N for all blocks. Otherwise N >= H, and every
+        block drops (kernel_size - 1) * dilation steps, since only full windows are computed.
         """
-        # Time goes first so that the taps of a convolution are plain slices of memory.
+        # Time is the first dimension, so that the taps of a convolution are contiguous slices.
         stream = self.embedding(inputs.t())
         dtype = stream.dtype
         if torch.is_autocast_enabled(stream.device.type):
@@ -192,8 +191,8 @@ class ResidualBlock(nn.Module):
     Args:
         config: the architecture.
         dilation: distance between the taps, in samples.
-        last: whether no block follows, so that there is no one to project for.
-        fused: as of `WaveNet`.
+        last: whether this is the last block, which has no residual projection.
+        fused: as in `WaveNet`.
     """
 
     def __init__(
@@ -215,10 +214,10 @@ class ResidualBlock(nn.Module):
     def forward(
         self, stream: Tensor, bias: Tensor, beginning: bool = False
     ) -> tuple[Tensor, Tensor]:
-        """The next block's input (T', B, C) and the gate (T', B, G / 2).
+        """The input of the next block (T', B, C), and the gate (T', B, G / 2).
 
-        T' = T - (kernel_size - 1) * dilation, or T from the beginning (see `Block`). All in the
-        dtype of `stream` (T, B, C), whatever that of the parameters.
+        T' = T - (kernel_size - 1) * dilation, or T from the beginning (see `Block`). The
+        computation has the dtype of `stream` (T, B, C), whatever that of the parameters.
         """
         own: list[Tensor | None] = [self.kernel, None, None]
         if self.projection is not None:
@@ -230,7 +229,7 @@ class ResidualBlock(nn.Module):
             return kind.apply(stream, bias, *cast, self.dilation, beginning, self.gate)
 
     def residual(self, stream: Tensor, gate: Tensor) -> Tensor:
-        """One step of it: the next block's input from this one's newest input and gate, (B, C)."""
+        """The input of the next block for one step, from the newest input and gate: (B, C)."""
         return stream if self.projection is None else stream + self.projection(gate)
 
     def gated(self, total: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 """A residual block as one step of autograd, forward and backward written out.
 
-Left to itself, autograd keeps the activations of a block several times over and, for the
-slices that are its taps, fills and adds up gradients as long as the whole stream. Written out,
-a training step of the default network takes a sixth less time on a CPU.
+By itself autograd would keep the activations of a block several times. For the taps, which are
+slices of the stream, it would allocate and add gradients as long as the whole stream. With this
+code a training step of the default network takes a sixth less time on a CPU.
 """
 
 import math
@@ -12,17 +12,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Parts of a sum over time that a CPU works on at once: their result is too small to share.
+# Parts of a sum over time that a CPU computes in parallel, since the result is too small to divide.
 _PARTS = 8
 
 
 class Block(torch.autograd.Function):
     """`ResidualBlock`: one dilated causal convolution, its gate, its residual projection.
 
-    Shapes: T time, B batch, R residual and G gate channels, K taps, T' the steps computed. All
-    of one dtype. Either only those steps are computed whose taps are all in the stream, and T'
-    = T - (K - 1) * dilation; or the stream begins where a recording does: then all are, T' =
-    T, and the first step stands for every one before it.
+    Shapes: T time, B batch, R residual and G gate channels, K taps, T' computed steps. All tensors
+    have the same dtype. By default only steps whose taps are all in the stream are computed, so
+    T' = T - (K - 1) * dilation. From the beginning of a recording all steps are computed, so
+    T' = T, and the first step represents all steps before it.
     """
 
     @staticmethod
@@ -37,38 +37,38 @@ class Block(torch.autograd.Function):
         beginning: bool,
         gate_kind: str,
     ) -> tuple[Tensor, Tensor]:
-        """The next block's input and the gate.
+        """The input of the next block, and the gate.
 
         Args:
-            ctx: of autograd.
+            ctx: context of autograd.
             stream: (T, B, R).
             bias: (B, G).
             kernel: (K, G, R), the oldest tap first.
-            weight: (R, G / 2) of the projection; None where no block follows.
-            projection_bias: (R,), likewise.
-            dilation: between taps.
-            beginning: whether the first step stands for all before it.
-            gate_kind: `linear` or `tanh`, of the signal.
+            weight: (R, G / 2), weight of the projection; None in the last block.
+            projection_bias: (R,), bias of the projection; None in the last block.
+            dilation: distance between the taps.
+            beginning: whether the first step represents all steps before it.
+            gate_kind: activation of the signal, `linear` or `tanh`.
 
         Returns:
-            (T', B, R), the newest of `stream` where no block follows; and (T', B, G / 2).
+            (T', B, R), in the last block the newest steps of `stream`; and (T', B, G / 2).
         """
         batch = stream.shape[1]
         delays = [tap * dilation for tap in reversed(range(len(kernel)))]
         newest = stream if beginning else stream[delays[0] :]
         time = len(newest)
-        # addmm adds each tap's product to the sum as it goes: no pass of its own.
+        # addmm adds the product of each tap to the sum, without another pass over it.
         total = bias.repeat(time, 1)
         total.addmm_(newest.flatten(0, 1), kernel[-1].t())
         for delay, part in zip(delays[:-1], kernel[:-1], strict=True):
-            before, heard = _heard(stream, delay, time, beginning)
-            total[before * batch :].addmm_(heard.flatten(0, 1), part.t())
+            before, delayed = _delayed(stream, delay, time, beginning)
+            total[before * batch :].addmm_(delayed.flatten(0, 1), part.t())
             if before:
                 total[: before * batch].view(before, batch, len(part)).add_(stream[0] @ part.t())
         kept, gate = _gated(total, gate_kind)
         following = newest
         if weight is not None and projection_bias is not None:
-            # A GPU's product adds the bias as it stores.
+            # On a GPU the product adds the bias when it stores its result.
             following = torch.addmm(projection_bias, gate, weight.t()).view_as(newest).add_(newest)
         ctx.save_for_backward(stream, kernel, weight, gate, *kept)
         ctx.delays, ctx.beginning, ctx.gate_kind = delays, beginning, gate_kind
@@ -76,7 +76,7 @@ class Block(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradients of what `forward` was given, from those of what it returned."""
+        """Gradients of the arguments of `forward`, from those of its results."""
         following, gate_gradient = gradients
         stream, kernel, weight, gate, *kept = ctx.saved_tensors
         time, batch = following.shape[:2]
@@ -94,11 +94,11 @@ class Block(torch.autograd.Function):
         of_stream[len(lost) :].flatten(0, 1).addmm_(of_total, kernel[-1])
         of_kernel = []
         for delay, part in zip(ctx.delays[:-1], kernel[:-1], strict=True):
-            before, heard = _heard(stream, delay, time, ctx.beginning)
+            before, delayed = _delayed(stream, delay, time, ctx.beginning)
             early, late = of_total[: before * batch], of_total[before * batch :]
-            of_part = _over_time(late, heard.flatten(0, 1))
+            of_part = _over_time(late, delayed.flatten(0, 1))
             first = 0 if ctx.beginning else ctx.delays[0] - delay
-            of_stream[first:][: len(heard)].view(len(late), stream.shape[2]).addmm_(late, part)
+            of_stream[first:][: len(delayed)].view(len(late), stream.shape[2]).addmm_(late, part)
             if before:
                 of_first = early.view(before, batch, early.shape[1]).sum(0)
                 of_stream[0].addmm_(of_first, part)
@@ -110,9 +110,9 @@ class Block(torch.autograd.Function):
 
 
 def _gated(total: Tensor, kind: str) -> tuple[list[Tensor], Tensor]:
-    """What backward needs, and the gate (N, G / 2), of sums (N, G), which are overwritten."""
+    """Tensors for the backward pass, and the gate (N, G / 2), from sums (N, G), overwritten."""
     if _on_cpu(total):
-        # There tanh and sigmoid are several times slower over halves of rows.
+        # On a CPU tanh and sigmoid are several times slower on halves of rows.
         signal, opening = (half.contiguous() for half in total.chunk(2, dim=1))
         signal, opening = signal.tanh_() if kind == "tanh" else signal, opening.sigmoid_()
         return [signal, opening], signal * opening
@@ -122,7 +122,7 @@ def _gated(total: Tensor, kind: str) -> tuple[list[Tensor], Tensor]:
 
 
 def _through_gate(gradient: Tensor, kept: list[Tensor], kind: str) -> Tensor:
-    """The gradient of the sums (N, G) from that of the gate (N, G / 2), as `_gated` made it."""
+    """The gradient of the sums (N, G), from that of the gate (N, G / 2) of `_gated`."""
     if len(kept) == 2:
         signal, opening = kept
         of_signal = gradient * opening
@@ -139,13 +139,13 @@ def _through_gate(gradient: Tensor, kept: list[Tensor], kind: str) -> Tensor:
 
 
 def _on_cpu(tensor: Tensor) -> bool:
-    """Whether many small steps over a part of a sum are faster than few over all of it."""
+    """Whether many small operations on parts of a sum are faster than few on all of it."""
     return tensor.device.type == "cpu"
 
 
-def _heard(stream: Tensor, delay: int, time: int, beginning: bool) -> tuple[int, Tensor]:
-    """How many of the computed steps are less than `delay` from the beginning; and what the
-    others hear at this delay, in order."""
+def _delayed(stream: Tensor, delay: int, time: int, beginning: bool) -> tuple[int, Tensor]:
+    """The number of computed steps less than `delay` from the beginning, and the inputs of the
+    other steps at this delay, in order."""
     if beginning:
         before = min(delay, time)
         return before, stream[: time - before]

@@ -1,31 +1,32 @@
 """A residual block: one kernel forward, three backward; `wavenet_fused_block` launches them.
 
-What lies between the taps and the gate stays on chip: backward computes it again. No two
-programs add to one place, so that equal inputs give equal gradients to the last bit.
+Values between the taps and the gate are not stored; the backward pass computes them again. No two
+programs add to the same place, so equal inputs give equal gradients to the last bit.
 
-Shapes: T steps of a stream, T' of those computed, N = T' * B rows of them, B batch, R residual,
-G gate channels, H = G / 2, K taps. RP and HP are the powers of two, 16 at least, that R and H are
-padded to on chip: by zeros, which are never stored. LOST = T - T' steps come before the
-first one computed. Sums are float32.
+Shapes: T steps of a stream, T' computed steps, N = T' * B rows of these, B batch, R residual, G
+gate channels, H = G / 2, K taps. RP and HP are R and H padded to powers of two of at least 16, by
+zeros that are never stored. LOST = T - T' steps are before the first computed one. Sums are
+float32.
 """
 
 import triton
 import triton.language as tl
 
-# Their values are no reason to compile anew. Strides are: multiples of 16 are read faster.
+# Kernels are not compiled again for other values of these. They are for strides, since multiples of
+# 16 are read faster.
 _SIZES = ["TIME", "BATCH", "LOST", "DILATION"]
 
 
 @triton.jit
 def _matrix(start, row, there, stride, column, COLUMNS: tl.constexpr):
-    """Rows of a matrix where they are `there`, and zeros elsewhere and beyond its columns."""
+    """Rows of a matrix for which `there` is true; zeros elsewhere and beyond its columns."""
     place = start + row.to(tl.int64)[:, None] * stride + column[None, :]
     return tl.load(place, mask=there[:, None] & (column < COLUMNS)[None, :], other=0.0)
 
 
 @triton.jit
 def _steps(BATCH, TILE: tl.constexpr):
-    """The element of the batch that a program works on, and its steps (TILE,)."""
+    """The element of the batch of a program, and its steps (TILE,)."""
     program = tl.program_id(0)
     return program % BATCH, program // BATCH * TILE + tl.arange(0, TILE)
 
@@ -50,7 +51,7 @@ def _sums(
     TILE: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """Sums of the taps and the bias: signal and opening, each (TILE, HP)."""
+    """Sums of the taps and the bias: the signal and the gate, each (TILE, HP)."""
     r, h = tl.arange(0, RP), tl.arange(0, HP)
     own_bias = bias + own * BIAS_STRIDE + h
     signal = tl.load(own_bias, mask=h < H, other=0.0).to(tl.float32)
@@ -58,14 +59,14 @@ def _sums(
     opening = tl.load(own_bias + H, mask=h < H, other=0.0).to(tl.float32)
     opening = tl.zeros((TILE, HP), tl.float32) + opening[None, :]
     for tap in tl.static_range(K):
-        # The first step of a stream stands for every one before it.
-        heard = tl.maximum(step + LOST - (K - 1 - tap) * DILATION, 0)
-        heard = _matrix(stream, heard * BATCH + own, step < TIME, R, r, R)
+        # The first step of a stream represents all steps before it.
+        delayed = tl.maximum(step + LOST - (K - 1 - tap) * DILATION, 0)
+        delayed = _matrix(stream, delayed * BATCH + own, step < TIME, R, r, R)
         weight = kernel + tap * 2 * H * R
         part = tl.trans(_matrix(weight, h, h < H, R, r, R))
-        signal = tl.dot(heard, part, signal, input_precision=PRECISION)
+        signal = tl.dot(delayed, part, signal, input_precision=PRECISION)
         part = tl.trans(_matrix(weight + H * R, h, h < H, R, r, R))
-        opening = tl.dot(heard, part, opening, input_precision=PRECISION)
+        opening = tl.dot(delayed, part, opening, input_precision=PRECISION)
     return signal, opening
 
 
@@ -92,11 +93,11 @@ def forward(
     TANH: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """The gate (T', B, H) and the next block's input (T', B, R) of TILE steps of one recording.
+    """The gate (T', B, H) and the next input (T', B, R), for TILE steps of one recording.
 
     Args:
         stream: (T, B, R).
-        bias: rows (B, G), BIAS_STRIDE from one to the next.
+        bias: rows (B, G) with the stride BIAS_STRIDE.
         kernel: (K, G, R), the oldest tap first.
         weight, projection_bias, following: (R, H), (R,) and the output; None in the last block.
     """
@@ -146,14 +147,15 @@ def of_sums(
     TANH: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """The gradient of the sums of the taps, from those of the block's outputs.
+    """The gradient of the sums of the taps, from those of the outputs of the block.
 
     Args:
-        stream, bias, kernel, weight: as of `forward`.
-        of_following: (T', B, R); not read where there is no `weight`.
-        of_gate: rows (N, H), STRIDE from one to the next.
+        stream, bias, kernel, weight: as in `forward`.
+        of_following: (T', B, R); not read without a `weight`.
+        of_gate: rows (N, H) with the stride STRIDE.
         of_total: (T', B, G), written.
-        of_bias: float32 (tiles, B, G), written: what each program's steps add to the bias's.
+        of_bias: float32 (tiles, B, G), written: the share of each program in the gradient of the
+            bias.
     """
     own, step = _steps(BATCH, TILE)
     there, row = step < TIME, step * BATCH + own
@@ -201,7 +203,7 @@ def of_stream(
     TILE: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """The gradient (T, B, R) of the stream: each step of it gathers from what has heard it.
+    """The gradient (T, B, R) of the stream: each step gathers from the steps that used it.
 
     Args:
         of_total: (T', B, G).
@@ -218,18 +220,18 @@ def of_stream(
     for tap in tl.static_range(K):
         delay = (K - 1 - tap) * DILATION
         later = step + delay
-        heard_by = (later >= 0) & (later < TIME)
-        # From the beginning the first step is also heard by all that come before its delay.
+        used = (later >= 0) & (later < TIME)
+        # From the beginning of a recording, steps before the delay of a tap use the first step.
         first = (tl.program_id(0) < BATCH) & (LOST == 0)
         count = tl.where(first, tl.minimum(delay, TIME), 0)
         for half in tl.static_range(2):
             of_half = of_total + half * H
-            late = _matrix(of_half, later * BATCH + own, heard_by, G, h, H)
+            late = _matrix(of_half, later * BATCH + own, used, G, h, H)
             early = tl.zeros((HP,), tl.float32)
             start = count * 0
             while start < count:
-                hears = start + tl.arange(0, TILE)
-                rows = _matrix(of_half, hears * BATCH + own, hears < count, G, h, H)
+                users = start + tl.arange(0, TILE)
+                rows = _matrix(of_half, users * BATCH + own, users < count, G, h, H)
                 early += tl.sum(rows.to(tl.float32), axis=0)
                 start += TILE
             late += tl.where((place == 0)[:, None], early[None, :], 0.0).to(late.dtype)
@@ -258,10 +260,10 @@ def _over_rows(
     TILE: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """The transpose of PER rows of one (N, C) times those of the other (., D): float32 (C, D).
+    """The transpose of PER rows of one (N, C) times rows of the other (., D): float32 (C, D).
 
-    The other's are `shift` rows later, those before its first step the first step's. Sums of
-    the rows of one go to `sums` (C,) unless that is None.
+    Rows of the other are `shift` rows later; instead of rows before its first step, that step is
+    used. Sums of the rows of the first are stored in `sums` (C,) unless it is None.
     """
     c, d = tl.arange(0, CP), tl.arange(0, DP)
     total = tl.zeros((CP, DP), tl.float32)
@@ -270,8 +272,8 @@ def _over_rows(
         row = begin + start + tl.arange(0, TILE)
         there = row < ROWS
         left = _matrix(one, row, there, C, c, C)
-        heard = tl.where(row + shift < 0, row % BATCH, row + shift)
-        right = _matrix(other, heard, there, D, d, D)
+        delayed = tl.where(row + shift < 0, row % BATCH, row + shift)
+        right = _matrix(other, delayed, there, D, d, D)
         total = tl.dot(tl.trans(left), right, total, input_precision=PRECISION)
         if sums is not None:
             sum_of_one += tl.sum(left.to(tl.float32), axis=0)
@@ -301,15 +303,15 @@ def of_weights(
     TILE: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """What PER rows add to the gradient of one of the weights.
+    """The share of PER rows in the gradient of one of the weights.
 
     Args:
         stream: (T, B, R).
         gate: (T', B, H); None in the last block.
         of_total: (T', B, G).
         of_following: (T', B, R); not read in the last block.
-        result: float32 (parts, W), written: each row those of the kernel (K, G, R) and, if
-            there is a projection, of that (R, H) and its bias (R,).
+        result: float32 (parts, W), written. Each row holds the gradients of the kernel (K, G, R)
+            and, if there is a projection, of its weight (R, H) and bias (R,).
     """
     JOBS: tl.constexpr = K if gate is None else K + 1
     WIDTH: tl.constexpr = K * 2 * H * R + (0 if gate is None else R * H + R)

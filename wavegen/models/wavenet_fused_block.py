@@ -1,4 +1,4 @@
-"""The residual block of training on a GPU: the kernels of `block_kernels` as a step of autograd."""
+"""The residual block of training on a GPU, as one step of autograd by Triton kernels."""
 
 import logging
 import os
@@ -15,11 +15,11 @@ _logger = logging.getLogger(__name__)
 
 
 class FusedBlock(torch.autograd.Function):
-    """`wavegen.models.wavenet_block.Block` with its arguments and results, in few kernels.
+    """The same as `wavegen.models.wavenet_block.Block`, in few kernels.
 
-    Sums are float32, whatever the dtype of the tensors. A product of float32 is three of
-    TensorFloat-32, which together are about as exact; one where
-    `torch.get_float32_matmul_precision` allows that to torch's own products too.
+    Sums are float32, whatever the dtype of the tensors. A product of float32 is computed as three
+    products of TensorFloat-32, which together are about as exact; or as one if
+    `torch.get_float32_matmul_precision` allows this for the products of torch, too.
     """
 
     @staticmethod
@@ -46,7 +46,7 @@ class FusedBlock(torch.autograd.Function):
             weight, following = weight.contiguous(), torch.empty_like(following)
         sizes = {"TIME": time, "BATCH": batch, "LOST": lost, "DILATION": dilation}
         sizes |= _compiled_for(kernel)
-        # Triton launches on the current device, which need not be the network's.
+        # Triton launches on the current device, which may not be that of the network.
         with torch.cuda.device_of(stream):
             wavenet_block_kernels.forward[(_tiles(time, sizes) * batch,)](
                 stream,
@@ -113,7 +113,7 @@ class FusedBlock(torch.autograd.Function):
                 PER=per,
                 **sizes,
             )
-        # Parts are added in one order, so that the sums are always the same.
+        # Parts are added in a fixed order, so that the sums are always the same.
         found = of_weights.sum(0).to(stream.dtype).split(lengths)
         found = [each.view(shape) for each, shape in zip(found, shapes, strict=True)]
         found += [None] * (3 - len(found))
@@ -121,7 +121,7 @@ class FusedBlock(torch.autograd.Function):
 
 
 def block_for(stream: Tensor, kernel: Tensor, gate_kind: str) -> type[torch.autograd.Function]:
-    """`FusedBlock` where it runs on such tensors; else `Block`, and a line says why.
+    """`FusedBlock` if it runs with such tensors; else `Block`, with a warning.
 
     Args:
         stream: (T, B, R).
@@ -136,12 +136,12 @@ def block_for(stream: Tensor, kernel: Tensor, gate_kind: str) -> type[torch.auto
 def _runs(
     device: torch.device, dtype: torch.dtype, kernel: tuple[int, int, int], gate_kind: str
 ) -> bool:
-    """Whether the smallest blocks of a kind go forward and backward; says why not."""
+    """Whether the smallest block of these types runs forward and backward; if not, warn."""
     taps, gates, residual = kernel
     try:
-        # The interpreter, which is for tests, needs no GPU.
+        # The interpreter of Triton, which tests use, needs no GPU.
         if device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
-            raise ValueError(f"it needs a GPU of NVIDIA, and this is {device.type}")
+            raise ValueError(f"it needs an NVIDIA GPU, and this is {device.type}")
         with torch.enable_grad():
             for last in (False, True):
                 shapes = [(taps, 1, residual), (1, gates), kernel, (residual, gates // 2)]
@@ -153,7 +153,7 @@ def _runs(
                     *given[:3], *((None, None) if last else given[3:]), 1, False, gate_kind
                 )
                 (following.sum() + gate.sum()).backward()
-    except Exception as error:  # whatever it is, the other block still runs
+    except Exception as error:  # after any error the other block still runs
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         _logger.warning("training without --model.fused, which cannot run here (%s)", reason)
         return False
@@ -161,7 +161,7 @@ def _runs(
 
 
 def _rows(matrix: Tensor) -> Tensor:
-    """The matrix with neighbouring columns side by side in memory."""
+    """The matrix with contiguous columns."""
     return matrix if matrix.stride(1) == 1 else matrix.contiguous()
 
 
@@ -170,7 +170,7 @@ def _tiles(time: int, sizes: dict[str, Any]) -> int:
 
 
 def _compiled_for(kernel: Tensor) -> dict[str, Any]:
-    """What the kernels are compiled for."""
+    """The constants that the kernels are compiled for."""
     taps, gates, residual = kernel.shape
     padded = [max(16, 1 << (each - 1).bit_length()) for each in (residual, gates // 2)]
     widest, most = max(padded), 64 if kernel.dtype == torch.float32 else 128
@@ -179,7 +179,7 @@ def _compiled_for(kernel: Tensor) -> dict[str, Any]:
         raise ValueError(
             f"in {dtype} no more than {most} residual and {2 * most} gate channels fit on chip"
         )
-    # As large as leaves the values of a program in registers.
+    # The largest tile whose values fit into the registers of a program.
     tile, precision = 128 if widest <= 64 else 64, None
     if kernel.dtype == torch.float32:
         exact = torch.get_float32_matmul_precision() == "highest"
@@ -196,12 +196,12 @@ def _compiled_for(kernel: Tensor) -> dict[str, Any]:
 
 
 def _rows_of_a_part(rows: int, tile: int) -> int:
-    """At most so many rows or one tile; a power of two, since each is a kernel of its own."""
+    """Rows of a part: at most `rows`, or one tile; powers of two, to compile few kernels."""
     return max(tile, 1 << max(rows, 1).bit_length() - 1)
 
 
 def _programs(stream: Tensor) -> int:
-    """Programs that share the rows of a sum among them: two a multiprocessor."""
+    """Number of programs that share the rows of a sum: two for each multiprocessor."""
     if not stream.is_cuda:
         return 8
     return 2 * torch.cuda.get_device_properties(stream.device).multi_processor_count

@@ -1,7 +1,7 @@
-"""The state of a WaveNet: the queues of its blocks, how a prompt fills them, and one step.
+"""The state of a WaveNet: the queues of its blocks, and how a prompt fills them.
 
-Each block keeps its last (kernel_size - 1) * dilation inputs in a ring ("queue"), so that a step
-costs one pass through the blocks however long the receptive field is.
+Each block keeps its last (kernel_size - 1) * dilation inputs in a ring buffer ("queue"), so that a
+step costs one pass through the blocks, however long the receptive field is.
 
 Source: Le Paine et al. 2016, "Fast Wavenet Generation Algorithm".
 """
@@ -15,30 +15,29 @@ from torch import Tensor
 if TYPE_CHECKING:
     from wavegen.models.wavenet import WaveNet
 
-# Samples of prompts that are gone through at a time.
+# Samples of prompts that are processed at a time.
 PART = 1 << 17
 
 
 class WaveNetState:
-    """What B streams of a network keep of the past.
+    """The state of B streams.
 
     Args:
-        network: whose weights are packed now, and not earlier: weights that were loaded or
-            swapped since are never missed.
-        bias: (B, 1, L, G) of `WaveNet.conditioning`.
-        prompt: as of `fill_queues`.
+        network: the network; its weights are packed now, so later changes have no effect.
+        bias: (B, 1, L, G), result of `WaveNet.conditioning`.
+        prompt: as in `fill_queues`.
     """
 
     def __init__(self, network: "WaveNet", bias: Tensor, prompt: Tensor | None = None) -> None:
         self._bias = bias[:, 0].unbind(dim=1)  # L times (B, G)
         self._kernels = [block.kernel.transpose(1, 2).flatten(0, 1) for block in network.blocks]
         self._time = 0
-        # A ring is a list, so that a step stores and fetches tensors without copying them.
-        # The oldest input is at place 0, where step 0 will look for it.
+        # A ring is a list, so that a step stores and reads tensors without copying them.
+        # The oldest input is at place 0, where step 0 reads it.
         self._queues = [list(ring) for ring in fill_queues(network, bias, prompt)]
 
     def step(self, network: "WaveNet", inputs: Tensor) -> Tensor:
-        """Logits (B, Q) after one more input, int64 (B,), which is taken into the queues."""
+        """Logits (B, Q) after one more input, int64 (B,), which is added to the queues."""
         stream = network.embedding(inputs)
         gates = []
         for block, kernel, queue, bias in zip(
@@ -46,7 +45,7 @@ class WaveNetState:
         ):
             length = len(queue)
             place = self._time % length
-            # Taps lie a dilation apart in the ring, the oldest at the place to be reused.
+            # Taps are a dilation apart in the ring, the oldest at the place to be overwritten.
             taps = [queue[(place + ago) % length] for ago in range(0, length, block.dilation)]
             total = torch.addmm(bias, torch.cat([*taps, stream], dim=-1), kernel)
             queue[place] = stream
@@ -59,13 +58,13 @@ class WaveNetState:
 def fill_queues(network: "WaveNet", bias: Tensor, prompt: Tensor | None) -> Iterator[Tensor]:
     """The last (kernel_size - 1) * dilation inputs (time, B, C) of every block, oldest first.
 
-    One pass serves all streams of equal bias and prompt.
+    One pass computes them for all streams with equal bias and prompt.
 
     Args:
-        network: whose blocks.
-        bias: (B, 1, L, G) of `WaveNet.conditioning`.
-        prompt: int64 codes (B, T) that came before, or None; its last code is not in the
-            queues yet: it is the input of the first step.
+        network: the network.
+        bias: (B, 1, L, G), result of `WaveNet.conditioning`.
+        prompt: int64 codes (B, T) to continue, or None. The last code is not in the queues yet,
+            since it is the input of the first step.
     """
     if prompt is not None and prompt.shape[1] == 0:
         prompt = None
@@ -73,7 +72,7 @@ def fill_queues(network: "WaveNet", bias: Tensor, prompt: Tensor | None) -> Iter
     if prompt is None:
         filled = _from_nothing(network, bias[first])
     else:
-        # In parts, whose memory does not grow with the streams.
+        # In parts, so that memory does not grow with the number of streams.
         parts = [
             list(_from_prompt(network, bias[rows], prompt[rows]))
             for rows in first.split(max(1, PART // network.history))
@@ -84,7 +83,7 @@ def fill_queues(network: "WaveNet", bias: Tensor, prompt: Tensor | None) -> Iter
 
 
 def _distinct(bias: Tensor, prompt: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Streams of which no two are alike, int64 (N,), and which of these each is like, (B,)."""
+    """The first of each set of equal streams, int64 (N,), and the set of each stream, (B,)."""
     given = [bias] if prompt is None else [bias, prompt]
     kinds = [each.flatten(1).unique(dim=0, return_inverse=True)[1] for each in given]
     alike = torch.stack(kinds, dim=1).unique(dim=0, return_inverse=True)[1]
@@ -94,9 +93,9 @@ def _distinct(bias: Tensor, prompt: Tensor | None) -> tuple[Tensor, Tensor]:
 
 
 def _from_nothing(network: "WaveNet", bias: Tensor) -> Iterator[Tensor]:
-    """See `fill_queues`: before a recording begins.
+    """See `fill_queues`; the queues at the beginning of a recording.
 
-    Start symbols for ever: every block's input is one vector that never changes.
+    All inputs are start symbols, so the input of every block is one constant vector.
     """
     back = network.config.kernel_size - 1
     start = bias.new_full((1, len(bias)), network.start_symbol, dtype=torch.int64)
@@ -108,11 +107,11 @@ def _from_nothing(network: "WaveNet", bias: Tensor) -> Iterator[Tensor]:
 
 
 def _from_prompt(network: "WaveNet", bias: Tensor, prompt: Tensor) -> Iterator[Tensor]:
-    """See `fill_queues`: after prompts, which are taken in by one parallel pass."""
+    """See `fill_queues`; the queues after prompts, by one parallel pass."""
     back, history = network.config.kernel_size - 1, network.history
     start = prompt.new_full((len(prompt), history + 1), network.start_symbol)
     inputs = torch.cat([start, prompt], dim=1)[:, -history - 1 : -1]
     past = network.activations(inputs, bias)
     for block, (stream, _) in zip(network.blocks, past, strict=True):
-        # A copy: a view would keep the whole of every block's input.
+        # A copy, since a view would keep the whole input of every block in memory.
         yield stream[-back * block.dilation :].clone()

@@ -40,7 +40,7 @@ class MetricsFile(Logger):
 
     @property
     def version(self) -> str:
-        """Likewise."""
+        """Empty, as `name`."""
         return ""
 
     @rank_zero_only

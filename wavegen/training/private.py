@@ -17,7 +17,8 @@ def validation_seconds(trainer: Any) -> float | None:
 
 
 def set_validation_due(trainer: Any, due: bool) -> None:
-
+    """Let Lightning validate after this step, or not yet, independently of its own clock."""
+    # Lightning compares the interval with the seconds since this time.
     trainer._last_val_time = -math.inf if due else math.inf
 
 

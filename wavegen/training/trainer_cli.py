@@ -74,9 +74,10 @@ class TrainCLI(LightningCLI):
                 raise ConfigError(
                     f"--run {given.run}: a run is resumed in its folder: leave it out"
                 )
-
+            # Without defaults, so that only options that are given now count.
             anew = parser.parse_args(["--data.folder=", *quiet], defaults=False)
             config = ["--config", read_config(Path(given.resume), set(anew.keys(branches=True)))]
+            # The config of the run comes first, so that the present options override it.
             options, quiet = [*config, *options], [*config, *quiet]
             extra += ["--run", given.resume]
         if given.folder is not None:

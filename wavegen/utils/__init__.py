@@ -1,4 +1,4 @@
-"""Helpers without a subject: whole-file writing, processes of one job, text.
+"""General helpers: writing whole files, sharing work among processes, text.
 
 Open `files` first.
 """

@@ -1,4 +1,4 @@
-"""Where torch computes: every `--device` and every argument `device` comes through here."""
+"""The device of torch: every option `--device` and every argument `device` is checked here."""
 
 from typing import TYPE_CHECKING
 
@@ -10,14 +10,14 @@ if TYPE_CHECKING:
 
 
 def pick_device(device: "str | torch.device | None" = None) -> "torch.device":
-    """A device that is there.
+    """Choose a device, and check that torch can use it.
 
     Args:
-        device: `cpu`, `cuda`, `cuda:1` or another of torch's; if not given this rank's GPU, or
-            the CPU where there is none.
+        device: `cpu`, `cuda`, `cuda:1` or another device of torch; by default the GPU of this
+            rank, or the CPU if there is no GPU.
 
     Raises:
-        ConfigError: torch knows no such device, or cannot compute on it here.
+        ConfigError: there is no such device, or torch cannot compute on it.
     """
     import torch
 
@@ -26,15 +26,15 @@ def pick_device(device: "str | torch.device | None" = None) -> "torch.device":
         return gpu if torch.cuda.is_available() else torch.device("cpu")
     try:
         picked = torch.device(device)
-        # Some devices hold shapes but no numbers.
+        # Some devices, such as `meta`, hold no data.
         torch.zeros(1, device=picked).item()
     except (RuntimeError, AssertionError, ImportError, TypeError) as error:
-        raise ConfigError(f"device '{device}' is not there: say cpu or leave it out") from error
+        raise ConfigError(f"there is no device '{device}': give cpu or leave it out") from error
     return picked
 
 
 def free_memory(device: "torch.device") -> int:
-    """Bytes of a GPU that are free, or that torch keeps for what comes next."""
+    """Bytes of a GPU that are free, including those that torch has reserved but not used."""
     import torch
 
     kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)

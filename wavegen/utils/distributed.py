@@ -1,7 +1,7 @@
-"""Many items shared among processes that were begun together by `torchrun`.
+"""Sharing many items among processes that `torchrun` has started together.
 
-Each process, a rank, does its share of the items; what it makes of one does not depend on how
-many ranks there are.
+Each process, a rank, processes its share of the items. The result of an item does not depend on
+the number of ranks.
 """
 
 import os
@@ -15,11 +15,11 @@ from wavegen.errors import ConfigError, WavegenError
 T = TypeVar("T")
 R = TypeVar("R")
 
-# How long one rank waits for another. What has ended is noticed at once; milliseconds must fit
-# in 32 bits.
+# How long one rank waits for another: as long as fits in 32 bits as milliseconds, since the end of
+# a process is noticed at once.
 _PATIENCE = timedelta(days=20)
 
-# What `torchrun` and SLURM tell each of the processes that they begin, and the least it can be.
+# Environment variables that `torchrun` and SLURM set for each process, with their least values.
 _TOLD = {
     "RANK": 0,
     "LOCAL_RANK": 0,
@@ -32,24 +32,24 @@ _TOLD = {
 
 
 def rank() -> int:
-    """This process's number among those begun together; 0 if it is alone."""
+    """The number of this process among those started together; 0 for a single process."""
     return told("RANK")
 
 
 def ranks() -> int:
-    """How many processes were begun together."""
+    """The number of processes started together."""
     return told("WORLD_SIZE")
 
 
 def told(name: str) -> int:
-    """The number in an environment variable; the least there can be where it is not set.
+    """The number in an environment variable; its least value if the variable is not set.
 
     Raises:
-        ConfigError: it is no such number.
+        ConfigError: the value is not such a number.
     """
     least = _TOLD[name]
     text = os.environ.get(name, str(least))
-    # `int` would take signs, spaces and underscores too.
+    # `int` would accept signs, spaces and underscores too.
     if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) >= least):
         raise ConfigError(
             f"the environment variable {name} is '{text}': it must be a whole number from {least}; "
@@ -59,7 +59,7 @@ def told(name: str) -> int:
 
 
 def check() -> None:
-    """`ConfigError` where what this process was told of the others cannot be."""
+    """Raise `ConfigError` if the environment variables contradict each other."""
     for name in _TOLD:
         told(name)
     if rank() >= ranks() and "WORLD_SIZE" in os.environ:
@@ -69,10 +69,10 @@ def check() -> None:
 
 
 def share(items: Sequence[T], sizes: Sequence[float] | None = None) -> list[T]:
-    """Those of the items that are this rank's to do, in their order.
+    """The share of this rank in the items, in their order.
 
-    The largest are dealt out first, each to the rank that has least to do: all ranks have
-    about as much. Items of one size, or of none given, are dealt out in turn.
+    The largest items are assigned first, each to the rank with the least work, so that all ranks
+    have similar work. Items of equal size, or without sizes, are assigned in turn.
     """
     loads = [0.0] * ranks()
     mine = []
@@ -89,11 +89,11 @@ class Kept(Protocol):
     """Results that outlive a process."""
 
     def get(self, item: Any) -> Any | None:
-        """What was made of an item before, if it was."""
+        """The kept result of an item; None if there is none."""
         ...
 
     def add(self, item: Any, result: Any) -> None:
-        """Keep what was made of an item."""
+        """Keep the result of an item."""
         ...
 
 
@@ -103,25 +103,25 @@ def by_ranks(
     size: Callable[[T], float],
     kept: Kept | None = None,
 ) -> Iterable[R] | None:
-    """What all ranks make of some items, in their order.
+    """Process items on all ranks, and return the results in the order of the items.
 
-    The first rank gets it, once all are done; others get None. All must call this. A process
-    that is alone gets results as they come.
+    All ranks must call this. The first rank returns the results when all are complete; the others
+    return None. A single process yields results one by one.
 
     Args:
-        items: the same for all ranks.
-        work: makes a result of each of some of them, in their order.
-        size: of an item, about the time that it takes; the same for all ranks.
-        kept: results are looked up there before they are made, and added as they come.
+        items: the items, the same on all ranks.
+        work: yields the results of some of the items, in their order.
+        size: returns the size of an item, about its time; the same on all ranks.
+        kept: results that are found here are not computed again; new ones are added.
 
     Raises:
-        WavegenError: another process has ended too soon.
+        WavegenError: another process has ended too early.
     """
     if ranks() == 1:
         return work(items)
     import torch.distributed as dist
 
-    # Before the work, for which one rank may take hours longer than another.
+    # The ranks connect before the work, since one may take hours longer than another.
     dist.init_process_group("gloo", timeout=_PATIENCE)
     try:
         found: dict[int, R] = {}
@@ -140,8 +140,8 @@ def by_ranks(
             dist.gather_object(found, shares)
         except RuntimeError as error:
             raise WavegenError(
-                "another process ended before its share was done: its own message says why; "
-                "run the same again"
+                "another process ended before its share was complete: its own message says why; "
+                "run the same command again"
             ) from error
     finally:
         dist.destroy_process_group()
@@ -154,7 +154,7 @@ def by_ranks(
 def largest(numbers: Sequence[float]) -> list[float]:
     """The largest of each number over all processes that train together; all must call this.
 
-    The numbers go from memory to memory, and no process waits for its device.
+    The numbers are sent from memory to memory, so that no process waits for its device.
     """
     import torch
     import torch.distributed as dist
@@ -168,7 +168,7 @@ def largest(numbers: Sequence[float]) -> list[float]:
 
 @lru_cache(maxsize=1)
 def _beside(world: Any) -> Any:
-    """A group of all processes that sends what is in memory; begun when first asked for."""
+    """A group of all processes that sends tensors in memory; made at the first call."""
     import torch.distributed as dist
 
     return world if dist.get_backend(world) == "gloo" else dist.new_group(backend="gloo")

@@ -1,4 +1,4 @@
-"""Durations as people write them."""
+"""Durations in the forms that users write."""
 
 import re
 
@@ -11,7 +11,7 @@ def seconds_of(text: str) -> int:
     """Whole seconds in `90`, `1:30`, `10min`, `1h30m`, `2d` or `00:01:30:00`, days first.
 
     Raises:
-        ValueError: it is none of these.
+        ValueError: the text has none of these forms.
     """
     text = text.strip().lower()
     if _COLONS.fullmatch(text):
@@ -24,7 +24,7 @@ def seconds_of(text: str) -> int:
 
 
 def days_first(seconds: int) -> str:
-    """`DD:HH:MM:SS`, as Lightning takes it."""
+    """`DD:HH:MM:SS`, the form that Lightning reads."""
     minutes, second = divmod(seconds, 60)
     hours, minute = divmod(minutes, 60)
     day, hour = divmod(hours, 24)

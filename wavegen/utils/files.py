@@ -1,6 +1,6 @@
-"""Files appear whole: written beside their target, flushed to disk, then renamed.
+"""Writing files completely or not at all: to a temporary file that is flushed and renamed.
 
-What is read of others is bounded: a regular file of a size that it can sensibly have.
+Files from others are read only if they are regular files of a plausible size.
 """
 
 import hashlib
@@ -18,17 +18,17 @@ from typing import Any, BinaryIO
 
 from wavegen.errors import OutputError, WavegenError
 
-# Bytes: a config of thousands of classes has some hundred thousand.
+# In bytes; a config with thousands of classes has some hundred thousand.
 _LARGEST_TEXT = 16 << 20
 
-# None where the system has no such locks; whoever locks files takes it from here.
+# None if the system has no such locks. Other modules that lock files import it from here.
 fcntl: ModuleType | None
 try:
     import fcntl
 except ImportError:  # not on Windows
     fcntl = None
 
-# Of `appearing_whole`; in version 0.1.0 they had the number of the process.
+# Names of the temporary files of `appearing_whole`; version 0.1.0 used the process number.
 _TEMPORARY = re.compile(r"\..+\.([0-9a-f]{8}|[0-9]+)\.part", re.DOTALL)
 
 
@@ -45,10 +45,10 @@ def output_errors(path: Path) -> Iterator[None]:
 
 
 def make_folder(path: str | os.PathLike[str]) -> Path:
-    """Create a folder to write to, and its parents; remove what killed processes left in it.
+    """Create a folder and its parents; remove temporary files of killed processes in it.
 
     Raises:
-        OutputError: it cannot be created, or not be written to.
+        OutputError: the folder cannot be created, or cannot be written to.
     """
     folder = Path(path)
     with output_errors(folder):
@@ -61,13 +61,12 @@ def make_folder(path: str | os.PathLike[str]) -> Path:
 
 @contextmanager
 def appearing_whole(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """Yield a temporary file beside `path`, open for writing; rename it to `path` once the
-    block succeeds.
+    """Yield a temporary file, open for writing, and rename it to `path` after the block.
 
-    The temporary file is flushed to disk before the rename and its folder after, so
-    that whatever bears the name `path` is complete even after a power cut. If the
-    block raises, the temporary file is removed and `path` is left as it was. If the
-    process is killed, the temporary file stays, and `make_folder` removes it later.
+    The temporary file is in the same folder. It is flushed to disk before the rename and its
+    folder after, so that `path` is complete even after a power cut. If the block raises, the
+    temporary file is removed and `path` is left unchanged. If the process is killed, the temporary
+    file stays, and `make_folder` removes it later.
 
     Raises:
         OutputError: the file cannot be written, flushed or renamed.
@@ -80,11 +79,11 @@ def appearing_whole(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-                if fcntl is None:  # Windows renames no open file
+                if fcntl is None:  # Windows cannot rename an open file
                     file.close()
                 temporary.replace(target)
         except BaseException:
-            # Whatever keeps it from being removed, the first error is the one to tell.
+            # If the file cannot be removed, the first error is still the one to report.
             with suppress(OSError):
                 temporary.unlink()
             raise
@@ -92,7 +91,7 @@ def appearing_whole(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 
 def _locked_beside(target: Path) -> tuple[Path, BinaryIO]:
-    """A new file beside `target`, open for writing, and locked as long as it is open."""
+    """A new file in the folder of `target`, open for writing and locked while it is open."""
     while True:
         temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
         file = temporary.open("xb")
@@ -100,7 +99,7 @@ def _locked_beside(target: Path) -> tuple[Path, BinaryIO]:
             return temporary, file
         with suppress(OSError):  # a file system without locks
             fcntl.flock(file, fcntl.LOCK_EX)
-        # Before it was locked, `remove_debris` could take it for debris.
+        # `remove_debris` may have removed the file before it was locked.
         if os.fstat(file.fileno()).st_nlink:
             return temporary, file
         file.close()
@@ -109,12 +108,12 @@ def _locked_beside(target: Path) -> tuple[Path, BinaryIO]:
 def remove_debris(folder: Path) -> None:
     """Remove the temporary files in a folder whose writers were killed.
 
-    A file that is being written is locked, and its lock ends with its process, whatever
-    machine that runs on: NFS and cluster file systems share locks among machines. (NFS mounted
-    with `nolock` or `local_lock` does not: there, write to a folder from one machine at a time.)
-    On a file system without locks nothing is removed.
+    A file is locked while it is written, and the lock ends with its process. NFS and cluster file
+    systems share locks among machines. (NFS mounted with `nolock` or `local_lock` does not: there,
+    write to a folder from one machine at a time.) On a file system without locks nothing is
+    removed.
     """
-    # Where nothing may be removed, there is nothing to do.
+    # In a folder that cannot be read or changed there is nothing to do.
     with suppress(OSError):
         for path in folder.iterdir():
             if _TEMPORARY.fullmatch(path.name) and path.is_file() and not path.is_symlink():
@@ -127,20 +126,20 @@ def _remove_unless_locked(path: Path) -> None:
     if fcntl is None:
         path.unlink()
         return
-    # NFS gives locks only to those who may write.
+    # NFS grants locks only on files that are open for writing.
     with path.open("r+b") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         path.unlink()
 
 
 def flush(path: Path) -> None:
-    """Have what the system holds of a file, or of a folder's names, on disk.
+    """Flush a file, or the names in a folder, to disk.
 
-    A folder that cannot be opened is left to the system: Windows opens none.
+    A folder that cannot be opened, as on Windows, is left to the system.
     """
     folder = path.is_dir()
     try:
-        # Windows flushes only what is open for writing.
+        # Windows flushes only files that are open for writing.
         descriptor = os.open(path, os.O_RDONLY if folder else os.O_RDWR)
     except PermissionError:
         if folder:
@@ -153,20 +152,20 @@ def flush(path: Path) -> None:
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes | memoryview) -> None:
-    """Write `data` to `path`, whole or not at all."""
+    """Write `data` to `path`; no partial file is left if it fails."""
     with appearing_whole(path) as file:
         file.write(data)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write `text` to `path` as UTF-8, whole or not at all."""
+    """Write `text` to `path` as UTF-8; no partial file is left if it fails."""
     write_bytes(path, text.encode())
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
-    """Write `value` to `path` as indented JSON, whole or not at all.
+    """Write `value` to `path` as indented JSON; no partial file is left if it fails.
 
-    Paths may hold bytes that are not UTF-8: JSON writes them as it does any lone surrogate.
+    Paths may hold bytes that are not UTF-8; JSON escapes them like any lone surrogate.
     """
     text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
     write_bytes(path, text.encode("utf-8", "backslashreplace"))
@@ -175,21 +174,21 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
 def read_text(
     path: str | os.PathLike[str], error: type[WavegenError], largest: int = _LARGEST_TEXT
 ) -> str:
-    """Read a small text that may be from elsewhere, in bounded time and memory.
+    """Read a small text file, possibly from somebody else, in bounded time and memory.
 
     Args:
-        path: of the file, UTF-8.
-        error: what to raise.
-        largest: size that is still read, in bytes.
+        path: file in UTF-8.
+        error: class of the error to raise.
+        largest: largest accepted size in bytes.
 
     Raises:
-        WavegenError: of the kind `error`: the file is not there, not a regular one, too large,
+        WavegenError: of the class `error`: the file is missing, not a regular file, too large,
             or not UTF-8.
     """
     with _regular(path, error) as file:
         data = file.read(largest + 1)
     if len(data) > largest:
-        raise error(f"{path}: has more than {largest} bytes; no such file is so large")
+        raise error(f"{path}: has more than {largest} bytes, too many for such a file")
     try:
         return data.decode()
     except ValueError as failure:
@@ -199,7 +198,7 @@ def read_text(
 def read_json(
     path: str | os.PathLike[str], error: type[WavegenError], largest: int = _LARGEST_TEXT
 ) -> Any:
-    """Read a JSON as `read_text` reads a text; `error` also where it is not JSON."""
+    """Read a JSON file, see `read_text`; `error` also if it is not JSON."""
     try:
         return json.loads(read_text(path, error, largest))
     except (ValueError, RecursionError) as failure:
@@ -207,16 +206,16 @@ def read_json(
 
 
 def file_sha256(path: str | os.PathLike[str], error: type[WavegenError]) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal; `error` if it cannot be read to an end."""
+    """SHA-256 of the bytes of a file, in hexadecimal; `error` if the file cannot be read."""
     with _regular(path, error) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager
 def _regular(path: str | os.PathLike[str], error: type[WavegenError]) -> Iterator[BufferedReader]:
-    """Open a regular file to be read."""
+    """Open a regular file for reading."""
     try:
-        # Opening a pipe would wait for ever, and a device may never end.
+        # Opening a pipe would block, and a device may be endless.
         if not stat.S_ISREG(Path(path).stat().st_mode):
             raise error(f"{path}: is not a regular file; put the file itself there")
         with Path(path).open("rb") as file:

@@ -1,9 +1,9 @@
-"""Whether JSON that may be from elsewhere has the shape that it should have."""
+"""Checking that JSON, possibly from somebody else, has the expected shape."""
 
 from collections.abc import Callable
 from typing import Any
 
-# Far more samples, items or bytes than there can be, and far from the end of int64.
+# More samples, items or bytes than there can be, but far below the limit of int64.
 _LARGEST_COUNT = 2**40
 
 
@@ -11,10 +11,10 @@ def fits(value: Any, shape: Any) -> bool:
     """Whether a JSON value has a shape.
 
     Args:
-        value: what `json.loads` returned.
+        value: result of `json.loads`.
         shape: a type; `[shape]`, a list of any length; `(shape, shape)`, a list of that length;
-            `{str: shape}`, an object of any keys; `{"key": shape}`, an object with these keys
-            and maybe others; or a function that says whether a value is right.
+            `{str: shape}`, an object with any keys; `{"key": shape}`, an object with these keys
+            and possibly others; or a function that returns whether a value is valid.
     """
     if isinstance(shape, type):
         return type(value) is shape
@@ -37,10 +37,10 @@ def optional(shape: Any) -> Callable[[Any], bool]:
 
 
 def whole(low: int, high: int = _LARGEST_COUNT) -> Callable[[Any], bool]:
-    """Whole numbers of a range."""
+    """A shape: integers from `low` to `high`."""
     return lambda value: type(value) is int and low <= value <= high
 
 
 def number(low: float, high: float) -> Callable[[Any], bool]:
-    """Finite numbers of a range, whole or not."""
+    """A shape: finite numbers from `low` to `high`."""
     return lambda value: type(value) in (int, float) and low <= value <= high

@@ -1,4 +1,4 @@
-"""Numbers that come from outside."""
+"""Checking numbers of users."""
 
 from numbers import Integral
 

@@ -1,4 +1,4 @@
-"""Which option a misspelled or guessed one was meant to be."""
+"""Suggestions for misspelled or guessed options."""
 
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
@@ -9,21 +9,21 @@ from wavegen.errors import ConfigError
 def unknown_option(
     name: str, known: Iterable[str], synonyms: Mapping[str, str], program: str
 ) -> ConfigError:
-    """The error for an option that `program` does not have; the other arguments as in `closest`."""
+    """The error for an option that `program` does not have; see `closest` for the arguments."""
     meant = closest(name, known, synonyms)
     hint = f": did you mean {meant}?" if meant else ""
     return ConfigError(f"unknown option {name}{hint} (see '{program} --help')")
 
 
 def closest(name: str, known: Iterable[str], synonyms: Mapping[str, str]) -> str | None:
-    """The known option that is meant by `name`, or None.
+    """The known option that is closest to `name`, or None.
 
     Args:
-        name: as given, such as `--lenght` or `--max_time`.
-        known: options, such as `--seconds` or `--data.sample_rate`.
-        synonyms: guessed word, such as `length` -> one of the known options.
+        name: the unknown option, such as `--lenght` or `--max_time`.
+        known: the options, such as `--seconds` or `--data.sample_rate`.
+        synonyms: guessed word, such as `length`, -> one of the known options.
     """
-    # By the last part too: `--sample-rate` is `--data.sample_rate`.
+    # The last part is compared too: `--sample-rate` is `--data.sample_rate`.
     words = {_plain(option).rpartition(".")[2]: option for option in known}
     words |= {_plain(option): option for option in known}
     words |= {_plain(word): option for word, option in synonyms.items()}

@@ -1,27 +1,27 @@
-"""Names from elsewhere, made fit to be kept and to be shown."""
+"""Making names from files and users safe to store and to print."""
 
 import os
 import shlex
 import unicodedata
 
-# They join letters of some scripts, and parts of an emoji.
+# These characters join letters of some scripts, and parts of an emoji.
 _JOINERS = "\u200c\u200d"
 
 
 def writable(name: str | os.PathLike[str]) -> str:
-    """`name` as UTF-8 can hold it, on one line: what clips and classes are known by.
+    """`name` as one line of valid UTF-8; clips and classes have such names.
 
-    Bytes of a file name that are no text, and control characters of ASCII, become \\xNN.
+    Bytes of a file name that are not UTF-8, and control characters of ASCII, become \\xNN.
     """
     text = os.fspath(name).encode("utf-8", "backslashreplace").decode()
     return "".join(c if c >= " " and c != "\x7f" else f"\\x{ord(c):02x}" for c in text)
 
 
 def display(name: str | os.PathLike[str]) -> str:
-    """`name` as it can be shown: nothing in it moves the cursor, ends a line or turns text round.
+    """`name` without characters that move the cursor, end a line or change the text direction.
 
-    Beside what `writable` replaces these are the control characters above ASCII, marks of
-    direction and other invisible ones, and separators of lines. Shown twice it stays the same.
+    Besides those that `writable` replaces these are control characters above ASCII, marks of
+    direction and other invisible characters, and line separators. A second call changes nothing.
     """
     text = writable(name)
     return text if text.isascii() else "".join(map(_shown, text))

@@ -1,4 +1,4 @@
-"""Engines that numba compiles for the CPU of the user.
+"""The engine and the scorer that numba compiles for the CPU.
 
 Open `wavenet_engine` first.
 """

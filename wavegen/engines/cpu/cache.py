@@ -1,4 +1,4 @@
-"""Compiled code kept on disk: compiled once on a machine, renewed when its sources change."""
+"""Keeping compiled code on disk: it is compiled once on a machine, and again if sources change."""
 
 import hashlib
 import os
@@ -14,7 +14,7 @@ import numba
 
 from wavegen.engines.cpu.vectors import OPTIONS
 
-# What a call raises where the disk is full, or what was kept is damaged.
+# Errors of a call if the disk is full or the kept code is damaged.
 FAILURES = (OSError, EOFError, pickle.UnpicklingError)
 
 
@@ -22,7 +22,7 @@ def kept(function: Callable[..., Any]) -> Any:
     """`function` compiled at its first call, and kept on disk for the next process."""
     try:
         return numba.njit(function, cache=True, **OPTIONS)
-    except RuntimeError:  # neither beside the code nor in the home can anything be written
+    except RuntimeError:  # neither the folder of the code nor the home folder can be written
         before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, _temporary_folder()
         try:
             return numba.njit(function, cache=bool(numba.config.CACHE_DIR), **OPTIONS)
@@ -36,17 +36,18 @@ def not_kept(compiled: Any) -> Any:
 
 
 def digest(*modules: ModuleType) -> str:
-    """Of the sources of modules.
+    """A digest of the sources of modules.
 
-    Numba keeps compiled code by the contents of the file that a function is in and by what
-    it closes over: a function that closes over this is renewed when those files change.
+    The key of compiled code in Numba's cache is the file of the function and the values that it
+    closes over. So a function that closes over this digest is compiled again when one of these
+    files changes.
     """
     parts = [Path(str(module.__file__)).read_bytes() for module in modules]
     return "".join(hashlib.sha256(part).hexdigest() for part in parts)
 
 
 def _temporary_folder() -> str:
-    """A folder that is ours alone, for what lies in it is run; "" if there is none."""
+    """A folder that only this user can write, since its contents are run; "" if there is none."""
     try:
         folder = Path(tempfile.gettempdir()) / f"wavegen-numba-{os.getuid()}"
         folder.mkdir(mode=0o700, exist_ok=True)

@@ -8,7 +8,7 @@ from wavegen.engines.cpu.vectors import exp64, helper
 
 
 class How(NamedTuple):
-    """`Sampling` as numbers; what is switched off is infinite or 1."""
+    """`Sampling` as numbers; limits that are off are infinite or 1."""
 
     temperature: float
     top_k: float
@@ -20,8 +20,8 @@ class How(NamedTuple):
 def _lowest_kept(values, scratch, budget, by_value):
     """The lowest of `values` that top-k or top-p keeps, by quickselect.
 
-    A value is kept where all values above it together weigh less than `budget`; each
-    weighs itself (top-p) or 1 (top-k).
+    A value is kept if the total weight of all values above it is less than `budget`. The weight of
+    a value is the value itself (top-p) or 1 (top-k).
     """
     count = values.size
     scratch[:] = values
@@ -49,14 +49,14 @@ def _lowest_kept(values, scratch, budget, by_value):
             if (value > pivot) if up else (value < pivot):
                 scratch[kept] = value
                 kept += 1
-        if kept == 0:  # only where rounding or a NaN leaves nothing to choose from
+        if kept == 0:  # only if rounding or NaN leaves no value to choose from
             return pivot
         count = kept
 
 
 @helper
 def draw(logits, noise, how, probabilities, scratch):
-    """A code for one row; float32 logits (Q,), float64 probabilities and scratch (Q,)."""
+    """Draw a code for one row: float32 logits (Q,), float64 probabilities and scratch (Q,)."""
     if how.temperature == 0:
         best = np.argmax(logits)
         return best if np.isfinite(logits[best]) else logits.size
@@ -82,5 +82,5 @@ def draw(logits, noise, how, probabilities, scratch):
     reach, drawn = noise * total, 0
     for code in range(logits.size):
         drawn += probabilities[code] < reach
-    # Nothing is above 0 where logits are not finite: differences from their peak are NaN.
+    # If logits are not finite, their differences from the peak are NaN, so no sum is above 0.
     return min(drawn, logits.size - 1) if total > 0 else logits.size

@@ -1,12 +1,10 @@
-"""Vectors for the compiled engine: what Numba does not have.
+"""Vector instructions for the compiled engine, which Numba itself does not offer.
 
-Nearly all of the time of a sample goes to one operation, rows of inputs times weights.
-`multiply` and `multiply_many` are that operation, in LLVM's vectors: the sums stay in
-registers, bfloat16 and int8 are widened on the way, and weights are read in the order in
-which they lie.
+Nearly all of the time of a sample is spent in one operation, the product of rows of inputs and
+weights. `multiply` and `multiply_many` are this operation in LLVM vectors: the sums stay in
+registers, bfloat16 and int8 are converted on the way, and weights are read in the order of memory.
 
-A sum is always rounded in the same order, however many rows share a pass over the
-weights.
+A sum is always rounded in the same order, however many rows share a pass over the weights.
 """
 
 import os
@@ -22,19 +20,20 @@ from numba.extending import intrinsic
 _FEATURES = llvm.get_host_cpu_features()
 # float32 numbers in a vector register.
 LANES = 16 if _FEATURES.get("avx512f") else 8 if _FEATURES.get("avx2") else 4
-# Vectors of sums that fit the registers beside weights and inputs.
+# Number of vectors of sums that fit into the registers together with weights and inputs.
 _SUMS = 8 if LANES == 8 else 24
-# Parts of a sum that run side by side, to hide the latency of the multiply-add where there
-# are few rows; all channels are a multiple of it.
+# Parts of a sum that are computed in parallel, to hide the latency of multiply-adds if there are
+# few rows; all channels are a multiple of it.
 CHAINS = 2
-# Vectors of outputs that are summed side by side: the most that the rest of a row fills.
+# Possible numbers of vectors of outputs that are summed together: the largest that the rest of a
+# row fills is used.
 TILES = (4, 2, 1)
 # All channels are padded to multiples of this.
 UNIT = LANES
-# Inputs of a product between two visits to its sums: 64 times 128 weights stay in L1
-# while all rows use them.
+# Inputs of a product between two loads of its sums: 64 times 128 weights stay in L1 while all rows
+# use them.
 _BLOCK = 64
-# Sums may use fused multiply-adds; nothing else about their rounding is left open.
+# Sums may use fused multiply-adds; nothing else may change their rounding.
 OPTIONS = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
 helper = numba.njit(**OPTIONS)
 
@@ -47,15 +46,15 @@ def _product(
     """out[row, :] += x[row, :inputs] @ w for V vectors of outputs; all arrays flat.
 
     Args:
-        out, out_at, out_stride: float32 sums, where row 0 begins, and from row to row.
-        x, x_at, x_stride: float32 inputs, likewise.
-        rows: how many.
-        w, w_at: weights (inputs, V * LANES); uint16 are bfloat16, whose vectors lie in
+        out, out_at, out_stride: float32 sums, the begin of row 0, and the distance of rows.
+        x, x_at, x_stride: float32 inputs, the begin of row 0, and the distance of rows.
+        rows: number of rows.
+        w, w_at: weights (inputs, V * LANES); uint16 are bfloat16, whose vectors are stored in
             pairs, one in the lower and one in the upper halves of 32-bit words.
-        scales, scales_at: of each output, for int8.
-        inputs: a multiple of CHAINS.
+        scales, scales_at: scale of each output, for int8.
+        inputs: number of inputs, a multiple of CHAINS.
         V: a literal of TILES.
-        chains: a literal, parts of a sum that run side by side.
+        chains: a literal, number of parts of a sum that are computed in parallel.
     """
     signature = types.none(
         out, types.intp, types.intp, x, types.intp, types.intp, types.intp, w, types.intp,
@@ -104,7 +103,7 @@ def _product(
                 pairs = [builder.zext(load(w, places[0], narrow), words)]
             else:
                 pairs = [load(w, place, words) for place in places[::2]]
-            # A bfloat16 is the upper half of a float32.
+            # The bits of a bfloat16 are the upper half of a float32.
             halves = [
                 half
                 for pair in pairs
@@ -166,18 +165,18 @@ def _product(
 
 
 def _multiplier(chains: int) -> Any:
-    """A function that multiplies rows by weights, with so many parts of a sum side by side.
+    """Make a function that multiplies rows by weights, with so many parallel parts of a sum.
 
-    out[row] += x[row] @ the next product of `packed`; moves `cursor` behind it.
+    It adds x[row] @ (the next product of `packed`) to out[row], and moves `cursor` behind it.
 
     Its arguments:
         packed: has `weights` and `scales`.
-        cursor: int64 (2,): how far each is read.
-        out: contiguous float32; row 0 begins at `out_at` in it, the next after `out_stride`.
-        outputs: channels of a row, a multiple of UNIT.
-        x: contiguous float32; row 0 begins at `x_at` in it, the next after `inputs`.
-        inputs: channels of a row, a multiple of UNIT.
-        rows: how many.
+        cursor: int64 (2,), the places to read next in both.
+        out: contiguous float32; row 0 begins at `out_at`, each next row after `out_stride`.
+        outputs: channels of a row of `out`, a multiple of UNIT.
+        x: contiguous float32; row 0 begins at `x_at`, each next row after `inputs`.
+        inputs: channels of a row of `x`, a multiple of UNIT.
+        rows: number of rows.
     """
 
     @helper
@@ -187,7 +186,7 @@ def _multiplier(chains: int) -> Any:
         end = out_at + outputs
         while out_at < end:
             left = (end - out_at) // LANES
-            # As `TILES` says; the product needs it as a literal.
+            # One of `TILES`; the product needs it as a literal.
             tile = 4 if left >= 4 else 2 if left >= 2 else 1
             for first in range(0, inputs, _BLOCK):
                 part = min(_BLOCK, inputs - first)
@@ -216,7 +215,7 @@ def _multiplier(chains: int) -> Any:
     return multiply
 
 
-# For few rows, and for many: the second is faster where a sum need not hide its own latency.
+# For few rows and for many. The second is faster if other rows hide the latency of a sum.
 multiply = _multiplier(CHAINS)
 multiply_many = _multiplier(1)
 
@@ -260,7 +259,7 @@ def gated(total, channels, linear, out):
             out[i] = signals[i] / (np.float32(1) + v)
         return
     for i in range(channels):
-        # Both written with exponentials share one division.
+        # Written with exponentials, both share one division.
         signal = min(max(signals[i], -np.float32(10)), np.float32(10))
         gate = min(max(gates[i], -bound), bound)
         u = exp32(np.float32(-2) * signal)
@@ -271,7 +270,7 @@ def gated(total, channels, linear, out):
 
 @helper
 def rectify(array, begin, end):
-    """Columns of an array (rows, channels), at least 0 from now on."""
+    """Replace negative numbers by 0 in columns of an array (rows, channels)."""
     for row in range(array.shape[0]):
         for i in range(begin, end):
             array[row, i] = max(array[row, i], np.float32(0))
@@ -314,7 +313,7 @@ def _as_float64(typing, bits):
 
 @intrinsic
 def publish(typing, array, row, value):
-    """array[row, 0] = value, after all that was written before; contiguous int64."""
+    """array[row, 0] = value, after all earlier writes (release); contiguous int64."""
 
     def generate(context, builder, signature, arguments):
         place = _first_of_row(context, builder, signature, arguments)
@@ -326,7 +325,7 @@ def publish(typing, array, row, value):
 
 @intrinsic
 def published(typing, array, row):
-    """array[row, 0], before all that is read after; contiguous int64."""
+    """array[row, 0], before all later reads (acquire); contiguous int64."""
 
     def generate(context, builder, signature, arguments):
         place = _first_of_row(context, builder, signature, arguments)
@@ -347,4 +346,4 @@ else:
 
     @helper
     def yield_core():
-        """Keep the core: nothing else is known here."""
+        """Do nothing: this system has no such call."""

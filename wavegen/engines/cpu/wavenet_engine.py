@@ -1,4 +1,4 @@
-"""The engine of the CPU: one compiled loop over time, for each core its share of the streams."""
+"""The engine for CPUs: a compiled loop over time, in which the cores share the streams."""
 
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
@@ -21,15 +21,15 @@ from wavegen.models.wavenet_state import fill_queues
 
 
 class NumbaCPU:
-    """`wavegen.engines.base.Engine` on the CPU; its codes depend on neither chunks nor threads.
+    """A `wavegen.engines.base.Engine` on the CPU; codes do not depend on chunks or threads.
 
-    Nor do they on the batch, but for what torch rounds by it before the first sample: the
-    conditioning and what a prompt leaves in the queues.
+    They depend on the batch only by the rounding of torch before the first sample, which computes
+    the conditioning and the queues after a prompt.
 
     Args:
-        network: its weights are read at every `start`.
-        precision: of the weights, one of `wavegen.engines.precision.PRECISIONS`.
-        threads: the streams are shared among at most; as many as torch uses, if not given.
+        network: the network; its weights are read at every `start`.
+        precision: precision of the weights, one of `wavegen.engines.precision.PRECISIONS`.
+        threads: largest number of threads; by default that of torch.
     """
 
     name = "numba"
@@ -64,7 +64,7 @@ class NumbaCPU:
         sets = [bias]
         if sampling.guided:
             assert unspecified is not None
-            # Every stream runs twice, with its labels and without, on the same codes.
+            # Every stream has two rows, with its labels and without, which get the same codes.
             sets.append(unspecified)
         network = rounded(self.network, self._precision)
         newest = np.full(count, network.start_symbol)
@@ -75,7 +75,7 @@ class NumbaCPU:
         self._count = count
         threads = self._threads or torch.get_num_threads()
         members = members_of_a_team(network, self._precision, threads // count)
-        # Packed here and not earlier: weights loaded or swapped since are never missed.
+        # Packed here, not earlier, so that changes of the weights are always used.
         shares = pack(self.network, self._precision, members)
         teams = min(threads // members, count)
         self._work = []
@@ -93,7 +93,7 @@ class NumbaCPU:
         """See `Engine.generate`."""
         check_noise(noise, self._count)
         codes = np.empty(noise.shape, np.int64)
-        # Contiguous: other strides would be another type, and compiled anew.
+        # Contiguous, since other strides would be another type and compiled again.
         numbers = np.ascontiguousarray(noise.cpu().numpy())
         self._run(numbers, codes, np.empty((len(codes), 0, 0), np.float32))
         return check_drawn(torch.from_numpy(codes), self.network)
@@ -107,7 +107,7 @@ class NumbaCPU:
         return torch.from_numpy(logits)
 
     def _run(self, noise: np.ndarray, codes: np.ndarray, logits: np.ndarray) -> None:
-        # The members of a team wait for one another: none begins before all have a thread.
+        # The members of a team wait for one another, so none starts before all have a thread.
         ready = Barrier(len(self._work))
 
         def work(packed: Packed, team: Team, member: Member, part: slice) -> None:
@@ -130,7 +130,7 @@ class NumbaCPU:
 
 
 def compile_kernel(precision: str) -> None:
-    """Compile the kernel for weights of a precision, or load what was compiled before."""
+    """Compile the kernel for a precision of the weights, or load it from disk."""
     small = WaveNetConfig(layers=1, stacks=1, residual_channels=1, gate_channels=2, skip_channels=1)
     network = WaveNet(small).requires_grad_(False)
     engine = NumbaCPU(network, precision)
@@ -160,7 +160,7 @@ def _team(shares: list[Packed], newest: np.ndarray, queues: np.ndarray) -> Team:
 
 
 def _member(packed: Packed, bias: np.ndarray, number: int) -> Member:
-    """Its part of biases (L, rows, 2, gate)."""
+    """The member with its part of biases (L, rows, 2, gate)."""
     begin, end = packed.columns[1]
     own = bias[..., begin:end].reshape(*bias.shape[:2], -1)
     ahead = np.empty((packed.aheads[-1], *own.shape[1:]), np.float32)

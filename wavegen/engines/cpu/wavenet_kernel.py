@@ -1,6 +1,6 @@
 """The compiled loop over time: queues, matrix-vector products, gates, softmax and the draw.
 
-One call generates a whole chunk with no Python and no allocation per sample.
+One call generates a whole chunk, without Python or allocations for each sample.
 """
 
 from typing import Any, NamedTuple
@@ -21,13 +21,13 @@ from wavegen.engines.cpu.vectors import (
     yield_core,
 )
 
-# Looks at the others' arrival before a core is offered to other threads: about the time
-# of one sample, so that it happens only where there are fewer cores than threads.
+# Number of times that a thread checks the arrival of the others before it yields its core: about
+# the time of one sample, so that it yields only if there are fewer cores than threads.
 _PATIENCE = 10_000
 
 
 class Team(NamedTuple):
-    """What some streams remember. With guidance a stream has two rows, else one."""
+    """The state of some streams. With guidance a stream has two rows, else one."""
 
     newest: np.ndarray  # int64 (streams,): the last code
     queues: np.ndarray  # float32 (slots, rows, R)
@@ -40,7 +40,7 @@ class Team(NamedTuple):
 
 
 class Member(NamedTuple):
-    """A thread that works on the streams of a team."""
+    """The state of a thread that works on the streams of a team."""
 
     number: int
     bias: np.ndarray  # float32 (L, rows, 2 * gate), its columns of both halves
@@ -50,13 +50,13 @@ class Member(NamedTuple):
 
 @helper
 def _arrive(team, member):
-    """Tell the others that all written so far is theirs to read."""
+    """Tell the others that everything written so far can be read."""
     publish(team.arrived, member.number, team.arrived[member.number, 0] + 1)
 
 
 @helper
 def _wait(team, member):
-    """Wait until all others have arrived as often."""
+    """Wait until all others have arrived as many times."""
     meeting = team.arrived[member.number, 0]
     for other in range(team.arrived.shape[0]):
         spins = 0
@@ -96,12 +96,12 @@ def _run(packed, team, member, how, noise, codes, logits):
             ahead = member.ahead[packed.aheads[layer] : packed.aheads[layer + 1]]
             steps = ahead.shape[0]
             if time % steps == 0:
-                # Earlier inputs of the next steps are all known: their products share one
+                # The earlier inputs of the next steps are all known, so their products share one
                 # pass over the weights.
                 past[:] = packed.past[layer]
                 for later in range(steps):
                     ahead[later] = member.bias[layer]
-                # Taps lie a dilation apart in the ring, the oldest at the place to be reused.
+                # Taps are a dilation apart in the ring, the oldest at the place to be overwritten.
                 for ago in range(0, length, packed.dilations[layer]):
                     slot = begin + (place + ago) % length
                     multiply(
@@ -111,7 +111,7 @@ def _run(packed, team, member, how, noise, codes, logits):
             total = ahead[time % steps]
             _wait(team, member)
             multiply(packed, cursor, total, 0, doubled, doubled, stream, 0, residual, rows)
-            # The others may still add the gates of the layer before to their sums.
+            # Other members may still be adding the gates of the previous layer to their sums.
             gates = team.gates[layer % 2]
             for row in range(rows):
                 gated(total[row], own_gates, packed.linear, gates[row, g0:g1])
@@ -160,18 +160,18 @@ def _entry() -> Any:
     sources = digest(vectors, drawing)
 
     def run(packed, team, member, how, noise, codes, logits):
-        """Take the streams of a team on, by drawing or by force.
+        """Continue the streams of a team, by drawing codes or with given codes.
 
-        All members of the team must run this at once, each on a thread of its own.
+        All members of the team must run this at the same time, each in its own thread.
 
         Args:
             packed: `Packed`.
             team: `Team`; changed.
             member: `Member`; changed.
             how: `wavegen.engines.cpu.draw.How`.
-            noise: float64 (streams, T); of no length where codes are given.
-            codes: int64 (streams, T): drawn, or given.
-            logits: float32 (streams, T, Q), filled where codes are given, else of no length.
+            noise: float64 (streams, T); with T = 0 if codes are given.
+            codes: int64 (streams, T), drawn or given.
+            logits: float32 (streams, T, Q), written if codes are given; otherwise with T = 0.
         """
         if len(sources):
             _run(packed, team, member, how, noise, codes, logits)

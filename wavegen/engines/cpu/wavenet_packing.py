@@ -1,4 +1,4 @@
-"""A network as the compiled code reads it."""
+"""The weights of a network in the order in which the compiled code reads them."""
 
 import math
 import mmap
@@ -14,24 +14,23 @@ from wavegen.engines.cpu.vectors import LANES, TILES, UNIT
 from wavegen.engines.precision import PRECISIONS, products, quantise
 from wavegen.models.wavenet import WaveNet
 
-# Steps for which the earlier taps of a layer are worked out at once, if its dilation is
-# a multiple.
+# Steps for which the earlier taps of a layer are computed together, if its dilation is a multiple.
 AHEAD = 8
 _HUGE_PAGE = 1 << 21
-# Threads that share the work of one stream, where there are more threads than streams:
-# beyond two nothing has been measured.
+# Threads that share the work of one stream if there are more threads than streams. More than two
+# have not been measured.
 _MOST_MEMBERS = 2
-# Bytes of weights from which that pays: what no longer fits the L2 cache of one core.
-# Below it the forty meetings of a sample cost as much as is saved.
+# Least bytes of weights for sharing: more than the L2 cache of one core. With fewer, the forty
+# synchronisations of a sample cost as much as is saved.
 _WORTH_SHARING = 2 << 20
 
 
 class Packed(NamedTuple):
-    """A network as a member of a team reads it: its columns of every product.
+    """The part of a network for a member of a team: its columns of every product.
 
-    All channels are padded to multiples of UNIT. First come the earlier taps of all layers,
-    read once in AHEAD samples where the dilation allows; then what is read from front to
-    back for every sample.
+    All channels are padded to multiples of UNIT. First come the earlier taps of all layers, which
+    are read once in AHEAD samples if the dilation allows it. Then come the weights that are read
+    in order for every sample.
     """
 
     weights: np.ndarray  # float32, uint16 (bfloat16) or int8, tile after tile
@@ -47,21 +46,21 @@ class Packed(NamedTuple):
     past: np.ndarray  # int64 (L + 1, 2): where weights and scales of its earlier taps begin
     columns: np.ndarray  # int64 (4, 2), from and to: of residual, gate, skip, output channels
     codes: int  # Q, without padding
-    linear: bool  # whether the signal of a gate goes through no tanh
+    linear: bool  # whether the signal of a gate has no tanh
 
 
 def members_of_a_team(network: WaveNet, precision: str, threads: int) -> int:
-    """Threads that share the work of a stream, of so many that it could have."""
+    """Number of threads that share the work of a stream, if it could have so many."""
     config = network.config
     channels = (config.residual_channels, config.gate_channels // 2, config.skip_channels)
     if max(channels) <= UNIT:
-        return 1  # there is nothing to share
+        return 1  # a single thread
     size = sum(weight.numel() for weight, _ in products(network)) * PRECISIONS[precision]
     return max(1, min(threads, _MOST_MEMBERS)) if size >= _WORTH_SHARING else 1
 
 
 def pack(network: WaveNet, precision: str, members: int) -> list[Packed]:
-    """The network as each member of a team reads it, from what its weights are now."""
+    """The present weights of a network, packed for each member of a team."""
     config = network.config
     widths = {
         "residual": whole(config.residual_channels),
@@ -109,7 +108,7 @@ def pack(network: WaveNet, precision: str, members: int) -> list[Packed]:
 def _common(network: WaveNet) -> dict[str, Any]:
     """The fields of `Packed` that are the same for every member of a team."""
     config = network.config
-    # The last block has none; without it a single block would leave nothing to stack.
+    # The last block has no bias; zeros for it, so that one block also has something to stack.
     none = torch.zeros(config.residual_channels)
     residual_biases = [
         array(none if block.projection is None else block.projection.bias)
@@ -131,13 +130,13 @@ def _common(network: WaveNet) -> dict[str, Any]:
 
 
 def _tiles(matrix: np.ndarray) -> list[np.ndarray]:
-    """A matrix (inputs, outputs) as the tiles that `numba_kernel` reads one after another."""
+    """A matrix (inputs, outputs) as tiles, in the order in which the kernel reads them."""
     tiles, begin = [], 0
     while vectors := (matrix.shape[1] - begin) // LANES:
         vectors = next(each for each in TILES if each <= vectors)
         tile = matrix[:, begin : begin + vectors * LANES]
         if matrix.dtype == np.uint16 and vectors > 1:
-            # One vector in the lower and the next in the upper halves of 32-bit words.
+            # One vector in the lower halves of 32-bit words, and the next in the upper halves.
             tile = tile.reshape(len(tile), vectors // 2, 2, LANES).swapaxes(2, 3)
         tiles.append(tile.ravel())
         begin += vectors * LANES
@@ -145,16 +144,16 @@ def _tiles(matrix: np.ndarray) -> list[np.ndarray]:
 
 
 def in_huge_pages(parts: list[np.ndarray]) -> np.ndarray:
-    """The parts one after another, in huge pages where the system has them.
+    """Concatenate the parts, in huge pages if the system has them.
 
-    All weights are read for every sample: in ordinary pages most of the time that an L2
-    cache takes to deliver them is spent on finding the pages (measured: 80 against 150 GB/s).
+    All weights are read for every sample. With ordinary pages most of the time of an L2 cache is
+    spent on finding the pages (measured: 80 against 150 GB/s).
     """
     count, dtype = sum(part.size for part in parts), parts[0].dtype
     size = -(-count * dtype.itemsize // _HUGE_PAGE) * _HUGE_PAGE
     memory = mmap.mmap(-1, size + _HUGE_PAGE)
     if hasattr(mmap, "MADV_HUGEPAGE"):
-        with suppress(OSError):  # a kernel without them
+        with suppress(OSError):  # this system has no huge pages
             memory.madvise(mmap.MADV_HUGEPAGE)
     whole = np.frombuffer(memory, np.uint8)
     begin = -whole.ctypes.data % _HUGE_PAGE
@@ -162,7 +161,7 @@ def in_huge_pages(parts: list[np.ndarray]) -> np.ndarray:
 
 
 def array(tensor: Tensor) -> np.ndarray:
-    """A tensor as float32 in memory."""
+    """A tensor as a float32 array in memory."""
     return tensor.detach().to("cpu", torch.float32).numpy()
 
 

@@ -1,8 +1,8 @@
-"""How surprising known codes are: the whole network over blocks of time, compiled.
+"""The compiled scorer: bits of known codes, by the whole network over blocks of time.
 
-What torch does in some three hundred passes over memory is done block by block in the
-caches of a core, and every core has recordings of its own. Each sample's bits are rounded
-alike wherever a recording is cut and whatever is scored beside it.
+torch would need some three hundred passes over memory. Here each block stays in the caches of a
+core, and every core has its own recordings. The rounding of the bits of a sample does not depend
+on where a recording is cut or what else is scored.
 """
 
 import math
@@ -26,15 +26,15 @@ from wavegen.models.config import WaveNetConfig
 from wavegen.models.wavenet import WaveNet
 from wavegen.models.wavenet_state import fill_queues
 
-# Samples between two passes over the weights: few enough that a block's gates stay in the
-# L2 cache, many enough that reading the weights costs little.
+# Samples between two passes over the weights: few enough that the gates of a block stay in the L2
+# cache, and enough that reading the weights costs little.
 _BLOCK = 256
-# Samples of a recording that are one piece of work. Its history is gone through again.
+# Samples of a piece of work. The history of each piece is computed again.
 _PIECE = 1 << 15
 
 
 class Scratch(NamedTuple):
-    """What a thread works in."""
+    """The buffers of a thread."""
 
     inputs: np.ndarray  # float32 (slots, R): of each layer its past, then those of the block
     begins: np.ndarray  # int64 (L,): first slot of each layer
@@ -55,12 +55,12 @@ class _Job(NamedTuple):
 
 
 class NumbaScorer:
-    """`wavegen.engines.base.Scorer` on the CPU; its bits are the same in any batch and cut.
+    """A `wavegen.engines.base.Scorer` on the CPU; its bits do not depend on batches and cuts.
 
     Args:
-        network: in evaluation mode, on the CPU; its weights are read now.
-        condition: K of them.
-        piece: samples scored at a time by a thread; changes no bit of the result.
+        network: network in evaluation mode on the CPU; its weights are read now.
+        condition: K conditions.
+        piece: samples that a thread scores at a time; the result does not depend on it.
     """
 
     @torch.inference_mode()
@@ -68,7 +68,7 @@ class NumbaScorer:
         self._history, self._start_symbol = network.history, network.start_symbol
         self._piece = piece
         (self._packed,) = pack(network, "float32", 1)
-        # One by one, for torch rounds by the batch.
+        # One by one, since the rounding of torch depends on the batch.
         biases = [network.conditioning(condition[at : at + 1]) for at in range(len(condition))]
         self._biases = [padded(array(b)[0, 0].reshape(b.shape[2], 2, -1)) for b in biases]
         self._starts = [
@@ -115,12 +115,12 @@ class NumbaScorer:
 
     def _check(self, recordings: Sequence[np.ndarray]) -> None:
         for each in recordings:
-            # The compiled code trusts them as indices.
+            # The compiled code uses codes as indices without checks.
             if len(each) and not (each.min() >= 0 and each.max() < self._start_symbol):
                 raise IndexError(f"codes must be from 0 to {self._start_symbol - 1}")
 
     def _fill(self, bits: np.ndarray, recording: np.ndarray, kind: int, end: int) -> None:
-        """Bits of the codes of a recording that come before `end`, as many as there is room."""
+        """Fill `bits` with the bits of the codes of a recording before `end`."""
         first = max(0, end - len(bits) - self._history)
         codes = recording[max(0, first - 1) : end]
         if first == 0:
@@ -141,8 +141,8 @@ class NumbaScorer:
     def _by_all_threads(
         self, work: Callable[[_Job], None], times: Sequence[int], grain: int
     ) -> None:
-        """Do some work on every piece, cut at multiples of `grain` samples, under every label."""
-        # The longest first, so that no thread is left with one at the end.
+        """Work on every piece, cut at multiples of `grain` samples, under every condition."""
+        # The longest first, so that no thread starts a long one at the end.
         ordered = sorted(self._jobs(times, grain), key=lambda job: job.begin - job.end)
         if len(ordered) == 1 or self._threads == 1:
             for job in ordered:
@@ -154,7 +154,7 @@ class NumbaScorer:
     def _jobs(self, times: Sequence[int], grain: int) -> Iterator[_Job]:
         for number, time in enumerate(times):
             grains = -(-time // grain)
-            # Of equal length: a thread may have but one of them.
+            # Pieces of equal length, since a thread may have only one of them.
             cuts = np.linspace(0, grains, min(grains, -(-time // self._piece)) + 1).astype(int)
             for begin, end in pairwise(np.minimum(cuts * grain, time).tolist()):
                 for kind in range(len(self._biases)):
@@ -162,7 +162,7 @@ class NumbaScorer:
 
 
 def compile_scorer() -> None:
-    """Compile the scorer, or load what was compiled before."""
+    """Compile the scorer, or load it from disk."""
     global surprise
     small = WaveNetConfig(layers=1, stacks=1, residual_channels=1, gate_channels=2, skip_channels=1)
     network = WaveNet(small).requires_grad_(False)
@@ -266,7 +266,7 @@ def _fill(array, rows, values):
 def _bits(logits, codes, target):
     """-log2 of the softmax of logits, padded to a multiple of LANES, at the target."""
     width = np.int64(LANES)
-    # Side by side, which a plain loop over sums of floats must not be.
+    # In parallel lanes, since a compiler may not reorder a plain sum of floats.
     lanes = np.empty(LANES, np.float32)
     lanes[:] = logits[0]
     chosen = logits[target]

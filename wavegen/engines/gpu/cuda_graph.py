@@ -1,8 +1,8 @@
-"""The queue as one CUDA graph: a step is captured once and replayed for every sample.
+"""The queue as a CUDA graph: a step is captured once and replayed for every sample.
 
-Run call by call, a step is bound by launching some hundred small kernels. Replayed, nothing
-of it comes back to Python or to the CPU: rings, positions, noise and codes stay on the device,
-and a block of samples is as many replays. On a CPU the same step is simply called.
+Without a graph the launches of some hundred small kernels limit the speed of a step. With it
+nothing returns to Python or the CPU: rings, positions, noise and codes stay on the device, and a
+block of samples is a number of replays. On a CPU the same step is called without a graph.
 """
 
 from functools import cache
@@ -16,15 +16,15 @@ from wavegen.engines.prefill import begin
 from wavegen.models.wavenet import WaveNet
 from wavegen.models.wavenet_state import fill_queues
 
-# Samples whose noise lies on the device at a time.
+# Samples whose noise is on the device at a time.
 _BLOCK = 1024
 
 
 class GraphQueue:
-    """`wavegen.engines.base.Engine` for every configuration, on the device of the network.
+    """A `wavegen.engines.base.Engine` for every configuration, on the device of the network.
 
     Args:
-        network: its weights are read at every `start`.
+        network: the network; its weights are read at every `start`.
     """
 
     name = "graph"
@@ -48,7 +48,7 @@ class GraphQueue:
         bias, self._codes, prompt = begin(network, bias, sampling, unspecified, prompt)
         self._rows = len(bias) // streams
         self._pack(bias, prompt)
-        # All that a step reads and writes, where a replay finds it.
+        # All tensors that a step reads and writes, at fixed places for replays.
         self._time = torch.zeros(1, dtype=torch.int64, device=device)
         self._place = torch.zeros(1, dtype=torch.int64, device=device)
         self._noise = torch.zeros((_BLOCK, streams), dtype=torch.float64, device=device)
@@ -58,23 +58,24 @@ class GraphQueue:
         self._graphs: dict[bool, torch.cuda.CUDAGraph] = {}
 
     def _pack(self, bias: Tensor, prompt: Tensor | None) -> None:
-        """Weights as a step takes them; packed here so that a change of them is never missed.
+        """Pack the weights for steps; here, so that changes of the weights are always used.
 
-        What can be done for all layers at once is: earlier taps are known when a step begins,
-        and what layers hear in it is kept when it ends. A layer is its products and its gate.
+        Some work is done for all layers together: the products of earlier taps, which are known
+        when a step begins, and storing the inputs of layers when it ends. A layer itself is only
+        products and a gate.
 
-        A projection's bias is left out of the stream, whose every reader knows what is
-        missing: a step is one kernel less for each layer.
+        Biases of projections are not added to the stream, but included in the biases of its
+        readers. This saves a kernel for each layer in a step.
         """
         network, config, device = self.network, self.network.config, bias.device
         rows, layers, channels = len(bias), config.layers, config.residual_channels
         dilations = torch.tensor(config.dilations, device=device)
         self._lengths = (config.kernel_size - 1) * dilations[:, None]
         self._firsts = self._lengths.cumsum(0) - self._lengths
-        # Taps lie a dilation apart in the ring, the oldest at the place to be reused.
+        # Taps are a dilation apart in the ring, the oldest at the place to be overwritten.
         self._ago = torch.arange(config.kernel_size - 1, device=device) * dilations[:, None]
-        # The rings of all layers one after another. Streams first, so that the taps of one lie
-        # side by side as the product wants them.
+        # The rings of all layers one after another. Streams are the first dimension, so that the
+        # taps of one are contiguous for the product.
         self._rings = bias.new_empty((rows, network.history, channels))
         kernels = torch.stack([block.kernel.transpose(1, 2) for block in network.blocks])
         missing = bias.new_zeros(channels)
@@ -129,20 +130,20 @@ class GraphQueue:
         self._graphs[drawing].replay()
 
     def _captured(self, drawing: bool) -> torch.cuda.CUDAGraph:
-        """The step as a graph. What running it for warming up has changed is put back."""
+        """Capture the step as a graph, and restore what the steps for warming up have changed."""
         state = [self._time, self._place, self._codes, self._drawn, self._rings]
         before = [each.clone() for each in state]
         side = _side_stream(self._codes.device)
         graph = torch.cuda.CUDAGraph()
-        # Streams are those of the current device, which need not be the network's.
+        # CUDA streams belong to the current device, which may not be that of the network.
         with torch.cuda.device(self._codes.device):
             side.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(side):
                 for _ in range(3):
                     self._advance(drawing)
             torch.cuda.current_stream().wait_stream(side)
-            # What other threads do meanwhile, such as pinning memory for training, is no part of
-            # it and no reason to fail.
+            # Work of other threads, such as pinning memory for training, is not captured and must
+            # not make the capture fail.
             with torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"):
                 self._advance(drawing)
         for each, value in zip(state, before, strict=True):
@@ -152,8 +153,8 @@ class GraphQueue:
     def _advance(self, drawing: bool) -> None:
         network, streams = self.network, self._streams
         places = (self._time + self._ago) % self._lengths + self._firsts
-        heard = self._rings.index_select(1, places.flatten()).view(len(streams), len(places), -1)
-        totals = torch.baddbmm(self._bias, heard.transpose(0, 1), self._past)
+        earlier = self._rings.index_select(1, places.flatten()).view(len(streams), len(places), -1)
+        totals = torch.baddbmm(self._bias, earlier.transpose(0, 1), self._past)
         streams[:, 0] = network.embedding(self._codes.repeat(self._rows))
         for layer, block in enumerate(network.blocks):
             stream, gate = streams[:, layer], self._gates[:, layer]
@@ -180,5 +181,5 @@ class GraphQueue:
 
 @cache
 def _side_stream(device: torch.device) -> torch.cuda.Stream:
-    """Where steps are captured; one for all, for cuBLAS keeps a workspace for each there is."""
+    """The stream for captures; only one, since cuBLAS keeps a workspace for each stream."""
     return torch.cuda.Stream(device)

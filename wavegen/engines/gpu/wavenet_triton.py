@@ -1,4 +1,4 @@
-"""The engine of the GPU: one launch generates a chunk of all streams (`triton_kernel`)."""
+"""The engine for GPUs: one launch of `wavenet_triton_kernel` generates a chunk of all streams."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,17 +22,16 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 
 class Layout(NamedTuple):
-    """How a program goes about a network of some size: such that it keeps all in registers.
+    """The sizes of a program for networks up to some size, so that all values fit in registers.
 
     Args:
-        channels: residual channels and half of the gate's at most, padded.
-        tiles: streams of a program: the fewest that matrix units multiply; more where there are
-            enough of them to keep every multiprocessor busy, for then each reading of the
-            weights serves more.
-        part: inputs of a product after the layers that are multiplied at once.
-        columns: outputs of such a product that are summed at once.
+        channels: most residual channels, and most channels of half a gate, padded.
+        tiles: possible numbers of streams of a program. The least is the fewest that tensor cores
+            multiply. With many streams, more per program share each reading of the weights.
+        part: inputs that are multiplied at once, of a product after the layers.
+        columns: outputs that are summed at once, of such a product.
         drawn: streams whose codes are drawn at once.
-        stages: 2 where a layer's weights fit beside those of the next, which are fetched then.
+        stages: 2 if the weights of two layers fit, so that those of the next one are prefetched.
     """
 
     channels: int
@@ -50,18 +49,18 @@ LAYOUTS = {
     torch.float16: _HALF,
 }
 MOST_SKIP, MOST_CODES = 1024, 512
-# Bytes of a layer's taps that fit twice into the memory that a program's threads share.
+# Most bytes of the taps of a layer that fit twice into the shared memory of a program.
 _STAGED = 96 << 10
 
 
 class TritonGPU:
-    """`wavegen.engines.base.Engine` on a GPU, or anywhere under Triton's interpreter.
+    """A `wavegen.engines.base.Engine` on a GPU, or on a CPU by Triton's interpreter.
 
     Args:
-        network: its weights are read at every `start`.
-        precision: of weights, rings and the factors of products, one of DTYPES; sums are
-            float32. Triton's interpreter cannot multiply bfloat16.
-        tile: streams of a program, one of its layout's; by their number if not given.
+        network: the network; its weights are read at every `start`.
+        precision: precision of weights, rings and the factors of products, one of DTYPES; sums
+            are float32. Triton's interpreter cannot multiply bfloat16.
+        tile: streams of a program, one of its layout; by default by the number of streams.
     """
 
     name = "triton"
@@ -91,7 +90,7 @@ class TritonGPU:
         sets = [bias]
         if sampling.guided:
             assert unspecified is not None
-            # Every stream runs twice, with its labels and without, on the same codes.
+            # Every stream has two rows, with its labels and without, which get the same codes.
             sets.append(unspecified)
         half = config.gate_channels // 2
         widths = (config.residual_channels, half, config.skip_channels)
@@ -106,7 +105,7 @@ class TritonGPU:
 
         weights = packed(network, self._dtype, R, H, S, Q)
         gates = torch.zeros((len(sets), rows, config.layers, 2, H), device=device)
-        # A place for the newest beside all that are heard.
+        # A ring has one place more than its taps reach back, for the newest input.
         slots = [(config.kernel_size - 1) * dilation + 1 for dilation in config.dilations]
         firsts = np.cumsum(slots) - slots
         rings = torch.zeros((sum(slots), len(sets), rows, R), dtype=self._dtype, device=device)
@@ -130,7 +129,7 @@ class TritonGPU:
             **_constants(config, layout, R, H, S, Q),
             "ROWS": rows,
             "TILE": tile,
-            # Matrix units would round the factors of float32 products to 10 bits.
+            # Tensor cores would round the factors of float32 products to 10 bits.
             "PRECISION": "ieee" if self._dtype == torch.float32 else None,
             "num_warps": 8,
         }
@@ -155,7 +154,7 @@ class TritonGPU:
 
     def _run(self, noise: Tensor, codes: Tensor, logits: Tensor, forced: bool) -> None:
         how, steps = self._sampling, codes.shape[1]
-        # Triton launches on the current device, which need not be the network's.
+        # Triton launches on the current device, which may not be that of the network.
         with torch.cuda.device_of(self._newest), _within_resources():
             wavenet_triton_kernel.run[self._grid](
                 self._newest,
@@ -183,7 +182,7 @@ class TritonGPU:
 def _constants(
     config: WaveNetConfig, layout: Layout, R: int, H: int, S: int, Q: int
 ) -> dict[str, int | bool]:
-    """Constants of the kernel that follow from the network, padded as in `packed`."""
+    """Constants of the kernel for a network, with sizes padded as in `packed`."""
     return {
         "LAYERS": config.layers,
         "K": config.kernel_size,
@@ -209,13 +208,13 @@ def _fill(
     bias: Tensor,
     prompt: Tensor | None,
 ) -> None:
-    """Put what streams begin from into zeros.
+    """Write the initial biases and rings of streams into arrays of zeros.
 
     Args:
-        gates: (rows, L, 2, H), of which the first rows are the streams.
+        gates: (rows, L, 2, H); the first rows are for the streams.
         rings: (slots, rows, R), ring after ring.
-        firsts: int64 (L,), the first slot of each layer's ring.
-        network, bias, prompt: as of `fill_queues`.
+        firsts: int64 (L,), the first slot of the ring of each layer.
+        network, bias, prompt: as in `fill_queues`.
     """
     streams, config = len(bias), network.config
     half = config.gate_channels // 2
@@ -228,7 +227,10 @@ def _fill(
 
 @contextmanager
 def _within_resources() -> Iterator[None]:
-    """Guidance, filters and tiles are kernels of their own, which may not fit where others do."""
+    """Turn Triton's error for a kernel that does not fit on the chip into `ConfigError`.
+
+    Each combination of guidance, limits of sampling and tiles is a kernel with its own needs.
+    """
     try:
         yield
     except OutOfResources as error:
@@ -238,14 +240,14 @@ def _within_resources() -> Iterator[None]:
 def packed(
     network: WaveNet, dtype: torch.dtype, R: int, H: int, S: int, Q: int
 ) -> tuple[Tensor, ...]:
-    """The weights as the kernel takes them, padded with zeros.
+    """The weights for the kernel, padded with zeros.
 
-    Packed at every start, so that weights loaded or swapped since are never missed.
+    They are packed at every start, so that changes of the weights are always used.
 
     Args:
-        network: whose weights.
-        dtype: of the factors of products; biases and the embedding are float32.
-        R, H, S, Q: padded residual channels, half the gate's, skip channels and codes.
+        network: the network.
+        dtype: dtype of the factors of products; biases and the embedding are float32.
+        R, H, S, Q: padded residual channels, half of the gate channels, skip channels and codes.
 
     Returns:
         embedding (codes + 1, R), taps (L, K, 2, R, H), projections (L, H, R) and their biases
@@ -286,7 +288,7 @@ def _padded(channels: int) -> int:
 
 
 def layout_for(dtype: torch.dtype, K: int, R: int, H: int, S: int, Q: int) -> Layout:
-    """The layout for padded sizes; `ConfigError` where there is none."""
+    """The layout for padded sizes; `ConfigError` if there is none."""
     layouts, size = LAYOUTS[dtype], K * 2 * R * H * dtype.itemsize
     for layout in layouts if S <= MOST_SKIP and Q <= MOST_CODES else ():
         if max(R, H) <= layout.channels and (layout.stages == 1 or size <= _STAGED):

@@ -1,12 +1,11 @@
 """The whole loop over time in one kernel, for a tile of streams in each program.
 
-A program owns its streams from the first sample of a launch to the last: the activations of
-a layer stay on chip, the weights of the next are fetched while one is worked out, and what
-dilated taps will hear again lies in rings in memory. Programs never wait for one another.
+A program computes its streams from the first sample of a launch to the last. The activations of a
+layer stay on chip, the weights of the next layer are fetched while one is computed, and the inputs
+that dilated taps need later are in ring buffers in memory. Programs never wait for one another.
 
-Shapes, padded to powers of two of 16 at least: R residual, H half of the gate, S skip
-channels, Q codes; K taps, L layers. Padding is zeros, and codes that there are not are never
-drawn.
+Shapes, padded to powers of two of at least 16: R residual, H half of the gate, S skip channels,
+Q codes; K taps, L layers. Padding is zeros, and padded codes are never drawn.
 """
 
 import triton
@@ -42,14 +41,14 @@ def _forward(
     TANH: tl.constexpr,
     STAGES: tl.constexpr,
 ):
-    """Writes logits (TILE, Q) of the code after `code` (TILE,), and what was heard to the rings."""
+    """Write logits (TILE, Q) of the code after `code` (TILE,), and store inputs in the rings."""
     embedding, taps, projection, projection_bias, skip, skip_bias = weights[:6]
     hidden_weight, hidden_bias, output_weight, output_bias = weights[6:]
     r, h, part = tl.arange(0, R), tl.arange(0, H), tl.arange(0, PART)
     dtype = taps.dtype.element_ty
     stream = tl.load(embedding + code[:, None] * R + r[None, :])
-    # Loads may be moved before the stores of earlier layers: none sees what its own step stores,
-    # since a ring has a place for the newest beside all that are heard.
+    # Loads may be moved before the stores of earlier layers, since no load reads a value that the
+    # same step stores: a ring has one place more than its taps reach back, for the newest input.
     for layer in tl.range(0, LAYERS, num_stages=STAGES):
         dilation, first = tl.load(dilations + layer), tl.load(offsets + layer)
         length = (K - 1) * dilation + 1
@@ -57,26 +56,26 @@ def _forward(
         own = bias + ((row * LAYERS + layer) * 2 * H)[:, None] + h[None, :]
         signal, opening = tl.load(own), tl.load(own + H)
         weight = taps + layer * K * 2 * R * H + r[:, None] * H + h[None, :]
-        # Taps lie a dilation apart in the ring, the oldest after the place of the newest.
+        # Taps are a dilation apart in the ring, the oldest after the place of the newest.
         for tap in tl.static_range(K - 1):
             slot = first + (place + 1 + tap * dilation) % length
-            heard = tl.load(rings + (slot * ROWS + row)[:, None] * R + r[None, :])
-            signal = tl.dot(heard, tl.load(weight), signal, input_precision=PRECISION)
-            opening = tl.dot(heard, tl.load(weight + R * H), opening, input_precision=PRECISION)
+            earlier = tl.load(rings + (slot * ROWS + row)[:, None] * R + r[None, :])
+            signal = tl.dot(earlier, tl.load(weight), signal, input_precision=PRECISION)
+            opening = tl.dot(earlier, tl.load(weight + R * H), opening, input_precision=PRECISION)
             weight += 2 * R * H
         newest = stream.to(dtype)
         signal = tl.dot(newest, tl.load(weight), signal, input_precision=PRECISION)
         opening = tl.dot(newest, tl.load(weight + R * H), opening, input_precision=PRECISION)
         tl.store(rings + ((first + place) * ROWS + row)[:, None] * R + r[None, :], newest)
         if TANH:
-            # By what a GPU has.
+            # With an instruction of GPUs.
             signal = 1 - 2 / (1 + tl.exp(2 * signal))
         gate = (signal / (1 + tl.exp(-opening))).to(dtype)
         tl.store(gates + (row * LAYERS + layer)[:, None] * H + h[None, :], gate)
         weight = projection + layer * H * R + h[:, None] * R + r[None, :]
         stream += tl.load(projection_bias + layer * R + r)[None, :]
         stream = tl.dot(gate, tl.load(weight), stream, input_precision=PRECISION)
-    # Through memory, part by part: a product's factors must not be larger than the chip.
+    # Through memory, part by part, since the factors of a product must fit on the chip.
     tl.debug_barrier()
     for begin in tl.range(0, S, COLUMNS, num_stages=1):
         s = begin + tl.arange(0, COLUMNS)
@@ -108,10 +107,11 @@ def _forward(
 
 @triton.jit
 def _kept(values, weights, budget, TILE: tl.constexpr):
-    """Which of non-negative values (TILE, Q) top-k or top-p keeps.
+    """Whether top-k or top-p keeps each of non-negative values (TILE, Q).
 
-    A value is kept where all values above it together weigh less than `budget` (TILE,). As
-    bits, such numbers are ordered as they are: the lowest kept is found by halving.
+    A value is kept if the total weight of all values above it is less than `budget` (TILE,). The
+    bits of such numbers have the same order as the numbers, so the lowest kept value is found by
+    bisection of bits.
     """
     bits = values.to(tl.int32, bitcast=True)
     low = tl.full((TILE,), -1, tl.int32)
@@ -143,7 +143,7 @@ def _draw(
     there = (tl.arange(0, Q) < CODES)[None, :]
     logits = tl.where(there, logits, float("-inf"))
     below = logits - tl.max(logits, axis=1)[:, None]
-    # NaN, and thus not above 0, where logits are not finite; else 1 at least.
+    # NaN, which is not above 0, if logits are not finite; otherwise at least 1.
     total = tl.sum(tl.exp(below), axis=1)
     if GREEDY:
         code = tl.argmax(logits, axis=1)
@@ -164,7 +164,7 @@ def _draw(
     return tl.where(total > 0, code, CODES).to(tl.int32)
 
 
-# Their values are no reason to compile anew.
+# The kernel is not compiled again for other values of these.
 @triton.jit(do_not_specialize=["time", "STEPS", "STREAMS"])
 def run(
     newest,
@@ -209,28 +209,28 @@ def run(
     TOP_K: tl.constexpr,
     TOP_P: tl.constexpr,
 ):
-    """`STEPS` samples of every stream.
+    """Generate `STEPS` samples of every stream.
 
     Args:
-        newest: int32 (ROWS / sets,), the newest code of each stream, in and out.
-        noise: float64 (STREAMS, STEPS); not read where FORCED.
-        codes: int64 (STREAMS, STEPS), drawn, or given where FORCED.
-        logits_out: float32 (STREAMS, STEPS, CODES), written where FORCED.
-        weights: of `wavegen.engines.gpu.wavenet_triton.packed`.
+        newest: int32 (ROWS / sets,), the newest code of each stream, read and written.
+        noise: float64 (STREAMS, STEPS); not read if FORCED.
+        codes: int64 (STREAMS, STEPS), written; or read if FORCED.
+        logits_out: float32 (STREAMS, STEPS, CODES), written if FORCED.
+        weights: result of `wavegen.engines.gpu.wavenet_triton.packed`.
         bias: float32 (ROWS, LAYERS, 2, H).
         rings: (slots, ROWS, R), those of all layers one after another.
         offsets, dilations: int64 and int32 (LAYERS,), the first slot of each layer.
         gates, sums, hidden, out: (ROWS, LAYERS, H), (ROWS, S) twice and (ROWS, Q), scratch.
         time: samples since the start.
-        ROWS: streams, padded to tiles; twice as many where GUIDED, those without labels last.
-        temperature, top_k, top_p, guidance: of `wavegen.distributions.sampling.Sampling`.
+        ROWS: streams, padded to tiles; twice as many if GUIDED, those without labels last.
+        temperature, top_k, top_p, guidance: as in `wavegen.distributions.sampling.Sampling`.
     """
     first = tl.program_id(0) * TILE
     stream, q = first + tl.arange(0, TILE), tl.arange(0, Q)
     step = time * 0
     while step < STEPS:
         now, code = time + step, tl.load(newest + stream)
-        # Streams with their labels, then without: by the same code, or registers would not suffice.
+        # Streams with labels, then without, by the same code, since two copies need more registers.
         for number in tl.range(0, 2 if GUIDED else 1, num_stages=1):
             _forward(
                 code, stream + number * (ROWS // 2), now, weights, bias, rings, offsets, dilations,
@@ -238,7 +238,7 @@ def run(
                 ROWS, LAYERS, K, R, H, S, Q, TILE, PART, COLUMNS, WIDE, PRECISION, TANH, STAGES,
             )  # fmt: skip
         tl.debug_barrier()
-        # A few streams at a time, or registers would not suffice.
+        # A few streams at a time, to use fewer registers.
         for begin in tl.range(0, TILE, DRAWN, num_stages=1):
             some = first + begin + tl.arange(0, DRAWN)
             real = some < STREAMS
@@ -258,6 +258,6 @@ def run(
                 )
                 tl.store(codes + place, newer.to(tl.int64), mask=real)
             tl.store(newest + some, newer)
-        # What this step has stored is there for all threads in the next.
+        # All threads can read the stores of this step in the next one.
         tl.debug_barrier()
         step += 1
