@@ -15,7 +15,8 @@ from small import LABELS
 
 from wavegen.engines import choice
 from wavegen.engines.choice import choose
-from wavegen.engines.cpu import wavenet_engine
+from wavegen.engines.cpu import draw, vectors, wavenet_engine, wavenet_kernel, wavenet_scorer
+from wavegen.engines.cpu.cache import digest
 from wavegen.engines.cpu.wavenet_engine import NumbaCPU
 from wavegen.engines.reference import TorchQueue
 from wavegen.errors import ConfigError
@@ -168,26 +169,44 @@ def test_waiting_is_said_only_where_it_is_long(caplog) -> None:
 
 
 COMPILE = """
-import sys, time
+import sys
 sys.path.insert(0, {package!r})
-from wavegen.engines.cpu import wavenet_engine, wavenet_kernel, wavenet_scorer
-if {scorer}:
+from wavegen.engines.cpu import {what}
+compiled = {what}.{function}
+if "{what}" == "tiny":
+    compiled(1)
+elif "{what}" == "wavenet_scorer":
     wavenet_scorer.compile_scorer()
-    compiled = wavenet_scorer.surprise
 else:
+    from wavegen.engines.cpu import wavenet_engine
     wavenet_engine.compile_kernel("float32")
-    compiled = wavenet_kernel.run
 print("kept" if sum(compiled.stats.cache_hits.values()) else "compiled")
+"""
+# A function that is compiled in a moment, and kept like those of the engine.
+TINY = """
+from wavegen.engines.cpu import draw, vectors
+from wavegen.engines.cpu.cache import digest, kept
+
+def _entry():
+    sources = digest(vectors, draw)
+
+    def add(x):
+        return x + len(sources)
+
+    return kept(add)
+
+add = _entry()
 """
 
 
 @pytest.fixture
 def sealed_package(tmp_path: Path) -> Path:
-    """A copy of the package beside which nothing can be written, and a home likewise."""
+    """A copy of the package whose folders cannot be written to, and neither can the home."""
     package = tmp_path / "package"
     package.mkdir()
     source = Path(wavenet_engine.__file__).parents[2]
     subprocess.run(["cp", "-r", source, package / "wavegen"], check=True)
+    (package / "wavegen" / "engines" / "cpu" / "tiny.py").write_text(TINY)
     for cache in (package / "wavegen").rglob("__pycache__"):
         subprocess.run(["rm", "-r", cache], check=True)
         # A file where a folder should be: not even root can write into it.
@@ -197,48 +216,58 @@ def sealed_package(tmp_path: Path) -> Path:
     return package
 
 
-@pytest.mark.slow
-def test_compiled_code_is_kept_where_the_home_is_read_only(sealed_package, tmp_path) -> None:
-    def compile_again(temporary: Path, scorer: bool = False) -> str:
-        environment = {k: v for k, v in os.environ.items() if k not in ("NUMBA_CACHE_DIR",)}
-        environment |= {
-            "HOME": str(tmp_path / "home"),
-            "XDG_CACHE_HOME": str(tmp_path / "home" / "cache"),
-            "TMPDIR": str(temporary),
-            "PYTHONDONTWRITEBYTECODE": "1",
-        }
-        return subprocess.run(
-            [sys.executable, "-c", COMPILE.format(package=str(sealed_package), scorer=scorer)],
-            env=environment,
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.strip()
+def compile_again(package: Path, what: str, function: str) -> str:
+    """ "compiled" or "kept", by another process without a home."""
+    environment = {k: v for k, v in os.environ.items() if k not in ("NUMBA_CACHE_DIR",)}
+    environment |= {
+        "HOME": str(package.parent / "home"),
+        "XDG_CACHE_HOME": str(package.parent / "home" / "cache"),
+        "TMPDIR": str(package.parent / "temporary"),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    code = COMPILE.format(package=str(package), what=what, function=function)
+    run = [sys.executable, "-c", code]
+    return subprocess.check_output(run, env=environment, cwd=package.parent, text=True).strip()
 
-    temporary = tmp_path / "temporary"
-    assert compile_again(temporary) == "compiled"
-    assert compile_again(temporary) == "kept"
-    (folder,) = temporary.glob("wavegen-numba-*")
+
+@pytest.mark.slow
+def test_compiled_code_is_kept_where_the_home_is_read_only(sealed_package) -> None:
+    def again() -> str:
+        return compile_again(sealed_package, "tiny", "add")
+
+    assert again() == "compiled"
+    assert again() == "kept"
+    (folder,) = (sealed_package.parent / "temporary").glob("wavegen-numba-*")
     assert folder.stat().st_mode & 0o077 == 0
     # What others could have written into is not run.
     folder.chmod(0o777)
-    assert compile_again(temporary) == "compiled"
+    assert again() == "compiled"
     folder.chmod(0o700)
-    # Nor is what is damaged, which is no reason to be slow either.
-    for kept in folder.rglob("*.nbi"):
-        kept.write_bytes(b"")
-    assert compile_again(temporary) == "compiled"
-    for kept in folder.rglob("*.nbi"):
-        kept.unlink()
-    assert compile_again(temporary, scorer=True) == "compiled"
-    # A change of any of its files renews it.
-    for changed in ("vectors.py", "draw.py", "wavenet_kernel.py", "wavenet_scorer.py"):
+    # Code of which a file has changed is compiled again: its own file, or one that it uses.
+    for changed in ("tiny.py", "vectors.py", "draw.py"):
         with (sealed_package / "wavegen" / "engines" / "cpu" / changed).open("a") as file:
             file.write("# changed\n")
-        if changed != "wavenet_scorer.py":
-            assert compile_again(temporary) == "compiled"
-            assert compile_again(temporary) == "kept"
-        if changed in ("vectors.py", "wavenet_scorer.py"):
-            assert compile_again(temporary, scorer=True) == "compiled"
-            assert compile_again(temporary, scorer=True) == "kept"
+        assert again() == "compiled", changed
+        assert again() == "kept", changed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("what", "function"), [("wavenet_kernel", "run"), ("wavenet_scorer", "surprise")]
+)
+def test_the_engine_and_the_scorer_are_kept(sealed_package, what: str, function: str) -> None:
+    assert compile_again(sealed_package, what, function) == "compiled"
+    assert compile_again(sealed_package, what, function) == "kept"
+    # Damaged code is compiled again.
+    for kept in (sealed_package.parent / "temporary").rglob("*.nbi"):
+        kept.write_bytes(b"")
+    assert compile_again(sealed_package, what, function) == "compiled"
+
+
+@pytest.mark.parametrize(
+    ("compiled", "used"),
+    [(wavenet_kernel.run, (vectors, draw)), (wavenet_scorer.surprise, (vectors,))],
+)
+def test_compiled_code_is_renewed_when_a_file_that_it_uses_changes(compiled, used) -> None:
+    values = [cell.cell_contents for cell in compiled.py_func.__closure__]
+    assert digest(*used) in values

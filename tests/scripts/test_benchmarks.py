@@ -160,7 +160,7 @@ def test_changes_of_a_recipe_are_compared(tone_folder: Path, tmp_path: Path) -> 
     patched = "labels-added no-amplitude bilinear normalised shortcut uneven dropout neighbours"
     falls = "linear-fall late-fall no-fall"
     only = ["none", "tanh", *patched.split(), *falls.split(), "gain", "speed"]
-    options = ("--config", config, "--minutes", 0.05, "--only", *only)
+    options = ("--config", config, "--minutes", 0.02, "--only", *only)
     done = run("ablation.py", tone_folder, *options, "--json", tmp_path / "rows.json")
     assert done.returncode == 0, done.stderr
     runs = {row["change"]: row for row in json.loads((tmp_path / "rows.json").read_text())["runs"]}

@@ -100,12 +100,12 @@ def test_the_demo_generates_what_it_was_asked_for(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not FSDD.is_dir(), reason="the spoken digits are not here")
-def test_real_voices_are_learned_a_little_in_a_minute(tmp_path: Path) -> None:
+def test_real_voices_are_learned_a_little_in_half_a_minute(tmp_path: Path) -> None:
     from wavegen.commands.main import main
 
     run = tmp_path / "run"
     options = ["--config", str(ROOT / "configs" / "digits.yaml"), "--run", str(run)]
-    limit = ["--trainer.max_time=00:00:01:00", "--trainer.val_check_interval=100000"]
+    limit = ["--trainer.max_time=00:00:00:30", "--trainer.val_check_interval=100000"]
     assert main(["train", str(FSDD), *options, *limit]) == 0
     header, *rows = (run / "metrics.csv").read_text().splitlines()
     last = dict(zip(header.split(","), rows[-1].split(","), strict=True))

@@ -68,7 +68,7 @@ def test_a_run_goes_on_after_fifty_kills(nursery: Nursery, tmp_path: Path, monke
                 if whole and any(last.parent.glob(".*.part")):
                     break
         else:
-            time.sleep(chance.uniform(0, 4))
+            time.sleep(chance.uniform(0, 2))
         with suppress(ProcessLookupError):
             os.kill(child, signal.SIGKILL)
         assert nursery.end() == -signal.SIGKILL
