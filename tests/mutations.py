@@ -104,6 +104,8 @@ def survives(
             pytest.fail(f"{caught!r} of {text[:500]}")
     assert all(str(path) in line for line in refused)
     for _ in no_file(path):
-        with pytest.raises(error, match=r"not a regular|no such|too many for|link|is not UTF-8|no model"):
+        with pytest.raises(
+            error, match=r"not a regular|no such|too many for|link|is not UTF-8|no model"
+        ):
             read()
     return len(refused)

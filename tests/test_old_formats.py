@@ -14,6 +14,8 @@ from old.make import (
     LABELS,
     MORE_STEPS,
     RUNS,
+    STEPS,
+    TRAINING,
     codes_of,
     generate_options,
     held_out_bits,
@@ -25,11 +27,21 @@ from old.make import (
     write_recordings,
     write_scored,
 )
+from old.make_more import judged, write_normal
 
+from wavegen.audio import reading
+from wavegen.data.shards import ShardStore
 from wavegen.models.serialization import load_model
 
 OLD = Path(__file__).parent / "old"
-COMMITS = ["ff5da60"]
+# The first of each format of `config.json`: without a number, and 2.
+COMMITS = ["ff5da60", "3f126ec"]
+
+
+@pytest.fixture(params=COMMITS)
+def commit(request: pytest.FixtureRequest) -> Path:
+    """The folder of an earlier commit."""
+    return OLD / request.param
 
 
 @pytest.fixture(params=[f"{commit}/{name}" for commit in COMMITS for name in RUNS])
@@ -92,18 +104,22 @@ def test_an_old_model_generates_the_same_codes(
 
 
 @pytest.mark.parametrize("engine", ["torch", "numba"])
-def test_a_recording_is_made_again_from_an_old_recipe(tmp_path: Path, engine: str) -> None:
-    folder = OLD / "ff5da60" / "classes"
+def test_a_recording_is_made_again_from_an_old_recipe(
+    commit: Path, tmp_path: Path, engine: str
+) -> None:
+    folder = commit / "classes"
     recipe = folder / "recipes" / f"{engine}.json"
     run_command("generate", str(folder), f"--like={recipe}", f"--out={tmp_path}")
-    codes = json.loads((folder.parent / "expected.json").read_text())["classes"]["codes"]
-    assert codes_of(tmp_path / f"{engine}.wav") == codes["high_7_0.wav"]
+    expected = json.loads((commit / "expected.json").read_text())["classes"]
+    codes = expected["codes"][f"high_{expected['seed']}_0.wav"]
+    assert codes_of(tmp_path / f"{engine}.wav") == codes
 
 
 def test_an_old_run_is_resumed(run: Path, expected: Any, tmp_path: Path) -> None:
     folder = write_recordings(run.name, tmp_path / "recordings")
     run_command("train", *resume_options(run, folder))
-    losses = {int(step): bits for step, bits in expected["train_bits"].items()}
+    steps = {int(step): bits for step, bits in expected["train_bits"].items()}
+    losses = {step: bits for step, bits in steps.items() if step > STEPS}
     assert len(losses) == MORE_STEPS
     # The file goes on where the old training stopped.
     logged = metrics(run, "train_bits")
@@ -113,3 +129,23 @@ def test_an_old_run_is_resumed(run: Path, expected: Any, tmp_path: Path) -> None
     assert resumed == pytest.approx(losses, rel=1e-4)
     held_out = list(metrics(run, "val_bits").values())[-len(expected["val_bits"]) :]
     assert held_out == pytest.approx(list(expected["val_bits"].values()), rel=1e-4)
+
+
+def test_an_old_calibration_judges_the_same(commit: Path, scored: Path, tmp_path: Path) -> None:
+    normal = write_normal(tmp_path / "normal")
+    rows = judged(commit / "classes", normal / "0.wav", scored)
+    expected = json.loads((commit / "judged.json").read_text())
+    assert [{name: row[name] for name in expected[0]} for row in rows] == expected
+
+
+def test_old_shards_hold_the_same_clips(commit: Path, tmp_path: Path) -> None:
+    folder = write_recordings("classes", tmp_path / "recordings")
+    store = ShardStore(str(commit / "shards"))
+    assert len(store) == 12
+    for number, name in enumerate(store.names):
+        assert (store.waveform(number)[:] == reading.read(folder / name)).all()
+    run = tmp_path / "run"
+    run_command("train", str(commit / "shards"), "--run", str(run), *TRAINING, "--steps=2")
+    assert all(bits > 0 for bits in metrics(run, "val_bits").values())
+    labels = json.loads((run / "model" / "config.json").read_text())["labels"]
+    assert labels == {"label": ["high", "low"]}

@@ -1,11 +1,11 @@
 """Writes what tests/test_old_formats.py reads: runs of an earlier commit, and what it made of them.
 
-It is run with the code of that commit, and never again after that:
+It is run once with the code of each commit whose runs are kept, and never again after that:
 
     git worktree add --detach /tmp/ff5da60 ff5da60
     cd /tmp && PYTHONPATH=/tmp/ff5da60 OMP_NUM_THREADS=1 python .../tests/old/make.py .../ff5da60
 
-The test takes from here the recordings and the commands, so that both ask for the same.
+The test imports the recordings and the commands from here, so that both ask for the same.
 """
 
 import csv
@@ -50,7 +50,7 @@ GENERATED: dict[str, list[str]] = {
 }
 # Runs whose generation goes on from the recording.
 PROMPTED = {"attributes"}
-_TRAINING = [
+TRAINING = [
     "--model.network.layers=4",
     "--model.network.stacks=2",
     "--model.network.residual_channels=4",
@@ -78,14 +78,14 @@ def write_recordings(name: str, folder: Path) -> Path:
                 wave = np.sin(2 * np.pi * phase) if form == "sine" else 2 * (phase % 1) - 1
                 wave = 0.5 * wave + 0.01 * rng.standard_normal(len(wave))
                 place = pitch if name == "classes" else "."
-                _write(folder / place / f"{pitch}_{form}_{number}.wav", wave)
+                write_wave(folder / place / f"{pitch}_{form}_{number}.wav", wave)
     return folder
 
 
 def write_scored(path: Path) -> Path:
     """The recording that is scored, classified, and gone on from: a rising tone, 1200 samples."""
     time = np.arange(1200) / RATE
-    _write(path, 0.4 * np.sin(2 * np.pi * (150 + 2000 * time) * time))
+    write_wave(path, 0.4 * np.sin(2 * np.pi * (150 + 2000 * time) * time))
     return path
 
 
@@ -115,15 +115,15 @@ def resume_options(run: Path, folder: Path) -> list[str]:
     return [str(folder), "--resume", str(run), *limits]
 
 
-def run_command(*arguments: str) -> list[str]:
-    """The lines that a command writes to standard output; it must succeed."""
+def run_command(*arguments: str, status: int = 0) -> list[str]:
+    """The lines that a command writes to standard output; it must end with this status."""
     try:
         from wavegen.commands.main import main
     except ImportError:  # The name that it had at commit ff5da60.
         from wavegen.cli import main  # type: ignore[import-not-found, no-redef]
 
     with redirect_stdout(io.StringIO()) as output:
-        assert main(arguments) == 0
+        assert main(arguments) == status
     return output.getvalue().splitlines()
 
 
@@ -139,7 +139,8 @@ def metrics(run: Path, name: str) -> dict[int, float]:
         return {int(row["step"]): float(row[name]) for row in csv.DictReader(file) if row[name]}
 
 
-def _write(path: Path, wave: np.ndarray) -> None:
+def write_wave(path: Path, wave: np.ndarray) -> None:
+    """Write a 16-bit WAV."""
     path.parent.mkdir(parents=True, exist_ok=True)
     soundfile.write(path, np.round(32767 * wave).astype(np.int16), RATE)
 
@@ -149,7 +150,7 @@ def _make(name: str, out: Path, home: Path) -> dict[str, Any]:
     folder = write_recordings(name, home / f"{name}-recordings")
     scored = write_scored(home / "scored.wav")
     run, kept = home / name, out / name
-    run_command("train", str(folder), "--run", str(run), *_TRAINING, *RUNS[name])
+    run_command("train", str(folder), "--run", str(run), *TRAINING, *RUNS[name])
     for part in ("config.yaml", "best.json", "metrics.csv", "checkpoints/last.ckpt", "model"):
         target = kept / part
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -182,9 +183,14 @@ def _make(name: str, out: Path, home: Path) -> dict[str, Any]:
 def _network_bits(run: Path, scored: Path, labels: Sequence[str]) -> float:
     """By the network itself, in float64: what rounding cannot blur."""
     import torch
-    from wavegen.checkpoint import load_model
 
-    from wavegen import labels as labelling
+    try:
+        from wavegen.data import labels as labelling
+        from wavegen.models.serialization import load_model
+    except ImportError:  # The names that they had at commit ff5da60.
+        from wavegen.checkpoint import load_model  # type: ignore[import-not-found, no-redef]
+
+        from wavegen import labels as labelling  # type: ignore[attr-defined, no-redef]
 
     network = load_model(run).double()
     attributes = network.config.labels
@@ -204,18 +210,23 @@ def network_bits(network: Any, codes: Sequence[int], ids: Any) -> float:
 
 def _sound_seed(run: Path, scored: Path, out: Path) -> int:
     """The first seed under which no noise is close to the edge of a code."""
-    from wavegen.sampling import distribution
+    module: Any
+    try:
+        from wavegen.distributions import sampling as module
+        from wavegen.distributions.sampling import distribution
+    except ImportError:  # The names that they had at commit ff5da60.
+        from wavegen.sampling import distribution  # type: ignore[import-not-found, no-redef]
 
-    from wavegen.engines import torch_queue
+        from wavegen.engines import torch_queue as module  # type: ignore[attr-defined, no-redef]
 
-    plain_draw, distances = torch_queue.draw, [1.0]
+    plain_draw, distances = module.draw, [1.0]
 
     def draw(logits: Any, noise: Any, sampling: Any) -> Any:
         edges = distribution(logits, sampling).cumsum(-1)[:, :-1]
         distances.append((edges - noise[:, None]).abs().min().item())
         return plain_draw(logits, noise, sampling)
 
-    torch_queue.draw = draw
+    module.draw = draw
     try:
         for seed in range(1000):
             distances.clear()
@@ -223,7 +234,7 @@ def _sound_seed(run: Path, scored: Path, out: Path) -> int:
             if min(distances) >= MARGIN:
                 return seed
     finally:
-        torch_queue.draw = plain_draw
+        module.draw = plain_draw
     raise SystemExit(f"{run}: no seed keeps its noise {MARGIN} away from all edges")
 
 
