@@ -119,6 +119,12 @@ def test_a_run_goes_on_with_its_own_recordings(tone_folder: Path, tmp_path: Path
     moved = tone_folder.rename(tmp_path / "moved")
     assert main([*resume, str(moved), "--trainer.max_steps=1"]) == 0
     before[CONFIG] = (run / CONFIG).read_text()
+    # Only the noise is different: the names, the labels and the lengths are the same.
+    write_tones(tmp_path / "noise", seed=1)
+    capsys.readouterr()
+    assert main([*resume, str(tmp_path / "noise"), "--trainer.max_steps=1"]) == 2
+    assert "train: the same clips with other sound" in capsys.readouterr().err
+    assert {name: (run / name).read_text() for name in before} == before
     write_tones(tmp_path / "other", seed=1)
     (tmp_path / "other" / "low" / "0.wav").rename(tmp_path / "other" / "low" / "more.wav")
     for where, change in ((tmp_path / "other", "train"), (moved, "validation")):

@@ -240,7 +240,8 @@ class AudioDataModule(LightningDataModule):
     def contents(self) -> dict[str, dict[str, Any]]:
         """For training and validation: the number of clips and samples, and a digest.
 
-        The digest is of the names of the clips in the folder, their labels and their lengths.
+        The digest is of the names of the clips in the folder, their labels and their lengths. The
+        order-0 entropy of the training clips shows whether their sound has changed.
         """
         lengths = self.decode().lengths.tolist()
         found = {}
@@ -252,7 +253,7 @@ class AudioDataModule(LightningDataModule):
             )
             samples = sum(length for *_, length in listed)
             found[split] = {"clips": len(listed), "samples": samples, "digest": digest_of(listed)}
-        return found
+        return {**found, "train": {**found["train"], "order0_bits": self.order0_bits}}
 
     @property
     def corpus(self) -> Corpus:

@@ -17,6 +17,7 @@ from wavegen.utils.files import (
     remove_debris,
     write_json,
 )
+from wavegen.utils.json_shape import fits, number
 from wavegen.utils.text import display, quoted
 
 CONTENTS = "recordings.json"
@@ -83,13 +84,15 @@ def check_contents(run: Path, contents: dict[str, Any]) -> None:
     """
     changes = []
     for split, before in _recorded(run).items():
-        if (found := contents.get(split)) != before:
-            count = before.get("clips") if isinstance(before, dict) else None
-            changes.append(f"{split}: {count} clips before, {found and found['clips']} now")
+        found = contents[split]
+        if not _same_clips(before, found):
+            changes.append(f"{split}: {before.get('clips')} clips before, {found['clips']} now")
+        elif _other_sound(before, found):
+            changes.append(f"{split}: the same clips with other sound")
     if changes:
         raise ConfigError(
-            f"{run}: the recordings are not those that it was trained on, by name, labels and "
-            f"length ({'; '.join(changes)}); use them by --accept_changed_data, or train a "
+            f"{run}: the recordings are not those that it was trained on, by name, labels, length "
+            f"and sound ({'; '.join(changes)}); use them by --accept_changed_data, or train a "
             "new run"
         )
 
@@ -98,7 +101,7 @@ def record_contents(run: Path, contents: dict[str, Any]) -> None:
     """Record the recordings of a run; forget its best figures if the held-out clips changed."""
     before = _recorded(run)
     held_out = "validation" if contents["validation"]["clips"] else "train"
-    if before and before.get(held_out) != contents[held_out]:
+    if before and not _same_clips(before.get(held_out, {}), contents[held_out]):
         (run / BEST).unlink(missing_ok=True)
     write_json(run / CONTENTS, contents)
 
@@ -107,9 +110,21 @@ def _recorded(run: Path) -> dict[str, Any]:
     if not (run / CONTENTS).exists():
         return {}
     recorded = read_json(run / CONTENTS, ModelError)
-    if not isinstance(recorded, dict) or not recorded.keys() <= {"train", "validation"}:
+    if not fits(recorded, {str: dict}) or not recorded.keys() <= {"train", "validation"}:
         raise ModelError(f"{run / CONTENTS}: damaged; remove it to resume without comparing")
     return recorded
+
+
+def _same_clips(before: dict[str, Any], found: dict[str, Any]) -> bool:
+    """Whether two records of a split have the same names, labels and lengths."""
+    return all(before.get(name) == found[name] for name in ("clips", "samples", "digest"))
+
+
+def _other_sound(before: dict[str, Any], found: dict[str, Any]) -> bool:
+    """Whether clips of the same names and lengths have other samples, by their order-0 entropy."""
+    bits: list[Any] = [each.get("order0_bits") for each in (before, found)]
+    # Earlier versions have not recorded it, and other versions of a decoder may round differently.
+    return fits(bits, [number(0, 64)]) and abs(bits[0] - bits[1]) > 1e-3
 
 
 @contextmanager
