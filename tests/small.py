@@ -10,6 +10,11 @@ from wavegen.models.wavenet import WaveNet
 
 FSDD = Path(__file__).resolve().parents[2] / "shared" / "data" / "fsdd"
 LABELS = {"digit": ("0", "1", "2"), "speaker": ("ann", "bob")}
+# Eight numbers a frame.
+FEATURES = (
+    {"kind": "loudness", "sample_rate": 8000, "hop_length": 16, "floor": -80.0},
+    {"kind": "position", "sample_rate": 8000, "hop_length": 16},
+)
 
 TINY = [
     "--model.network.layers=8",
@@ -47,7 +52,7 @@ SHORT = [
 
 
 def network(seed: int = 0, **fields: object) -> WaveNet:
-    """A small network whose weights are all random, the output's too."""
+    """A small network whose weights are all random, also those of the output."""
     small = {
         "layers": 6,
         "stacks": 2,
@@ -62,6 +67,8 @@ def network(seed: int = 0, **fields: object) -> WaveNet:
         network = WaveNet(WaveNetConfig(**small))  # type: ignore[arg-type]
         torch.nn.init.normal_(network.output.weight)
         torch.nn.init.normal_(network.output.bias)
+        if network.frame_encoder is not None:
+            torch.nn.init.normal_(network.frame_encoder.unspecified)
     return network.requires_grad_(False).eval()
 
 

@@ -75,7 +75,7 @@ def test_an_engine_is_prepared_once(monkeypatch, tmp_path: Path) -> None:
     made = []
     choose = wavegen.choose_engine
     monkeypatch.setattr(
-        "wavegen.api.model.choose",
+        "wavegen.api.generating.choose",
         lambda *given, **named: made.append(1) or choose(*given, **named),
     )
     for count in (None, 3, None):

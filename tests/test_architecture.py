@@ -15,7 +15,8 @@ PACKAGE = Path(__file__).parents[1] / "wavegen"
 FLOORS = [
     {"errors"},
     {"utils"},
-    {"codecs", "audio"},
+    {"codecs"},
+    {"audio"},
     {"distributions"},
     {"models"},
     {"data", "engines"},
@@ -44,7 +45,7 @@ LONGEST_FUNCTION = 60  # lines without the docstring
 KERNELS = {
     "engines/cpu/vectors.py": {"_product", "generate"},
     "engines/cpu/wavenet_kernel.py": {"_run"},
-    "engines/cpu/wavenet_scorer.py": {"_surprise"},
+    "engines/cpu/wavenet_scorer_kernel.py": {"_surprise"},
     "engines/gpu/wavenet_triton_kernel.py": {"_forward", "run"},
 }
 HEAVY = {"torch", "pytorch_lightning", "librosa", "numba", "triton", "matplotlib", "scipy"}

@@ -1,6 +1,7 @@
 """The contracts of networks, codecs, distributions and engines: a new one joins the lists.
 
-C1 chain rule, C2 one likelihood, C3 one codec, C4 randomness is data, C5 engine equals network.
+C1 chain rule, C2 one likelihood, C3 one codec, C4 randomness is data, C5 engine equals network,
+C5b also with frames that change at every hop.
 """
 
 from typing import Any
@@ -26,7 +27,7 @@ from wavegen.engines.gpu.wavenet_triton import TritonGPU
 from wavegen.engines.reference import TorchQueue
 from wavegen.errors import DataError
 from wavegen.models.base import Network
-from wavegen.models.condition import Condition
+from wavegen.models.condition import Condition, FramesOf
 
 KINDS = [{"digit": "1", "speaker": "bob"}, {}]
 
@@ -41,17 +42,18 @@ def tiny_gru(**fields: object) -> Network:
 NETWORKS = {
     "wavenet": lambda: small.network(labels=small.LABELS),
     "wavenet, 3 taps, tanh": lambda: small.network(labels=small.LABELS, kernel_size=3, gate="tanh"),
+    "wavenet, frames": lambda: small.network(labels=small.LABELS, features=small.FEATURES),
     "tiny_gru": tiny_gru,
-    "tiny_gru, frames": lambda: tiny_gru(hop=16, features=3),
+    "tiny_gru, frames": lambda: tiny_gru(hop=16, frame_size=8),
     "tiny_gru, logistic": lambda: tiny_gru(logistic=True),
 }
 DISTRIBUTIONS = [Categorical(64), Categorical(300), TinyLogistic(64)]
 CODECS = [MuLaw(2), MuLaw(256), MuLaw(300)]
 ENGINES = [
-    *((name, engine) for name in ("wavenet", "wavenet, 3 taps, tanh")
+    *((name, engine) for name in ("wavenet", "wavenet, 3 taps, tanh", "wavenet, frames")
       for engine in (TorchQueue, NumbaCPU, GraphQueue)),
-    # Once: without a GPU it is interpreted, which is slow.
-    ("wavenet, 3 taps, tanh", TritonGPU),
+    # Not for all: without a GPU it is interpreted, which is slow.
+    *((name, TritonGPU) for name in ("wavenet, 3 taps, tanh", "wavenet, frames")),
     *((name, TorchQueue) for name in ("tiny_gru", "tiny_gru, frames", "tiny_gru, logistic")),
 ]  # fmt: skip
 
@@ -61,19 +63,26 @@ def network(request: pytest.FixtureRequest) -> Network:
     return NETWORKS[request.param]()
 
 
-@pytest.fixture(params=ENGINES, ids=lambda pair: f"{pair[0]}-{pair[1].__name__}")
+FRAMED = [pair for pair in ENGINES if "frames" in pair[0]]
+
+
+def name_of(pair: Any) -> str:
+    return f"{pair[0]}-{pair[1].__name__}"
+
+
+@pytest.fixture(params=ENGINES, ids=name_of)
 def engine(request: pytest.FixtureRequest) -> Engine:
     name, kind = request.param
     return kind(NETWORKS[name]())
 
 
 def condition_of(network: Network, kinds: list[dict[str, str]] = KINDS) -> Condition:
-    """Labels and, if the network takes them, frames for 80 samples, of which the last one stays."""
+    """Labels and, if the network takes them, frames for 80 samples; the last one is repeated."""
     labels = label_ids(kinds, network.config.labels)
     if network.hop is None:
         return Condition(labels)
     chance = torch.Generator().manual_seed(7)
-    frames = torch.randn((len(kinds), 80 // network.hop, 3), generator=chance)
+    frames = torch.randn((len(kinds), 80 // network.hop, 8), generator=chance)
     return Condition(labels, frames)
 
 
@@ -105,31 +114,37 @@ def test_c1_the_first_prediction_depends_on_the_labels_alone(network: Network) -
     assert (first[0] - first[1]).abs().max() > 1e-4
 
 
-def test_c1_a_frame_changes_nothing_before_its_samples() -> None:
-    network = NETWORKS["tiny_gru, frames"]()
+@pytest.mark.parametrize("name", ["tiny_gru, frames", "wavenet, frames"])
+def test_c1_a_frame_changes_nothing_before_its_samples(name: str) -> None:
+    network = NETWORKS[name]()
     codes, condition = codes_of(network, 2, 80), condition_of(network)
     expected = predicted(network, codes, condition)
     changed = condition.frames.clone()
-    changed[:, 2] += 1
+    changed[:, 3] += 1
     difference = (network(codes, condition.labels, changed) - expected).abs().amax((0, 2))
-    assert difference[: 2 * network.hop].max() == 0
-    assert difference[2 * network.hop] > 1e-4
+    # A frame also reaches the frames before it that look ahead as far.
+    first = (3 - network.margin) * network.hop
+    assert difference[:first].max() < 1e-5
+    assert difference[first] > 1e-4
 
 
 @pytest.mark.parametrize("cuts", [[], [1], [7, 8, 300], [256]])
 def test_c2_bits_do_not_depend_on_cuts_or_neighbours(network: Network, cuts: list[int]) -> None:
     codes, conditions = codes_of(network, 2, 400), condition_of(network)
-    scoring = choose_scorer(network, conditions)
-    both = [conditions[torch.tensor([each, each])] for each in range(len(conditions))]
+    # Frames belong to the recordings, labels are tried on each of them.
+    frames = conditions.frames
+    given = None if frames is None else [FramesOf(each.numpy()) for each in frames]
+    scoring = choose_scorer(network, Condition(conditions.labels))
+    both = [Condition(each.expand(2, -1), frames) for each in conditions.labels]
     parameters = [predicted(network, codes, each) for each in both]
     bits_of = network.distribution.bits
     # Recordings, conditions, time.
     expected = torch.stack([bits_of(each, codes) for each in parameters], dim=1).numpy()
-    together = scoring.surprisals([codes[0].numpy(), codes[1, :30].numpy()])
+    together = scoring.surprisals([codes[0].numpy(), codes[1, :30].numpy()], 0, given)
     np.testing.assert_allclose(together[0], expected[0], atol=2e-4)
     np.testing.assert_allclose(together[1], expected[1, :, :30], atol=2e-4)
     blocks = np.split(codes[0].numpy(), cuts)
-    sums, bits = zip(*scoring.blocks(blocks), strict=True)
+    sums, bits = zip(*scoring.blocks(blocks, given and given[0]), strict=True)
     np.testing.assert_allclose(np.concatenate(bits), expected[0, 0], atol=2e-4)
     np.testing.assert_allclose(total(np.concatenate(sums, 1)), expected[0].sum(1), rtol=1e-5)
 
@@ -199,3 +214,34 @@ def test_c5_engines_give_the_parameters_of_the_parallel_pass(engine: Engine, pro
     engine.start(network.conditioning(condition), Sampling(), prompt=codes[:, :prompt])
     got = torch.cat([engine.force(codes[:, prompt:60]), engine.force(codes[:, 60:])], dim=1)
     assert (got - expected[:, prompt:]).abs().max() < 1e-4 * expected.abs().max()
+
+
+@pytest.mark.parametrize(("prompt", "guidance"), [(0, 1.0), (50, 2.0)])
+@pytest.mark.parametrize("engine", FRAMED, indirect=True, ids=name_of)
+def test_c5b_frames_that_arrive_later_give_the_parameters_of_the_parallel_pass(
+    engine: Engine, prompt: int, guidance: float
+) -> None:
+    network = engine.network
+    codes, condition = codes_of(network, 2, 90), condition_of(network)
+    expected, without = predicted(network, codes, condition), network(codes)
+    expected = network.distribution.guide(expected, without, guidance)
+    bias = network.conditioning(condition)
+    unspecified = network.conditioning(network.unspecified(2)).expand_as(bias)
+    sampling = Sampling(guidance=guidance)
+    # The first frames reach to sample 64, and the last one is for all later samples.
+    engine.start(bias[:, :4], sampling, unspecified=unspecified[:, :4], prompt=codes[:, :prompt])
+    got = [engine.force(codes[:, prompt:61])]
+    engine.extend(bias[:, 4:], unspecified[:, 4:])
+    got += [engine.force(codes[:, 61:62]), engine.force(codes[:, 62:])]
+    difference = torch.cat(got, dim=1) - expected[:, prompt:]
+    assert difference.abs().max() < 2e-4 * expected.abs().max()
+
+
+@pytest.mark.parametrize("kind", [TorchQueue, NumbaCPU, GraphQueue, TritonGPU])
+def test_frames_that_do_not_fit_are_refused(kind: Any) -> None:
+    for name, problem in (("wavenet", "labels only"), ("wavenet, frames", "they must be")):
+        engine = kind(NETWORKS[name]())
+        bias = engine.network.conditioning(condition_of(engine.network))
+        engine.start(bias, Sampling())
+        with pytest.raises(ValueError, match=problem):
+            engine.extend(bias[:1])

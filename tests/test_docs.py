@@ -109,6 +109,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         run_command("python scripts/instruments.py instruments")
         for data, run in RUNS.items():
             run_command(f"wavegen train {data} --run {run}")
+        run_command("wavegen train digits --data.features log_mel --run runs/vocoder")
         run_command("wavegen generate runs/instruments --each label --out out")
     return home
 

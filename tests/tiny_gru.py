@@ -15,12 +15,12 @@ from wavegen.models.registry import register
 
 @dataclass(frozen=True)
 class TinyGRUConfig(ModelConfig):
-    """A GRU of some width; with `features` numbers a frame, and with `logistic` two parameters."""
+    """A GRU of some width; `frame_size` numbers a frame; two parameters if `logistic`."""
 
     network: ClassVar[str] = "tiny_gru"
     width: int = 16
     hop: int = 0
-    features: int = 0
+    frame_size: int = 0
     logistic: bool = False
 
 
@@ -30,6 +30,7 @@ class Hidden:
 
     bias: Tensor
     values: Tensor
+    first: Tensor | None
     time: int = 0
 
 
@@ -46,7 +47,7 @@ class TinyGRU(Network):
             nn.Embedding(len(classes) + 1, config.width) for classes in config.labels.values()
         )
         if config.hop:
-            self.frames = nn.Linear(config.features, config.width)
+            self.frames = nn.Linear(config.frame_size, config.width)
         self.recurrent = nn.GRU(config.width, config.width, batch_first=True)
         if config.logistic:
             self.distribution = TinyLogistic(config.quantization_channels)
@@ -67,17 +68,21 @@ class TinyGRU(Network):
         bias = sum(rows, none)[:, None]
         return bias if condition.frames is None else bias + self.frames(condition.frames)
 
-    def initial_state(self, bias: Tensor) -> Hidden:
-        return Hidden(bias, torch.zeros_like(bias[:, 0]))
+    def initial_state(self, bias: Tensor, first: Tensor | None = None) -> Hidden:
+        return Hidden(bias, torch.zeros_like(bias[:, 0]), first)
+
+    def extend(self, state: Hidden, bias: Tensor) -> None:
+        state.bias = torch.cat([state.bias, bias], dim=1)
 
     def step(self, inputs: Tensor, state: Hidden) -> Tensor:
         return self.advance(inputs[:, None], state)[:, 0]
 
     def advance(self, inputs: Tensor, state: Hidden) -> Tensor:
-        places = torch.arange(state.time, state.time + inputs.shape[1], device=self.device)
-        frames = (places // (self.config.hop or 1)).clamp(max=state.bias.shape[1] - 1)
-        outputs, last = self.recurrent(
-            self.embedding(inputs) + state.bias[:, frames], state.values[None]
-        )
-        state.values, state.time = last[0], state.time + len(places)
+        samples = state.time + torch.arange(inputs.shape[1]) + torch.zeros(len(inputs), 1).long()
+        if state.first is not None:
+            samples = samples + state.first[:, None]
+        frames = (samples // (self.config.hop or 1)).clamp(0, state.bias.shape[1] - 1)
+        bias = state.bias[torch.arange(len(inputs))[:, None], frames]
+        outputs, last = self.recurrent(self.embedding(inputs) + bias, state.values[None])
+        state.values, state.time = last[0], state.time + inputs.shape[1]
         return self.output(outputs)

@@ -15,7 +15,13 @@ from small import LABELS
 
 from wavegen.engines import choice
 from wavegen.engines.choice import choose
-from wavegen.engines.cpu import draw, vectors, wavenet_engine, wavenet_kernel, wavenet_scorer
+from wavegen.engines.cpu import (
+    draw,
+    vectors,
+    wavenet_engine,
+    wavenet_kernel,
+    wavenet_scorer_kernel,
+)
 from wavegen.engines.cpu.cache import digest
 from wavegen.engines.cpu.wavenet_engine import NumbaCPU
 from wavegen.engines.reference import TorchQueue
@@ -175,7 +181,8 @@ from wavegen.engines.cpu import {what}
 compiled = {what}.{function}
 if "{what}" == "tiny":
     compiled(1)
-elif "{what}" == "wavenet_scorer":
+elif "{what}" == "wavenet_scorer_kernel":
+    from wavegen.engines.cpu import wavenet_scorer
     wavenet_scorer.compile_scorer()
 else:
     from wavegen.engines.cpu import wavenet_engine
@@ -253,7 +260,7 @@ def test_compiled_code_is_kept_where_the_home_is_read_only(sealed_package) -> No
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("what", "function"), [("wavenet_kernel", "run"), ("wavenet_scorer", "surprise")]
+    ("what", "function"), [("wavenet_kernel", "run"), ("wavenet_scorer_kernel", "surprise")]
 )
 def test_the_engine_and_the_scorer_are_kept(sealed_package, what: str, function: str) -> None:
     assert compile_again(sealed_package, what, function) == "compiled"
@@ -266,7 +273,7 @@ def test_the_engine_and_the_scorer_are_kept(sealed_package, what: str, function:
 
 @pytest.mark.parametrize(
     ("compiled", "used"),
-    [(wavenet_kernel.run, (vectors, draw)), (wavenet_scorer.surprise, (vectors,))],
+    [(wavenet_kernel.run, (vectors, draw)), (wavenet_scorer_kernel.surprise, (vectors,))],
 )
 def test_compiled_code_is_renewed_when_a_file_that_it_uses_changes(compiled, used) -> None:
     values = [cell.cell_contents for cell in compiled.py_func.__closure__]

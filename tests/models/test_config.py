@@ -2,6 +2,7 @@ import dataclasses
 import json
 
 import pytest
+import small
 
 from wavegen.errors import ConfigError
 from wavegen.models.config import FORMAT, ModelConfig, WaveNetConfig
@@ -77,8 +78,39 @@ def test_unknown_and_missing_fields_are_named() -> None:
 
 def test_the_first_format_had_neither_a_number_nor_a_network() -> None:
     values = json.loads(WaveNetConfig(layers=4).to_json())
-    assert (values.pop("format"), values.pop("network")) == (FORMAT, "wavenet")
+    assert (values.pop("format"), values.pop("network")) == (2, "wavenet")
     assert config_from_json(json.dumps(values)) == WaveNetConfig(layers=4)
+
+
+def test_the_third_format_has_features_and_the_second_has_none() -> None:
+    values = json.loads(WaveNetConfig(sample_rate=8000).to_json())
+    assert values["format"] == 2
+    assert "features" not in values
+    config = WaveNetConfig(sample_rate=8000, features=small.FEATURES)
+    values = json.loads(config.to_json())
+    assert values["format"] == FORMAT == 3
+    assert config_from_json(config.to_json()) == config
+    assert config_from_json(config.to_json()).feature_set.name == "loudness,position"
+    with pytest.raises(ConfigError, match="missing fields features"):
+        config_from_json(json.dumps({n: v for n, v in values.items() if n != "features"}))
+    with pytest.raises(ConfigError, match="unknown fields features"):
+        config_from_json(json.dumps({**values, "format": 2}))
+
+
+@pytest.mark.parametrize(
+    ("features", "says"),
+    [
+        ("loudness", "list of feature definitions"),
+        ([{"kind": "smell"}], "none of the kinds log_mel"),
+        ([{**small.FEATURES[0], "floor": 1.0}], "from -200 to 0"),
+        ([{**small.FEATURES[0], "sample_rate": 16000}], "both must be the same"),
+        ([small.FEATURES[0]] * 2, "each kind once"),
+        ([{**small.FEATURES[0], "extra": 1}], "has the fields"),
+    ],
+)
+def test_wrong_features_are_refused(features: object, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        WaveNetConfig(sample_rate=8000, features=features)
 
 
 @pytest.mark.parametrize(

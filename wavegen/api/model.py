@@ -1,30 +1,17 @@
 """`wavegen.load`: a trained model that generates, scores, classifies and detects."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from wavegen.api.audio import Audio, is_several, rate_of, read_waveform
+from wavegen.api.audio import is_several, rate_of, read_waveform
+from wavegen.api.generating import Generating, Recording, Recordings
 from wavegen.api.results import Classification, Detection, Score
 from wavegen.audio.waveforms import as_waveform
-from wavegen.data import labels as labelling
 from wavegen.data.labels import label_ids
-from wavegen.distributions.sampling import Sampling
-from wavegen.engines.base import Engine
-from wavegen.engines.choice import FEW_STREAMS, choose
-from wavegen.errors import AudioFileError, ConfigError
-from wavegen.generation.generate import (
-    Stream,
-    sample_count,
-    stream_chunks,
-    whole_streams,
-)
-from wavegen.models.base import Network
-from wavegen.models.config import ModelConfig
+from wavegen.errors import AudioFileError
 from wavegen.models.serialization import load_with_fingerprint
 from wavegen.scoring import classify as classifying
 from wavegen.scoring import detect as detecting
@@ -32,11 +19,8 @@ from wavegen.scoring import score as scoring
 from wavegen.scoring.sources import Source, find_sources
 from wavegen.utils.device import pick_device
 
-Recording = str | Path | np.ndarray | torch.Tensor | Sequence[float]
-Recordings = Recording | Sequence[Recording]
 
-
-class Model:
+class Model(Generating):
     """A trained network, loaded once; made by `wavegen.load`.
 
     Labels are keyword arguments named after the label attributes, `model.generate(digit="7")`, or
@@ -55,21 +39,8 @@ class Model:
 
     def __init__(self, path: str | Path, device: str | None = None) -> None:
         self.path = Path(path)
-        self.network: Network
-        self.network, self._sha256 = load_with_fingerprint(path, pick_device(device))
-        # Engines that no call is using, by whether they are for few streams.
-        self._idle: dict[bool, list[Engine]] = {False: [], True: []}
-        self._versions: list[int] = []
-
-    @property
-    def config(self) -> ModelConfig:
-        """The architecture, the rate and the labels."""
-        return self.network.config
-
-    @property
-    def sample_rate(self) -> int:
-        """The sample rate of the model in Hz."""
-        return self.config.sample_rate
+        network, self._sha256 = load_with_fingerprint(path, pick_device(device))
+        super().__init__(network)
 
     @property
     def labels(self) -> dict[str, tuple[str, ...]]:
@@ -79,84 +50,6 @@ class Model:
     def __repr__(self) -> str:
         """The path, and the text that `wavegen info` prints."""
         return f"Model({str(self.path)!r})\n{self.config.describe()}"
-
-    def generate(
-        self,
-        *,
-        count: int | None = None,
-        seconds: float = 1.0,
-        seed: int = 0,
-        prompt: Recording | None = None,
-        prompt_rate: int | None = None,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        guidance: float = 1.0,
-        labels: Mapping[str, object] | None = None,
-        **attributes: object,
-    ) -> Audio:
-        """Generate waveforms; equal arguments give equal samples.
-
-        Args:
-            count: number of waveforms; without it a single waveform is returned.
-            seconds: length of each waveform.
-            seed: seed of the random numbers.
-            prompt: recording to continue; it is not part of the result.
-            prompt_rate: rate in Hz of a prompt that is a waveform; by default the model's.
-            temperature: below 1, likely codes become likelier; 0 always takes the likeliest.
-            top_k: draw only from this many of the likeliest codes.
-            top_p: draw only from the fewest likeliest codes that together have this probability.
-            guidance: above 1, the labels have more influence than they had in training.
-            labels: attribute -> class.
-            attributes: attribute=class, instead of `labels`.
-
-        Returns:
-            float32 (time,), or (count, time) if `count` is given.
-
-        Raises:
-            ConfigError: an argument is out of range.
-            LabelError: an attribute or a class is unknown.
-            AudioFileError: the prompt cannot be read.
-        """
-        kind = self._kind(labels, attributes)
-        sampling = Sampling(temperature, top_k, top_p, guidance)
-        samples = sample_count(seconds, self.sample_rate)
-        streams = [Stream(kind, index) for index in range(1 if count is None else count)]
-        given = None if prompt is None else read_waveform(prompt, prompt_rate, self.sample_rate)
-        with self._engine(len(streams)) as engine:
-            waves = whole_streams(engine, streams, samples, seed, sampling, given)
-        return Audio(waves[0] if count is None else waves, self.sample_rate)
-
-    def stream(
-        self,
-        *,
-        seed: int = 0,
-        chunk: int = 1024,
-        prompt: Recording | None = None,
-        prompt_rate: int | None = None,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        guidance: float = 1.0,
-        labels: Mapping[str, object] | None = None,
-        **attributes: object,
-    ) -> Iterator[Audio]:
-        """Generate without end; yields each chunk, float32 (chunk,), as soon as it is made.
-
-        The arguments and the samples are those of `generate`.
-        """
-        kind = self._kind(labels, attributes)
-        sampling = Sampling(temperature, top_k, top_p, guidance)
-        given = None if prompt is None else read_waveform(prompt, prompt_rate, self.sample_rate)
-
-        def chunks() -> Iterator[Audio]:
-            with self._engine(1) as engine:
-                parts = stream_chunks(engine, [Stream(kind)], 2**62, seed, sampling, given, chunk)
-                for each in parts:
-                    yield Audio(each[0], self.sample_rate)
-
-        # The arguments have been checked here, before the first chunk is asked for.
-        return chunks()
 
     def score(
         self,
@@ -279,32 +172,6 @@ class Model:
         trains = any(weight.requires_grad for weight in self.network.parameters())
         with torch.inference_mode(not trains):
             return self.network(codes[None], ids)[0].float()
-
-    @contextmanager
-    def _engine(self, streams: int) -> Iterator[Engine]:
-        """Lend one caller the fastest engine for so many streams, and keep it for the next."""
-        # Few streams may be generated on the CPU although the network is on a GPU.
-        few = self.network.device.type != "cpu" and streams < FEW_STREAMS
-        # An engine may hold a copy of the weights, which is out of date after further training.
-        versions = [weight._version for weight in self.network.parameters()]
-        if versions != self._versions:
-            self._versions, self._idle = versions, {False: [], True: []}
-        kept = self._idle[few]
-        engine = kept.pop() if kept else choose(self.network, streams=streams)
-        try:
-            yield engine
-        finally:
-            kept.append(engine)
-
-    def _kind(
-        self, labels: Mapping[str, object] | None, attributes: Mapping[str, object]
-    ) -> dict[str, str]:
-        if labels is not None and not isinstance(labels, Mapping):
-            raise ConfigError(f"labels are {labels!r:.40}: give attribute -> class")
-        given = {**(labels or {}), **attributes}
-        kind = {name: str(each) for name, each in given.items() if each is not None}
-        labelling.encode(kind, self.config.labels)
-        return kind
 
     def _sources(
         self, recordings: Recordings, sample_rate: int | None

@@ -32,6 +32,7 @@ GROUPS = {
     "data": [
         Option("data.labels", "NAME,NAME", "label attributes to use", "all"),
         Option("data.label_pattern", "REGEX", "its named groups are labels in file names"),
+        Option("data.features", "NAME,NAME", "condition on log_mel, pitch, loudness, position"),
         Option("data.sample_rate", "HZ", "rate to resample to", "that of most recordings"),
         Option("data.validation_fraction", "SHARE", "held out if the data has no split", "0.1"),
         Option("data.trim", "DB", "cut silence at both ends, DB below the peak"),
@@ -67,6 +68,8 @@ GROUPS = {
     ],
 }
 SHORT = {"time": "trainer.max_time", "steps": "trainer.max_steps", "epochs": "trainer.max_epochs"}
+# Options whose values are names with commas between them.
+_NAMES = ("--data.labels", "--data.features")
 # Options without a dot that `GROUPS` does not list.
 OTHERS = {"help", "help-all", "folder", "trainer", "model", "data"}
 _SYNONYMS = {
@@ -116,7 +119,7 @@ def plain(arguments: Sequence[str]) -> list[str]:
         if value is None:
             words.append("--help" if name == "--help-all" else name)
             continue
-        if name == "--data.labels" and value.lower() not in ("null", "none", "~"):
+        if name in _NAMES and value.lower() not in ("null", "none", "~"):
             value = f"[{','.join(names_of(value) or [])}]"
         words.append(f"{name}={value}" if name else value)
     return words
@@ -134,7 +137,7 @@ def _pairs(arguments: Sequence[str]) -> Iterator[tuple[str, str | None]]:
             yield "", word
             continue
         _refuse_unknown(name)
-        takes = name[2:] in (*SHORT, "trainer.max_time", "data.labels", "config")
+        takes = name in _NAMES or name[2:] in (*SHORT, "trainer.max_time", "config")
         if not given and takes and rest:
             yield name, rest.pop(0)
         else:

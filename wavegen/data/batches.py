@@ -24,8 +24,8 @@ class TrainingCrops(Dataset[Batch]):
         clips: the clips to train on, as in `Corpus.pieces`.
         crop: largest number of samples in a row.
         batch_size: rows of that length in a batch; a batch of shorter rows has more.
-        label_dropout: probability that an attribute of a row is left unspecified, half of the time
-            alone and half of the time together with all others of the row.
+        label_dropout: probability that an attribute of a row, or its features, are left
+            unspecified, half of the time alone and half of the time together with all others.
         seed: seed of the order and of label dropout.
         rank: number of this process; each process has its own batches.
         ranks: number of processes.
@@ -75,8 +75,13 @@ class TrainingCrops(Dataset[Batch]):
         rows, attributes = batch["labels"].shape
         # One attribute is left out alone, or all of them, since generation needs both cases.
         dropped = chance.random((rows, attributes + 1)) < 1 - (1 - self.label_dropout) ** 0.5
-        dropped = dropped[:, :attributes] | dropped[:, attributes:]
+        together = dropped[:, attributes]
+        dropped = dropped[:, :attributes] | together[:, None]
         batch["labels"][torch.from_numpy(dropped)] = labelling.UNSPECIFIED
+        if "frames" in batch:
+            # Features are left out alone, or together with all labels.
+            alone = chance.random(rows) < 1 - (1 - self.label_dropout) ** 0.5
+            batch["frames"][torch.from_numpy(alone | together)] = torch.nan
         return batch
 
     def _look_ahead(self, place: int) -> None:

@@ -1,8 +1,8 @@
 """Decoded clips and their labels, cut into pieces that form batches of codes for a network."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, TypedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 import torch
@@ -11,11 +11,13 @@ from wavegen.codecs import windows
 from wavegen.codecs.codec import Codec
 from wavegen.data import labels as labelling
 from wavegen.data.arrays import ArrayStore
+from wavegen.data.clip_features import frames_of_clips
 from wavegen.data.labels import Labels
 from wavegen.data.shards import ShardStore
 from wavegen.data.store import AudioStore
 from wavegen.errors import ConfigError
 from wavegen.models.base import Network
+from wavegen.models.condition import Condition, FramesOf, stack
 
 
 class Batch(TypedDict):
@@ -27,6 +29,9 @@ class Batch(TypedDict):
         labels: int64 (B, A), ids of the labels.
         clips: int64 (B,), number of the clip of each row.
         beginning: whether the inputs start at the beginning of a clip, without earlier samples.
+        frames: float32 (B, F, D), features for a network that takes them; NaN is unspecified.
+        first: int64 (B,), number of the sample after the first input, counted from the beginning
+            of the first frame.
     """
 
     inputs: torch.Tensor
@@ -34,6 +39,13 @@ class Batch(TypedDict):
     labels: torch.Tensor
     clips: torch.Tensor
     beginning: bool
+    frames: NotRequired[torch.Tensor]
+    first: NotRequired[torch.Tensor]
+
+
+def condition_of(batch: Batch) -> Condition:
+    """The condition of the rows of a batch."""
+    return Condition(batch["labels"], batch.get("frames"))
 
 
 @dataclass(frozen=True)
@@ -45,12 +57,18 @@ class Corpus:
         label_ids: int64 (clips, A), as in `wavegen.data.labels`.
         receptive_field: receptive field of the network; None if it has no limit.
         codec: codec of the network.
+        frames: returns the frames of a clip, for a network that takes them.
+        hop: samples of a frame.
+        margin: frames on each side of a frame that the network needs.
     """
 
     store: AudioStore | ShardStore | ArrayStore
     label_ids: np.ndarray
     receptive_field: int | None
     codec: Codec
+    frames: Callable[[int], Any] | None = None
+    hop: int = 0
+    margin: int = 0
 
     @classmethod
     def of(
@@ -63,10 +81,15 @@ class Corpus:
 
         Raises:
             LabelError: the network does not know a label.
+            DataError: the features of a clip cannot be computed.
         """
         config = network.config
         ids = labelling.label_ids(labels, config.labels).numpy()
-        return cls(store, ids, network.receptive_field, config.codec)
+        corpus = cls(store, ids, network.receptive_field, config.codec)
+        if config.feature_set is None:
+            return corpus
+        frames = frames_of_clips(config.feature_set, store)
+        return replace(corpus, frames=frames, hop=network.hop or 1, margin=network.margin)
 
     @classmethod
     def from_arrays(
@@ -137,18 +160,24 @@ class Corpus:
             # Before the beginning of a clip one start symbol is enough.
             history = self.receptive_field - 1 if later else 0
             warm_up, beginning = 0, not history
-        rows, warmed = [], []
+        rows, warmed, frames = [], [], []
         for clip, start, stop in pieces.tolist():
             warmed.append(min(start, warm_up))
             waveform, first = self.store.waveform(clip), start - warmed[-1]
             rows.append(windows.window(waveform, first, stop, history, self.codec))
+            if self.frames is not None:
+                own, begin = FramesOf(self.frames(clip)), first - history
+                frames.append(own.between(begin, stop, self.hop, self.margin).moved(begin))
         inputs, targets = windows.stack(rows, history, time + warm_up)
         for row, count in enumerate(warmed):
             targets[row, :count] = windows.IGNORED
-        return {
+        batch: Batch = {
             "beginning": beginning,
             "inputs": torch.from_numpy(inputs),
             "targets": torch.from_numpy(targets),
             "labels": torch.from_numpy(self.label_ids[pieces[:, 0]]),
             "clips": torch.from_numpy(np.ascontiguousarray(pieces[:, 0])),
         }
+        if frames:
+            batch["frames"], batch["first"] = stack(frames)
+        return batch

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
     from wavegen.distributions.sampling import Sampling
     from wavegen.models.base import Network
+    from wavegen.models.condition import FramesOf
 
 
 class Engine(Protocol):
@@ -49,6 +50,18 @@ class Engine(Protocol):
         """
         ...
 
+    def extend(self, bias: "Tensor", unspecified: "Tensor | None" = None) -> None:
+        """Append frames to running streams.
+
+        Args:
+            bias: (B, F, ...), result of `Network.conditioning`.
+            unspecified: bias of the unspecified condition, needed if the sampling is guided.
+
+        Raises:
+            ValueError: the network takes labels only, or the frames have a wrong shape.
+        """
+        ...
+
     def generate(self, noise: "Tensor") -> "Tensor":
         """Draw the next codes, int64 (B, T), one for each number of noise, float64 (B, T).
 
@@ -71,17 +84,23 @@ class Scorer(Protocol):
     """Bits of recordings under each of K conditions."""
 
     def surprisals(
-        self, recordings: "Sequence[np.ndarray]", context: int = 0
+        self,
+        recordings: "Sequence[np.ndarray]",
+        context: int = 0,
+        frames: "Sequence[FramesOf] | None" = None,
     ) -> "list[np.ndarray]":
         """Bits of every code of some recordings, int64 (time,): float64 (K, time) for each.
 
         The first `context` codes of each recording are known, but not scored. They are all earlier
-        codes, or at least a receptive field.
+        codes, or at least a receptive field. For a network with frames, `frames` has those of each.
         """
         ...
 
     def totals(
-        self, recordings: "Sequence[np.ndarray]", context: int = 0
+        self,
+        recordings: "Sequence[np.ndarray]",
+        context: int = 0,
+        frames: "Sequence[FramesOf] | None" = None,
     ) -> "list[tuple[np.ndarray, np.ndarray]]":
         """Sums of these bits, so that memory does not grow with K times the time.
 
@@ -90,6 +109,11 @@ class Scorer(Protocol):
         """
         ...
 
-    def blocks(self, blocks: "Iterable[np.ndarray]") -> "Iterator[tuple[np.ndarray, np.ndarray]]":
-        """`totals` for each block, int64 (time,), of one recording that is too long for memory."""
+    def blocks(
+        self, blocks: "Iterable[np.ndarray]", frames: "FramesOf | None" = None
+    ) -> "Iterator[tuple[np.ndarray, np.ndarray]]":
+        """`totals` for each block, int64 (time,), of one recording that is too long for memory.
+
+        `frames` has the frames of the whole recording; only slices of them are read.
+        """
         ...

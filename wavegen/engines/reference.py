@@ -5,7 +5,7 @@ from torch import Tensor
 
 from wavegen.distributions.sampling import Sampling
 from wavegen.engines.checks import check_codes, check_drawn, check_noise, check_start
-from wavegen.engines.prefill import begin
+from wavegen.engines.prefill import all_rows, begin
 from wavegen.models.base import Network
 
 
@@ -39,6 +39,12 @@ class TorchQueue:
         self._state = (
             network.initial_state(bias) if prompt is None else network.state_after(bias, prompt)
         )
+
+    @torch.inference_mode()
+    def extend(self, bias: Tensor, unspecified: Tensor | None = None) -> None:
+        """See `Engine.extend`."""
+        rows = all_rows(bias, self.sampling, unspecified)
+        self.network.extend(self._state, rows)
 
     @torch.inference_mode()
     def generate(self, noise: Tensor) -> Tensor:

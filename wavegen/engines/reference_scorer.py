@@ -1,6 +1,7 @@
 """The reference scorer: the parallel pass of any network, in plain torch."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -10,7 +11,8 @@ from torch import Tensor
 from wavegen.codecs import windows
 from wavegen.engines import memory
 from wavegen.models.base import Network
-from wavegen.models.condition import Condition
+from wavegen.models.condition import Condition, FramesOf, stack
+from wavegen.models.frames import bias_between
 from wavegen.utils.device import free_memory
 
 T = TypeVar("T")
@@ -27,6 +29,7 @@ def surprisal(
     targets: Tensor,
     condition: Condition,
     beginning: bool = False,
+    first: Tensor | None = None,
 ) -> Tensor:
     """Bits of every target, -log2 p.
 
@@ -37,15 +40,16 @@ def surprisal(
         condition: condition of the B recordings.
         beginning: as in `Network.predict`. A network without a limit to its receptive field
             processes all inputs from the beginning, part by part with its state.
+        first: as in `Network.predict`, if the condition has frames.
 
     Returns:
         float64 (B, T); 0 where the target is `windows.IGNORED`.
     """
     bias = network.conditioning(condition)
     if network.receptive_field is not None:
-        parameters = network.predict(inputs, bias, beginning)
+        parameters = network.predict(inputs, bias, beginning, first)
         return network.distribution.bits(parameters, targets)
-    return _advanced(network, inputs, targets, network.initial_state(bias))
+    return _advanced(network, inputs, targets, network.initial_state(bias, first))
 
 
 def _advanced(network: Network, inputs: Tensor, targets: Tensor, state: Any) -> Tensor:
@@ -74,40 +78,55 @@ class TorchScorer:
         self._chunk = chunk or chunk_for(network)
 
     @torch.inference_mode()
-    def surprisals(self, recordings: Sequence[np.ndarray], context: int = 0) -> list[np.ndarray]:
+    def surprisals(
+        self,
+        recordings: Sequence[np.ndarray],
+        context: int = 0,
+        frames: Sequence[FramesOf] | None = None,
+    ) -> list[np.ndarray]:
         """See `Scorer`."""
         bits = [np.empty((len(self._condition), len(each) - context)) for each in recordings]
-        for number, kind, begin, some in self._pieces(recordings, context):
+        for number, kind, begin, some in self._pieces(recordings, context, frames):
             bits[number][kind : kind + len(some), begin : begin + some.shape[1]] = some
         return bits
 
     @torch.inference_mode()
     def totals(
-        self, recordings: Sequence[np.ndarray], context: int = 0
+        self,
+        recordings: Sequence[np.ndarray],
+        context: int = 0,
+        frames: Sequence[FramesOf] | None = None,
     ) -> list[tuple[np.ndarray, np.ndarray]]:
         """See `Scorer`."""
         bits = [np.empty(len(each) - context) for each in recordings]
         sums = [np.zeros((len(self._condition), -(-len(each) // windows.SUMMED))) for each in bits]
-        for number, kind, begin, some in self._pieces(recordings, context):
+        for number, kind, begin, some in self._pieces(recordings, context, frames):
             windows.add_sums(sums[number][kind : kind + len(some)], some, begin)
             if kind == 0:
                 bits[number][begin : begin + some.shape[1]] = some[0]
         return list(zip(sums, bits, strict=True))
 
-    def blocks(self, blocks: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def blocks(
+        self, blocks: Iterable[np.ndarray], frames: FramesOf | None = None
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """See `Scorer`."""
         field = self._network.receptive_field
-        return self._carried(blocks) if field is None else with_context(self.totals, field, blocks)
+        if field is None:
+            return self._carried(blocks, frames)
+        return with_context(self.totals, field, blocks, frames)
 
-    def _carried(self, blocks: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def _carried(
+        self, blocks: Iterable[np.ndarray], frames: FramesOf | None
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """The results of `blocks` by a state that is kept from block to block."""
         network = self._network
-        with torch.inference_mode():
-            state = network.initial_state(network.conditioning(self._condition))
-        newest = np.array([network.start_symbol])
+        state: Any = None
+        newest, done = np.array([network.start_symbol]), 0
         for block in blocks:
             codes = np.concatenate([newest, block])
             with torch.inference_mode():
+                state = self._continued(state, frames, done, done + len(block))
+                done += len(block)
                 rows = torch.from_numpy(codes).to(network.device).expand(len(self._condition), -1)
                 bits = _advanced(network, rows[:, :-1], rows[:, 1:], state).cpu().numpy()
             sums = np.zeros((len(bits), -(-len(block) // windows.SUMMED)))
@@ -115,8 +134,24 @@ class TorchScorer:
             yield sums, bits[0]
             newest = codes[-1:]
 
+    def _continued(self, state: Any, frames: FramesOf | None, start: int, stop: int) -> Any:
+        """The state for the samples from `start` to `stop`, with the frames that they need."""
+        network = self._network
+        if frames is None:
+            return state or network.initial_state(network.conditioning(self._condition))
+        hop, first = network.hop or 1, frames.first
+        begin = (first + start - 1) // hop + 1 if state else 0
+        end = min((first + stop - 1) // hop + 1, len(frames.frames))
+        if begin >= end and state:
+            return state
+        bias = bias_between(network, self._condition.labels, [frames.frames], begin, end)
+        if state:
+            network.extend(state, bias)
+            return state
+        return network.initial_state(bias, torch.full((len(bias),), first, device=bias.device))
+
     def _pieces(
-        self, recordings: Sequence[np.ndarray], context: int
+        self, recordings: Sequence[np.ndarray], context: int, frames: Sequence[FramesOf] | None
     ) -> Iterator[tuple[int, int, int, np.ndarray]]:
         """Yield bits (labels, time), with their recording, first label and first sample."""
         field = self._network.receptive_field
@@ -136,25 +171,39 @@ class TorchScorer:
             history = field - 1 if field and any(begin for _, begin, _ in part) else 0
             # The context of each piece is processed too.
             warm_up = context if field is None else 0
+            starts = [begin - warm_up - history for _, begin, _ in part]
             rows = [
                 windows.from_place(
-                    recordings[number][max(begin - warm_up - history - 1, 0) : end],
-                    begin - warm_up - history - 1,
+                    recordings[number][max(start - 1, 0) : end],
+                    start - 1,
                     self._network.start_symbol,
                 )
-                for number, begin, end in part
+                for start, (number, _, end) in zip(starts, part, strict=True)
             ]
             stacked = windows.stack(rows, history)
+            given = None
+            if frames is not None:
+                hop, margin = self._network.hop or 1, self._network.margin
+                given = [
+                    frames[number].between(start, end, hop, margin).moved(start)
+                    for start, (number, _, end) in zip(starts, part, strict=True)
+                ]
             kind = 0
             conditions = max(1, self._chunk // time)
             for first in range(0, len(self._condition), conditions):
                 some = self._condition[first : first + conditions]
-                taken = self._taken(stacked, some, not history).cpu().numpy()
+                taken = self._taken(stacked, some, not history, given).cpu().numpy()
                 for row, (number, begin, end) in zip(taken, part, strict=True):
                     yield number, kind, begin - context, row[:, warm_up:][:, : end - begin]
                 kind += len(some)
 
-    def _taken(self, stacked: Sequence[np.ndarray], some: Condition, beginning: bool) -> Tensor:
+    def _taken(
+        self,
+        stacked: Sequence[np.ndarray],
+        some: Condition,
+        beginning: bool,
+        frames: Sequence[FramesOf] | None,
+    ) -> Tensor:
         """Bits (B, K, time) of stacked windows under each of K conditions."""
         inputs, targets = (
             torch.from_numpy(each).to(self._network.device).repeat_interleave(len(some), 0)
@@ -162,7 +211,14 @@ class TorchScorer:
         )
         rows = len(stacked[0])
         each = some[torch.arange(len(some), device=inputs.device).repeat(rows)]
-        return surprisal(self._network, inputs, targets, each, beginning).view(rows, len(some), -1)
+        first = None
+        if frames is not None:
+            moving, first = (
+                given.to(inputs.device).repeat_interleave(len(some), 0) for given in stack(frames)
+            )
+            each = replace(each, frames=moving)
+        bits = surprisal(self._network, inputs, targets, each, beginning, first)
+        return bits.view(rows, len(some), -1)
 
 
 def chunk_for(network: Network) -> int:
@@ -177,13 +233,15 @@ def chunk_for(network: Network) -> int:
 
 
 def with_context(
-    scored: Callable[[Sequence[np.ndarray], int], Sequence[T]],
+    scored: Callable[[Sequence[np.ndarray], int, Sequence[FramesOf] | None], Sequence[T]],
     receptive_field: int,
     blocks: Iterable[np.ndarray],
+    frames: FramesOf | None = None,
 ) -> Iterator[T]:
     """Call a method of `Scorer` for each block, with a receptive field of context."""
-    context = np.empty(0, dtype=np.int64)
+    context, done = np.empty(0, dtype=np.int64), 0
     for block in blocks:
         codes = np.concatenate([context, block])
-        yield from scored([codes], len(context))
-        context = codes[-receptive_field:]
+        own = None if frames is None else [frames.moved(done - len(context))]
+        yield from scored([codes], len(context), own)
+        context, done = codes[-receptive_field:], done + len(block)

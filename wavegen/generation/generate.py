@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -16,8 +16,8 @@ from wavegen.engines import memory
 from wavegen.engines.base import Engine
 from wavegen.engines.choice import choose
 from wavegen.errors import ConfigError
+from wavegen.generation.conditions import Conditions
 from wavegen.models.base import Network
-from wavegen.models.condition import Condition
 from wavegen.models.config import ModelConfig
 from wavegen.models.serialization import load_model
 from wavegen.utils.device import free_memory
@@ -105,12 +105,15 @@ def whole_streams(
     seed: int = 0,
     sampling: Sampling | None = None,
     prompt: np.ndarray | None = None,
+    frames: Sequence[Any] | None = None,
 ) -> np.ndarray:
     """Generate any number of whole streams, see `stream_chunks`: float32 (streams, samples)."""
-    waveforms = [
-        np.concatenate(list(stream_chunks(engine, part, samples, seed, sampling, prompt)), axis=1)
-        for part in rounds(streams, engine.network)
-    ]
+    waveforms, done = [], 0
+    for part in rounds(streams, engine.network):
+        own = frames if frames is None or len(frames) == 1 else frames[done : done + len(part)]
+        chunks = stream_chunks(engine, part, samples, seed, sampling, prompt, frames=own)
+        waveforms.append(np.concatenate(list(chunks), axis=1))
+        done += len(part)
     return np.concatenate(waveforms) if waveforms else np.empty((0, samples), dtype=np.float32)
 
 
@@ -122,6 +125,7 @@ def stream_chunks(
     sampling: Sampling | None = None,
     prompt: np.ndarray | None = None,
     chunk: int = _CHUNK,
+    frames: Sequence[Any] | None = None,
 ) -> Iterator[np.ndarray]:
     """Generate streams together, one chunk of time after another.
 
@@ -133,41 +137,49 @@ def stream_chunks(
         sampling: how codes are drawn; by default at temperature 1 without limits.
         prompt: waveform (time,) at the rate of the network to continue.
         chunk: samples of a chunk; the result does not depend on it.
+        frames: frames float32 (F, D) of each stream, or of one for all; only slices are read. They
+            start with the prompt, and the last one is repeated. Unspecified by default.
 
     Yields:
         float32 (B, chunk); the last one is shorter if `chunk` does not divide `samples`.
+
+    Raises:
+        ConfigError: the network takes no frames, or frames of another size.
     """
     sampling = sampling or Sampling()
     network, config = engine.network, engine.network.config
     check_seed(seed)
-    device = network.device
     rows = [tuple(labelling.encode(stream.labels, config.labels)) for stream in streams]
-    # Each distinct set of labels once, so that streams with equal labels start equal, bit for bit.
-    numbers = {kind: number for number, kind in enumerate(dict.fromkeys(rows))}
-    kinds = torch.tensor(list(numbers), dtype=torch.int64, device=device)
-    codes = None
+    codes, past, skipped = None, 0, 0
     if prompt is not None:
-        codes = _prompt_codes(prompt, config).to(device).expand(len(streams), -1)
-    with torch.inference_mode():
-        bias = network.conditioning(Condition(kinds))[[numbers[row] for row in rows]]
-        unspecified = network.conditioning(network.unspecified()).expand_as(bias)
+        if prompt.ndim != 1 or prompt.dtype.kind != "f":
+            shape = f"{prompt.dtype} {prompt.shape}"
+            raise ConfigError(f"the prompt is {shape}: it must be float (time,)")
+        # Samples before the receptive field have no influence. Whole frames of them are left out,
+        # so that the other frames keep their places.
+        hop = 1 if frames is None else network.hop or 1
+        field = config.receptive_field or len(prompt)
+        skipped = max(0, len(prompt) - field) // hop
+        codes = _prompt_codes(prompt[skipped * hop :], config)
+        codes = codes.to(network.device).expand(len(streams), -1)
+        past = codes.shape[1]
+    conditions = Conditions(network, rows, frames, skipped, past)
+    bias, unspecified = conditions.start(min(chunk, samples))
     engine.start(bias, sampling, unspecified=unspecified, prompt=codes)
     indices = [stream.index for stream in streams]
     for start in range(0, samples, chunk):
-        noise = stream_noise(seed, indices, start, min(chunk, samples - start))
+        stop = min(start + chunk, samples)
+        conditions.extend(engine, stop)
+        noise = stream_noise(seed, indices, start, stop - start)
         drawn = engine.generate(torch.from_numpy(noise))
         yield config.codec.decode(drawn.cpu().numpy())
 
 
 def _prompt_codes(prompt: np.ndarray, config: ModelConfig) -> torch.Tensor:
-    """Codes (time,) of the last receptive field of a prompt; `ConfigError` if it is invalid."""
-    if prompt.ndim != 1 or prompt.dtype.kind != "f":
-        raise ConfigError(f"the prompt is {prompt.dtype} {prompt.shape}: it must be float (time,)")
-    # Earlier samples have no influence.
-    end = prompt if config.receptive_field is None else prompt[-config.receptive_field :]
-    if not np.isfinite(end).all():
+    """Codes (time,) of a prompt; `ConfigError` if it is not finite."""
+    if not np.isfinite(prompt).all():
         raise ConfigError("the prompt holds NaN or infinity: repair it or leave it out")
-    return torch.from_numpy(config.codec.encode(end))
+    return torch.from_numpy(config.codec.encode(prompt))
 
 
 def sample_count(seconds: float, sample_rate: int) -> int:

@@ -64,6 +64,17 @@ class Network(nn.Module, ABC):
         return None
 
     @property
+    def margin(self) -> int:
+        """Number of frames on each side of a frame that its bias depends on."""
+        return 0
+
+    def fit_features(self, mean: Tensor, deviation: Tensor) -> None:
+        """Set the mean and standard deviation, (D,), by which a network normalises features.
+
+        It has no effect on a network that has been fitted before, or takes labels only.
+        """
+
+    @property
     @abstractmethod
     def bias_shape(self) -> tuple[int, ...]:
         """The shape of the result of `conditioning` for one frame of one stream."""
@@ -102,11 +113,12 @@ class Network(nn.Module, ABC):
         """
 
     @abstractmethod
-    def initial_state(self, bias: Tensor) -> Any:
+    def initial_state(self, bias: Tensor, first: Tensor | None = None) -> Any:
         """The state of B streams before their first input, which is the start symbol.
 
         Args:
-            bias: (B, F, ...) of `conditioning`.
+            bias: (B, F, ...), result of `conditioning`.
+            first: as in `predict`.
         """
 
     @abstractmethod
@@ -120,6 +132,18 @@ class Network(nn.Module, ABC):
         Returns:
             Parameters (B, P) of the next codes.
         """
+
+    def extend(self, state: Any, bias: Tensor) -> None:
+        """Append frames to the state of running streams.
+
+        Args:
+            state: the state, which is changed in place.
+            bias: (B, F, ...), result of `conditioning`.
+
+        Raises:
+            ValueError: the network takes labels only.
+        """
+        raise ValueError(f"the network '{self.config.network}' takes labels only")
 
     def advance(self, inputs: Tensor, state: Any) -> Tensor:
         """Process inputs (B, T); return parameters (B, T, P) of the code after each."""
@@ -159,7 +183,13 @@ class Network(nn.Module, ABC):
         bias = self.conditioning(replace(condition, frames=frames))
         return self.predict(self.inputs(codes), bias, beginning=True)
 
-    def predict(self, inputs: Tensor, bias: Tensor, beginning: bool = False) -> Tensor:
+    def predict(
+        self,
+        inputs: Tensor,
+        bias: Tensor,
+        beginning: bool = False,
+        first: Tensor | None = None,
+    ) -> Tensor:
         """The parallel pass: predict the code that follows each input.
 
         Args:
@@ -167,9 +197,12 @@ class Network(nn.Module, ABC):
             bias: (B, F, ...), result of `conditioning`.
             beginning: whether the first input is the start of a recording. Otherwise a network
                 with a receptive field R predicts only codes after R inputs or more.
+            first: int64 (B,), the number of the sample after the first input, counted from the
+                beginning of the first frame of `bias`; 0 by default. The first frame is also
+                used for earlier samples, and the last one for later samples.
 
         Returns:
             Parameters (B, T, P) of the codes after the last T inputs. T = N from the beginning
             of a recording, and for every network without a limit to its receptive field.
         """
-        return self.advance(inputs, self.initial_state(bias))
+        return self.advance(inputs, self.initial_state(bias, first))

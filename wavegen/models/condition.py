@@ -1,7 +1,8 @@
 """The condition of streams: labels and features, the second input of every network."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
@@ -34,3 +35,42 @@ class Condition:
         """The same on a device."""
         frames = None if self.frames is None else self.frames.to(device)
         return Condition(self.labels.to(device), frames)
+
+
+@dataclass(frozen=True)
+class FramesOf:
+    """The frames of one recording, or of a part of it.
+
+    Args:
+        frames: float32 (F, D), see `Condition`; an array, or an object whose slices are arrays.
+        first: number of the first given code, counted from the beginning of the first frame.
+    """
+
+    frames: Any
+    first: int = 0
+
+    def between(self, start: int, stop: int, hop: int, margin: int) -> "FramesOf":
+        """The frames that codes from `start` to `stop` depend on, with `margin` on each side."""
+        last = len(self.frames) - 1
+        # After the end the last frame is repeated, with the same frames before it.
+        begin = max(0, min((self.first + start) // hop, last) - margin)
+        end = (self.first + max(stop - 1, start)) // hop + margin + 1
+        return FramesOf(self.frames[begin : max(end, begin + 1)], self.first - begin * hop)
+
+    def moved(self, code: int) -> "FramesOf":
+        """The same frames for a recording whose first given code is `code`."""
+        return FramesOf(self.frames, self.first + code)
+
+
+def stack(recordings: Sequence[FramesOf]) -> "tuple[Tensor, Tensor]":
+    """Frames float32 (B, F, D) of a batch, padded by the last frame; and `first`, int64 (B,)."""
+    import numpy as np
+    import torch
+
+    most = max(len(each.frames) for each in recordings)
+    padded = [
+        np.pad(each.frames, ((0, most - len(each.frames)), (0, 0)), mode="edge")
+        for each in recordings
+    ]
+    first = torch.tensor([each.first for each in recordings], dtype=torch.int64)
+    return torch.from_numpy(np.stack(padded)), first

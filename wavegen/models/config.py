@@ -4,17 +4,19 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from wavegen.errors import ConfigError
 from wavegen.utils.numbers import whole_number
 from wavegen.utils.text import display
 
 if TYPE_CHECKING:
+    from wavegen.audio.features import FeatureSet
     from wavegen.codecs.codec import Codec
 
-# The format of `config.json`. The first one had no number and no name of a network.
-FORMAT = 2
+# The format of `config.json`. The first one had no number and no name of a network. The second one
+# has no features, and is still written for models without features.
+FORMAT = 3
 # Larger values are mistakes or attacks. The limits also bound the memory that the config of a model
 # from somebody else can ask for.
 _LIMITS = {"quantization_channels": (2, 65536), "sample_rate": (100, 768_000)}
@@ -46,6 +48,8 @@ class ModelConfig:
         quantization_channels: number of mu-law codes Q.
         sample_rate: rate in Hz.
         labels: label attributes, each with its class names.
+        features: definitions of the features in the frames of a condition, as written by
+            `FeatureSet.to_json`.
 
     Attributes:
         network: registered name of the network, in `config.json`.
@@ -58,6 +62,7 @@ class ModelConfig:
     quantization_channels: int = 256
     sample_rate: int = 16000
     labels: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    features: tuple[dict[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
         self._check_whole(_LIMITS)
@@ -75,6 +80,16 @@ class ModelConfig:
                     raise ConfigError(f"label attribute {name!a}: {each!a} is no text in UTF-8")
             if len(set(classes)) != len(classes):
                 raise ConfigError(f"label attribute '{name}' lists a class twice")
+        if not isinstance(self.features, list | tuple):
+            raise ConfigError("features must be a list of feature definitions")
+        object.__setattr__(self, "features", tuple(self.features))
+        # Made once here, so that a wrong definition is refused like any other field.
+        features = self.feature_set
+        if features is not None and features.sample_rate != self.sample_rate:
+            raise ConfigError(
+                f"the features have a rate of {features.sample_rate} Hz, but the model has "
+                f"{self.sample_rate} Hz: both must be the same"
+            )
         labels = {name: tuple(classes) for name, classes in self.labels.items()}
         object.__setattr__(self, "labels", labels)
 
@@ -90,6 +105,15 @@ class ModelConfig:
         from wavegen.codecs.mulaw import MuLaw
 
         return MuLaw(self.quantization_channels)
+
+    @property
+    def feature_set(self) -> "FeatureSet | None":
+        """The definition of the frames of a condition; None if the model has no features."""
+        if not self.features:
+            return None
+        from wavegen.audio.features import FeatureSet
+
+        return FeatureSet.from_json(self.features)
 
     def architecture(self) -> list[str]:
         """Lines of `describe` about the architecture, each with a word before it."""
@@ -107,6 +131,9 @@ class ModelConfig:
     def to_json(self) -> str:
         """This config as indented JSON, which `registry.config_from_json` reads."""
         values = {"format": FORMAT, "network": self.network, **dataclasses.asdict(self)}
+        if not self.features:
+            values["format"] = 2
+            del values["features"]
         return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
 
     def _check_whole(self, limits: Mapping[str, tuple[int, int]]) -> None:
@@ -129,6 +156,7 @@ class WaveNetConfig(ModelConfig):
         quantization_channels: number of mu-law codes Q.
         sample_rate: rate in Hz.
         labels: label attributes, each with its class names.
+        features: definitions of the features in the frames of a condition.
         gate: activation of the signal: `linear` (a gated linear unit, Dauphin et al. 2017) or
             `tanh` (van den Oord et al. 2016).
     """

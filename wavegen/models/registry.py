@@ -81,6 +81,8 @@ def config_from_json(text: str) -> ModelConfig:
         )
     config, _ = _known(values.pop("network", WaveNetConfig.network))
     names = {f.name for f in dataclasses.fields(config)}
+    if written < 3:  # without features
+        names -= {"features"}
     if unknown := sorted(set(values) - names):
         raise ConfigError(f"unknown fields {', '.join(unknown)}")
     if missing := sorted(names - set(values)):

@@ -24,6 +24,7 @@ from wavegen.errors import ConfigError
 from wavegen.models.base import Network
 from wavegen.models.condition import Condition
 from wavegen.models.config import WaveNetConfig
+from wavegen.models.frame_encoder import FrameEncoder
 from wavegen.models.wavenet_block import Block
 from wavegen.models.wavenet_fused_block import block_for
 from wavegen.models.wavenet_state import WaveNetState
@@ -53,6 +54,9 @@ class WaveNet(Network):
         )
         # Combines labels: how a speaker says a digit is more than the sum of both embeddings.
         self.mixing = nn.Sequential(nn.Linear(residual, gate), nn.SiLU(), nn.Linear(gate, residual))
+        self.frame_encoder = None
+        if config.feature_set is not None:
+            self.frame_encoder = FrameEncoder(config.feature_set.size, residual)
         # One projection for all layers; its bias is the bias of the gates.
         self.gate_bias = nn.Linear(residual, config.layers * gate)
         self.blocks: Sequence[ResidualBlock] = nn.ModuleList(  # type: ignore[assignment]
@@ -104,7 +108,7 @@ class WaveNet(Network):
         for block in self.blocks:
             block.fused = True
 
-    def initial_state(self, bias: Tensor) -> WaveNetState:
+    def initial_state(self, bias: Tensor, first: Tensor | None = None) -> WaveNetState:
         """See `Network.initial_state`."""
         return WaveNetState(self, bias)
 
@@ -112,9 +116,29 @@ class WaveNet(Network):
         """See `Network.state_after`; one pass over the end of the prompt."""
         return WaveNetState(self, bias, prompt)
 
+    def extend(self, state: WaveNetState, bias: Tensor) -> None:
+        """See `Network.extend`."""
+        state.frames.extend(bias)
+
     def step(self, inputs: Tensor, state: WaveNetState) -> Tensor:
         """See `Network.step`."""
         return state.step(self, inputs)
+
+    @property
+    def hop(self) -> int | None:
+        """See `Network.hop`: that of the features."""
+        features = self.config.feature_set
+        return None if features is None else features.hop_length
+
+    def fit_features(self, mean: Tensor, deviation: Tensor) -> None:
+        """See `Network.fit_features`."""
+        if self.frame_encoder is not None and not self.frame_encoder.fitted:
+            self.frame_encoder.fit(mean, deviation)
+
+    @property
+    def margin(self) -> int:
+        """See `Network.margin`."""
+        return 0 if self.frame_encoder is None else self.frame_encoder.margin
 
     @property
     def bias_shape(self) -> tuple[int, int]:
@@ -125,44 +149,60 @@ class WaveNet(Network):
         """Compute a bias on every gate from labels.
 
         Args:
-            condition: condition of B streams, with labels only.
+            condition: condition of B streams.
 
         Returns:
-            (B, F, L, G) with F = 1, since labels are constant.
+            (B, F, L, G), where F is 1 without frames, since labels are constant.
 
         Raises:
-            ConfigError: the condition has frames.
+            ConfigError: the condition has frames, and the network takes labels only.
         """
-        if condition.frames is not None:
+        if condition.frames is not None and self.frame_encoder is None:
             raise ConfigError("this network takes labels only: leave the frames out")
         labels = condition.labels
         total = self.gate_bias.weight.new_zeros(labels.shape[0], self.config.residual_channels)
         for attribute, embedding in enumerate(self.label_embeddings):
             total = total + embedding(labels[:, attribute])
+        frames = 1
+        if self.frame_encoder is not None:
+            added = self.frame_encoder(condition.frames, len(labels))
+            frames = added.shape[1]
+            total = (total[:, None] + added).flatten(0, 1)
         total = total + self.mixing(total)
-        return self.gate_bias(total).view(-1, 1, *self.bias_shape)
+        return self.gate_bias(total).view(len(labels), frames, *self.bias_shape)
 
-    def predict(self, inputs: Tensor, bias: Tensor, beginning: bool = False) -> Tensor:
+    def predict(
+        self,
+        inputs: Tensor,
+        bias: Tensor,
+        beginning: bool = False,
+        first: Tensor | None = None,
+    ) -> Tensor:
         """Predict the code after each full window of inputs.
 
         Args:
             inputs: int64 (B, H + T), codes or start symbols; (B, T) from the beginning.
-            bias: (B, 1, L, G) from `conditioning`.
+            bias: (B, F, L, G) from `conditioning`.
             beginning: whether the first input is the start symbol of a recording, which
                 represents all start symbols before it.
+            first: int64 (B,), see `Network.predict`.
 
         Returns:
             Logits (B, T, Q); `logits[:, t]` is for the code after `inputs[:, : H + t + 1]`, or from
             the beginning of a recording after `inputs[:, : t + 1]`.
         """
-        gates = [gate for _, gate in self.activations(inputs, bias, beginning)]
+        gates = [gate for _, gate in self.activations(inputs, bias, beginning, first)]
         # The gates of the last block have as many steps as there are predictions.
         time = len(gates[-1])
         gates = [gate[len(gate) - time :] for gate in gates]
         return self.head(torch.cat(gates, dim=-1)).transpose(0, 1)
 
     def activations(
-        self, inputs: Tensor, bias: Tensor, beginning: bool = False
+        self,
+        inputs: Tensor,
+        bias: Tensor,
+        beginning: bool = False,
+        first: Tensor | None = None,
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Run the blocks over inputs (B, N) and yield the input and gate of each, (time, B, C).
 
@@ -174,11 +214,23 @@ class WaveNet(Network):
         dtype = stream.dtype
         if torch.is_autocast_enabled(stream.device.type):
             dtype = torch.get_autocast_dtype(stream.device.type)
-        stream, biases = stream.to(dtype), bias.to(dtype)[:, 0].unbind(1)
+        stream, biases = stream.to(dtype), bias.to(dtype).flatten(0, 1).unbind(1)
+        rows = self._rows(bias, inputs.shape[1], first)
         for block, own in zip(self.blocks, biases, strict=True):
-            following, gate = block(stream, own, beginning)
+            following, gate = block(stream, own, beginning, rows)
             yield stream, gate
             stream = following
+
+    def _rows(self, bias: Tensor, time: int, first: Tensor | None) -> Tensor | None:
+        """Which of the B * F frames of a bias holds at each step, int64 (time, B)."""
+        streams, frames = bias.shape[:2]
+        if self.hop is None:
+            return None
+        samples = torch.arange(time, device=bias.device)[:, None]
+        if first is not None:
+            samples = samples + first
+        own = (samples // self.hop).clamp(0, frames - 1)
+        return own + frames * torch.arange(streams, device=bias.device)
 
     def head(self, gates: Tensor) -> Tensor:
         """Logits (..., Q) from the concatenated gates of all layers (..., L * G / 2)."""
@@ -212,21 +264,28 @@ class ResidualBlock(nn.Module):
         )
 
     def forward(
-        self, stream: Tensor, bias: Tensor, beginning: bool = False
+        self, stream: Tensor, bias: Tensor, beginning: bool = False, rows: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """The input of the next block (T', B, C), and the gate (T', B, G / 2).
 
         T' = T - (kernel_size - 1) * dilation, or T from the beginning (see `Block`). The
         computation has the dtype of `stream` (T, B, C), whatever that of the parameters.
+        With `rows`, int64 (N, B) with N >= T', the last N steps of each stream use these rows of
+        the bias (rows, G).
         """
         own: list[Tensor | None] = [self.kernel, None, None]
         if self.projection is not None:
             own[1:] = self.projection.weight, self.projection.bias
         cast = (None if each is None else each.to(stream.dtype) for each in own)
-        fused = self.fused and self.training
+        fused = self.fused and self.training and rows is None
+        if rows is not None:
+            lost = 0 if beginning else (len(self.kernel) - 1) * self.dilation
+            rows = rows[len(rows) - len(stream) + lost :].flatten()
         kind = block_for(stream, self.kernel, self.gate) if fused else Block
+        # The fused block knows no bias that changes with time.
+        more = (rows,) if kind is Block else ()
         with torch.autocast(stream.device.type, enabled=False):
-            return kind.apply(stream, bias, *cast, self.dilation, beginning, self.gate)
+            return kind.apply(stream, bias, *cast, self.dilation, beginning, self.gate, *more)
 
     def residual(self, stream: Tensor, gate: Tensor) -> Tensor:
         """The input of the next block for one step, from the newest input and gate: (B, C)."""

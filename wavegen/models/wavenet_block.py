@@ -36,19 +36,22 @@ class Block(torch.autograd.Function):
         dilation: int,
         beginning: bool,
         gate_kind: str,
+        rows: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """The input of the next block, and the gate.
 
         Args:
             ctx: context of autograd.
             stream: (T, B, R).
-            bias: (B, G).
+            bias: (B, G); with `rows` (N, G).
             kernel: (K, G, R), the oldest tap first.
             weight: (R, G / 2), weight of the projection; None in the last block.
             projection_bias: (R,), bias of the projection; None in the last block.
             dilation: distance between the taps.
             beginning: whether the first step represents all steps before it.
             gate_kind: activation of the signal, `linear` or `tanh`.
+            rows: int64 (T' * B,), the row of `bias` for each computed step of each stream, if the
+                bias changes with time.
 
         Returns:
             (T', B, R), in the last block the newest steps of `stream`; and (T', B, G / 2).
@@ -58,7 +61,7 @@ class Block(torch.autograd.Function):
         newest = stream if beginning else stream[delays[0] :]
         time = len(newest)
         # addmm adds the product of each tap to the sum, without another pass over it.
-        total = bias.repeat(time, 1)
+        total = bias.repeat(time, 1) if rows is None else bias.index_select(0, rows)
         total.addmm_(newest.flatten(0, 1), kernel[-1].t())
         for delay, part in zip(delays[:-1], kernel[:-1], strict=True):
             before, delayed = _delayed(stream, delay, time, beginning)
@@ -70,7 +73,8 @@ class Block(torch.autograd.Function):
         if weight is not None and projection_bias is not None:
             # On a GPU the product adds the bias when it stores its result.
             following = torch.addmm(projection_bias, gate, weight.t()).view_as(newest).add_(newest)
-        ctx.save_for_backward(stream, kernel, weight, gate, *kept)
+        ctx.save_for_backward(stream, kernel, weight, gate, rows, *kept)
+        ctx.biases = len(bias)
         ctx.delays, ctx.beginning, ctx.gate_kind = delays, beginning, gate_kind
         return following, gate.view(time, batch, gate.shape[1])
 
@@ -78,7 +82,7 @@ class Block(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of the arguments of `forward`, from those of its results."""
         following, gate_gradient = gradients
-        stream, kernel, weight, gate, *kept = ctx.saved_tensors
+        stream, kernel, weight, gate, rows, *kept = ctx.saved_tensors
         time, batch = following.shape[:2]
         of_following, gate_gradient = following.flatten(0, 1), gate_gradient.flatten(0, 1)
         of_weight = of_projection_bias = None
@@ -87,7 +91,12 @@ class Block(torch.autograd.Function):
             of_weight = _over_time(of_following, gate)
             of_projection_bias = of_following.sum(0)
         of_total = _through_gate(gate_gradient, kept, ctx.gate_kind)
-        of_bias = of_total.view(time, batch, of_total.shape[1]).sum(0)
+        if rows is None:
+            of_bias = of_total.view(time, batch, of_total.shape[1]).sum(0)
+        else:
+            # In float32, for a frame has hundreds of steps.
+            of_bias = of_total.new_zeros(ctx.biases, of_total.shape[1], dtype=torch.float32)
+            of_bias = of_bias.index_add_(0, rows, of_total.float()).to(of_total.dtype)
         newest = stream[len(stream) - time :]
         lost = following.new_zeros(len(stream) - time, *following.shape[1:])
         of_stream = torch.cat([lost, following])
@@ -106,7 +115,7 @@ class Block(torch.autograd.Function):
             of_kernel.append(of_part)
         of_kernel.append(_over_time(of_total, newest.flatten(0, 1)))
         found = of_stream, of_bias, torch.stack(of_kernel), of_weight, of_projection_bias
-        return *found, None, None, None
+        return *found, None, None, None, None
 
 
 def _gated(total: Tensor, kind: str) -> tuple[list[Tensor], Tensor]:

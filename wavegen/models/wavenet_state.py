@@ -6,11 +6,13 @@ step costs one pass through the blocks, however long the receptive field is.
 Source: Le Paine et al. 2016, "Fast Wavenet Generation Algorithm".
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+
+from wavegen.models.frames import Frames
 
 if TYPE_CHECKING:
     from wavegen.models.wavenet import WaveNet
@@ -24,12 +26,14 @@ class WaveNetState:
 
     Args:
         network: the network; its weights are packed now, so later changes have no effect.
-        bias: (B, 1, L, G), result of `WaveNet.conditioning`.
+        bias: (B, F, L, G), result of `WaveNet.conditioning`.
         prompt: as in `fill_queues`.
     """
 
     def __init__(self, network: "WaveNet", bias: Tensor, prompt: Tensor | None = None) -> None:
-        self._bias = bias[:, 0].unbind(dim=1)  # L times (B, G)
+        self.frames = Frames(bias, network.hop, 0 if prompt is None else prompt.shape[1])
+        self._of_frame: Tensor | None = None
+        self._bias: Sequence[Tensor] = ()  # L times (B, G), of this frame
         self._kernels = [block.kernel.transpose(1, 2).flatten(0, 1) for block in network.blocks]
         self._time = 0
         # A ring is a list, so that a step stores and reads tensors without copying them.
@@ -38,6 +42,9 @@ class WaveNetState:
 
     def step(self, network: "WaveNet", inputs: Tensor) -> Tensor:
         """Logits (B, Q) after one more input, int64 (B,), which is added to the queues."""
+        (now, _), *_ = self.frames.spans(1)
+        if now is not self._of_frame:
+            self._of_frame, self._bias = now, now.unbind(dim=1)
         stream = network.embedding(inputs)
         gates = []
         for block, kernel, queue, bias in zip(
@@ -62,7 +69,7 @@ def fill_queues(network: "WaveNet", bias: Tensor, prompt: Tensor | None) -> Iter
 
     Args:
         network: the network.
-        bias: (B, 1, L, G), result of `WaveNet.conditioning`.
+        bias: (B, F, L, G), result of `WaveNet.conditioning`; its frames start with the prompt.
         prompt: int64 codes (B, T) to continue, or None. The last code is not in the queues yet,
             since it is the input of the first step.
     """
@@ -111,7 +118,8 @@ def _from_prompt(network: "WaveNet", bias: Tensor, prompt: Tensor) -> Iterator[T
     back, history = network.config.kernel_size - 1, network.history
     start = prompt.new_full((len(prompt), history + 1), network.start_symbol)
     inputs = torch.cat([start, prompt], dim=1)[:, -history - 1 : -1]
-    past = network.activations(inputs, bias)
+    first = prompt.new_full((len(prompt),), prompt.shape[1] - history)
+    past = network.activations(inputs, bias, first=first)
     for block, (stream, _) in zip(network.blocks, past, strict=True):
         # A copy, since a view would keep the whole input of every block in memory.
         yield stream[-back * block.dilation :].clone()

@@ -9,12 +9,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from wavegen.codecs import windows
+from wavegen.data.clip_features import ComputedFrames
 from wavegen.data.labels import Labels, label_ids
 from wavegen.engines.base import Scorer
 from wavegen.engines.choice import choose_scorer
 from wavegen.errors import ModelError
 from wavegen.models.base import Network
-from wavegen.models.condition import Condition
+from wavegen.models.condition import Condition, FramesOf
 
 # Samples of a long recording that are read at a time; a multiple of `windows.SUMMED`.
 BLOCK = 1 << 18
@@ -69,7 +70,8 @@ def recording_bits(
         network.config.codec.encode(np.asarray(waveform[start : start + block]))
         for start in range(0, len(waveform), block)
     )
-    bits = np.zeros(1)
-    for sums, _ in scorer(network, [labels or {}]).blocks(codes):
+    bits, features = np.zeros(1), network.config.feature_set
+    frames = None if features is None else FramesOf(ComputedFrames(features, waveform))
+    for sums, _ in scorer(network, [labels or {}]).blocks(codes, frames):
         bits = total_bits(sums, bits)
     return float(bits[0])

@@ -1,7 +1,7 @@
 """Scoring recordings on disk under one or several labels.
 
 Short recordings are read ahead and scored together in batches. A long one is scored alone, block
-by block, in memory that does not grow with its length.
+by block, in memory that does not grow with its length; for a model with features it is read whole.
 """
 
 import math
@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from wavegen.audio import reading
+from wavegen.audio.features import FeatureSet
 from wavegen.codecs import counts
 from wavegen.codecs.windows import regrouped
 from wavegen.data.decoding import decoded
@@ -21,6 +22,7 @@ from wavegen.data.labels import Labels
 from wavegen.engines.base import Scorer
 from wavegen.errors import AudioFileError
 from wavegen.models.base import Network
+from wavegen.models.condition import FramesOf
 from wavegen.models.serialization import load_model
 from wavegen.scoring.likelihood import BLOCK, scorer, total_bits
 from wavegen.scoring.sources import Source, find_sources
@@ -106,7 +108,8 @@ def score(
     network = model if isinstance(model, Network) else load_model(model)
     kinds = [labels or {}] if labels is None or isinstance(labels, Mapping) else labels
     watch = _Kept if keep else watch
-    scoring = _Scoring(network, scorer(network, kinds), len(kinds), watch, progress)
+    features = network.config.feature_set
+    scoring = _Scoring(network, features, scorer(network, kinds), len(kinds), watch, progress)
     return scoring.scores(find_sources(paths))
 
 
@@ -137,6 +140,7 @@ class _Kept:
 @dataclass(frozen=True)
 class _Scoring:
     network: Network
+    features: FeatureSet | None
     scorer: Scorer
     kinds: int
     watch: Callable[[int], Watcher] | None
@@ -147,6 +151,8 @@ class _Scoring:
         ahead = 0
         for source in sources:
             opened, size = _open(source, self.network.config.sample_rate)
+            if self.features is not None and size > _LONG:
+                opened, size = _whole(opened), 0
             if size <= _LONG:
                 waiting.append(opened)
                 ahead += size * self.kinds
@@ -161,7 +167,10 @@ class _Scoring:
         """Score short recordings in one batch."""
         waves = [np.concatenate(list(each.blocks)) for each in waiting if not each.error]
         codes = [self._encode(wave) for wave in waves]
-        scored = zip(waves, codes, self.scorer.totals(codes), strict=True)
+        frames = None
+        if self.features is not None:
+            frames = [FramesOf(self.features.compute(wave)) for wave in waves]
+        scored = zip(waves, codes, self.scorer.totals(codes, 0, frames), strict=True)
         for each in waiting:
             if each.error:
                 yield Score(each.source, error=each.error)
@@ -217,6 +226,14 @@ class _Scoring:
 
     def _histogram(self, codes: np.ndarray) -> np.ndarray:
         return counts.histogram(codes, self.network.config.codec)
+
+
+def _whole(opened: _Opened) -> _Opened:
+    """Read all of a recording, for features that depend on both sides of a block."""
+    try:
+        return replace(opened, blocks=list(opened.blocks))
+    except AudioFileError as error:
+        return replace(opened, error=error.reason)
 
 
 def _open(source: Source, sample_rate: int) -> tuple[_Opened, int]:

@@ -1,10 +1,6 @@
 """The DataModule: from a folder of recordings to batches of codes."""
 
-import atexit
 import itertools
-import multiprocessing
-import signal
-from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -12,9 +8,11 @@ import torch
 from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from wavegen.audio.features import parse
 from wavegen.codecs.counts import CodeCounts
 from wavegen.data.batches import EpochBatches, TrainingCrops, UntilStopped, ValidationWindows
 from wavegen.data.cache import digest_of, figures_name
+from wavegen.data.clip_features import statistics
 from wavegen.data.clips import ClipSet, find_clips
 from wavegen.data.corpus import Corpus
 from wavegen.data.folders import count
@@ -24,6 +22,7 @@ from wavegen.data.splits import hold_out_ends
 from wavegen.data.store import AudioStore, open_clips
 from wavegen.errors import ConfigError, DataError
 from wavegen.models.base import Network
+from wavegen.training.workers import end_workers_at_exit, ignore_signals
 
 
 class AudioDataModule(LightningDataModule):
@@ -37,6 +36,8 @@ class AudioDataModule(LightningDataModule):
         labels: columns of metadata to use as label attributes; by default all.
         label_pattern: regular expression, searched in the file name, whose named groups are
             label attributes.
+        features: features that condition the network, such as `log_mel`, `log_mel:hifigan`,
+            `pitch`, `loudness` or `position`; by default none.
         validation_fraction: share of the clips to hold out if the folder defines no split.
         on_bad_file: `skip` leaves out a file that cannot be used and says so; `fail` stops.
         trim: cut silence at both ends, in dB below the peak of a clip; by default off.
@@ -58,6 +59,7 @@ class AudioDataModule(LightningDataModule):
         sample_rate: int | None = None,
         labels: list[str] | None = None,
         label_pattern: str | None = None,
+        features: list[str] | None = None,
         validation_fraction: float = 0.1,
         on_bad_file: Literal["skip", "fail"] = "skip",
         trim: float | None = None,
@@ -85,6 +87,7 @@ class AudioDataModule(LightningDataModule):
         self.sample_rate = sample_rate
         self.labels = labels
         self.label_pattern = label_pattern
+        self.features = features
         self.validation_fraction = validation_fraction
         self.on_bad_file = on_bad_file
         self.trim = trim
@@ -163,6 +166,10 @@ class AudioDataModule(LightningDataModule):
             raise DataError(f"{self.folder}: no clips are left to train on")
         return store
 
+    def feature_definitions(self) -> list[dict[str, Any]]:
+        """The features for the config of a network, see `ModelConfig.features`."""
+        return parse(self.features, self.rate()).to_json() if self.features else []
+
     def adopt(self, other: "AudioDataModule") -> None:
         """Take over the clips that another module of the same folder has decoded."""
         self._store, self._clip_set = other.decode(), other.clip_set
@@ -180,6 +187,12 @@ class AudioDataModule(LightningDataModule):
             raise ConfigError(
                 f"the data is at {store.sample_rate} Hz and the network at {config.sample_rate} "
                 "Hz: set --data.sample_rate and --model.network.sample_rate alike, or neither"
+            )
+        if self.features and list(config.features) != self.feature_definitions():
+            raise ConfigError(
+                f"--data.features is {','.join(self.features)}, but the network has "
+                f"{config.feature_set.name if config.feature_set else 'none'}: leave it out, or "
+                "give the network these features"
             )
         clips = self.clip_set.clips
         self._corpus = Corpus.of(store, [clip.labels for clip in clips], network)
@@ -206,6 +219,11 @@ class AudioDataModule(LightningDataModule):
         name = figures_name(whole[:, 0] if uncut else self.training, config.codec.codes)
         figures = store.figures(name, compute)
         self.order0_bits, self.clamped = figures["order0_bits"], figures["clamped"]
+        if self._corpus.frames is not None:
+            chosen = np.unique(self.training[:, 0]).tolist()
+            size = network.config.feature_set.size  # type: ignore[union-attr]
+            found = statistics(self._corpus.frames, chosen, size)
+            network.fit_features(*(torch.from_numpy(each) for each in found))
 
     def setup(self, stage: str | None = None) -> None:
         """Decode the clips and match them with the network, unless that has been done."""
@@ -296,7 +314,7 @@ class AudioDataModule(LightningDataModule):
 
     def _loader(self, dataset: Dataset, sampler: Sampler) -> DataLoader:
         if self.num_workers:
-            _end_workers_at_exit()
+            end_workers_at_exit()
         return DataLoader(
             dataset,
             batch_size=None,
@@ -304,34 +322,5 @@ class AudioDataModule(LightningDataModule):
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
-            worker_init_fn=_ignore_signals,
+            worker_init_fn=ignore_signals,
         )
-
-
-def _ignore_signals(_worker: int) -> None:
-    """Let only the main process act on signals, which terminals and SLURM send to all processes.
-
-    A worker ends by itself when the main process has ended.
-    """
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
-
-
-@lru_cache(maxsize=1)
-def _end_workers_at_exit() -> None:
-    """End the workers before Python does at exit.
-
-    Python would send SIGTERM, which they ignore, and wait for them for ever. Workers of a
-    completed training have ended before.
-    """
-    atexit.register(_end_workers)
-
-
-def _end_workers() -> None:
-    # Otherwise torch would report each of them as a failure.
-    if hasattr(signal, "SIGCHLD"):
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    for worker in multiprocessing.active_children():
-        if worker.daemon:
-            worker.kill()

@@ -13,11 +13,10 @@ from pytorch_lightning.callbacks import Timer
 from torch import Tensor
 from torch.func import functional_call
 
-from wavegen.data.corpus import Batch
+from wavegen.data.corpus import Batch, condition_of
 from wavegen.engines.reference_scorer import surprisal
 from wavegen.errors import ConfigError, ModelError
 from wavegen.models.base import Network
-from wavegen.models.condition import Condition
 from wavegen.models.config import ModelConfig, WaveNetConfig
 from wavegen.models.registry import build, config_from_json
 from wavegen.models.serialization import is_model, load_config
@@ -151,8 +150,9 @@ class LitModel(LightningModule):
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits (T, B, Q) of every target of a batch, time first."""
-        bias = self.network.conditioning(Condition(batch["labels"]))
-        return self.network.predict(batch["inputs"], bias, batch["beginning"]).transpose(0, 1)
+        bias = self.network.conditioning(condition_of(batch))
+        inputs, first = batch["inputs"], batch.get("first")
+        return self.network.predict(inputs, bias, batch["beginning"], first).transpose(0, 1)
 
     def loss(self, batch: Batch) -> Tensor:
         """Mean nats over every sample that the batch predicts, without padding and history."""
@@ -230,9 +230,9 @@ class LitModel(LightningModule):
             # The saved model computes in float32 too.
             network = deepcopy(network).float()
         with torch.autocast(self.device.type, enabled=False):
-            condition = Condition(batch["labels"])
+            condition, first = condition_of(batch), batch.get("first")
             bits = surprisal(
-                network, batch["inputs"], batch["targets"], condition, batch["beginning"]
+                network, batch["inputs"], batch["targets"], condition, batch["beginning"], first
             )
         samples = (batch["targets"] >= 0).sum()
         self.validation_totals += torch.stack([bits.sum(), samples.double()])

@@ -12,7 +12,8 @@ from typing import Any
 
 import yaml
 
-from wavegen.errors import ModelError
+from wavegen.audio.features import FeatureSet
+from wavegen.errors import ConfigError, ModelError
 from wavegen.training.run_folder import CONFIG
 from wavegen.utils.files import read_text
 
@@ -36,8 +37,8 @@ _TIME = re.compile(r"[\w:,'{} -]*", re.ASCII)
 # own. The folder of the Trainer is replaced by that of the run.
 _TEXTS = {"data.folder", "data.store", "data.label_pattern", "trainer.default_root_dir"}
 # Lists of texts, or of numbers.
-_LISTS = {"data.labels": str, "trainer.devices": int}
-_LABELS = "model.network.labels"
+_LISTS = {"data.labels": str, "data.features": str, "trainer.devices": int}
+_LABELS, _FEATURES = "model.network.labels", "model.network.features"
 
 
 class _Quoting(yaml.SafeDumper):
@@ -109,7 +110,9 @@ def _check_events(text: str) -> None:
 
 def _check(value: Any, name: str) -> None:
     """Raise `ValueError`, with the name, for the first value that wavegen does not write."""
-    if name == _LABELS:
+    if name == _FEATURES:
+        sound = isinstance(value, list) and _are_features(value)
+    elif name == _LABELS:
         # Names of attributes and classes are chosen by the user.
         lists = value.values() if isinstance(value, dict) else [value]
         sound = all(_all(each, str) for each in lists) and _all(list(value or ()), str)
@@ -129,6 +132,14 @@ def _check(value: Any, name: str) -> None:
         sound = value is None or isinstance(value, bool | int | float)
     if not sound:
         raise ValueError(name)
+
+
+def _are_features(value: list[Any]) -> bool:
+    """Whether a list holds nothing but definitions of features."""
+    try:
+        return not value or FeatureSet.from_json(value).to_json() == value
+    except ConfigError:
+        return False
 
 
 def _all(value: Any, kind: type) -> bool:

@@ -98,6 +98,7 @@ class TrainCLI(LightningCLI):
             torch.cuda.is_bf16_supported(including_emulation=False) if gpu else cpu_has_bfloat16()
         )
         defaults = suggest(self.decoded.clip_set, rate, gpu, bfloat16)
+        defaults["model.network.features"] = self.decoded.feature_definitions()
         parser.set_defaults({**defaults, **limits_of(given.trainer, defaults["trainer.max_steps"])})
         self.config = _parse(parser, [*options, *extra])
 

@@ -1,5 +1,6 @@
 """The engine for CPUs: a compiled loop over time, in which the cores share the streams."""
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
@@ -15,7 +16,9 @@ from wavegen.engines.cpu.draw import How
 from wavegen.engines.cpu.wavenet_kernel import Member, Team
 from wavegen.engines.cpu.wavenet_packing import Packed, array, members_of_a_team, pack, padded
 from wavegen.engines.precision import rounded
+from wavegen.engines.prefill import all_rows
 from wavegen.models.config import WaveNetConfig
+from wavegen.models.frames import Frames
 from wavegen.models.wavenet import WaveNet
 from wavegen.models.wavenet_state import fill_queues
 
@@ -61,11 +64,9 @@ class NumbaCPU:
             float(1 if sampling.top_p is None else sampling.top_p),
             float(sampling.guidance),
         )
-        sets = [bias]
-        if sampling.guided:
-            assert unspecified is not None
-            # Every stream has two rows, with its labels and without, which get the same codes.
-            sets.append(unspecified)
+        self._sampling = sampling
+        every = all_rows(bias, sampling, unspecified)
+        sets = every.split(count)
         network = rounded(self.network, self._precision)
         newest = np.full(count, network.start_symbol)
         if prompt is not None and prompt.shape[1]:
@@ -83,11 +84,18 @@ class NumbaCPU:
             part = slice(streams[0], streams[-1] + 1)
             queues = _queues_of([[ring[:, part] for ring in rings] for rings in filled])
             team = _team(shares, newest[part], queues)
-            biases = _bias_of([each[part] for each in sets])
             self._work += [
-                (packed, team, _member(packed, biases, number), part)
+                (packed, team, _member(packed, len(sets) * len(streams), number), part)
                 for number, packed in enumerate(shares)
             ]
+        passed = 0 if prompt is None else prompt.shape[1]
+        self._frames = Frames(every, network.hop, passed)
+        self._of_frame: Tensor | None = None
+
+    @torch.inference_mode()
+    def extend(self, bias: Tensor, unspecified: Tensor | None = None) -> None:
+        """See `Engine.extend`."""
+        self._frames.extend(all_rows(bias, self._sampling, unspecified))
 
     def generate(self, noise: Tensor) -> Tensor:
         """See `Engine.generate`."""
@@ -107,15 +115,39 @@ class NumbaCPU:
         return torch.from_numpy(logits)
 
     def _run(self, noise: np.ndarray, codes: np.ndarray, logits: np.ndarray) -> None:
+        """Run the kernel once for each frame of the bias; without noise the codes are given."""
+        time, begin = codes.shape[1], 0
+        jobs = []
+        for now, count in self._frames.spans(time):
+            part = slice(begin, begin + count)
+            own = [noise, codes, logits]
+            if count < time:
+                # Contiguous, as the kernel was compiled for.
+                own = [np.ascontiguousarray(each[:, part]) if each.size else each for each in own]
+            jobs.append((part, None if now is self._of_frame else now, own))
+            self._of_frame = now
+            begin += count
         # The members of a team wait for one another, so none starts before all have a thread.
-        ready = Barrier(len(self._work))
+        self._ready = Barrier(len(self._work))
 
-        def work(packed: Packed, team: Team, member: Member, part: slice) -> None:
-            ready.wait()
-            wavenet_kernel.run(
-                packed, team, member, self._how, noise[part], codes[part], logits[part]
-            )
+        def work(packed: Packed, team: Team, member: Member, streams: slice) -> None:
+            self._ready.wait()
+            for _, now, own in jobs:
+                if now is not None:
+                    sets = [each[streams] for each in now.split(self._count)]
+                    _use(packed, member, _bias_of(sets))
+                wavenet_kernel.run(
+                    packed, team, member, self._how, *(each[streams] for each in own)
+                )
 
+        self._by_all(work)
+        for part, _, (_, drawn, found) in jobs if len(jobs) > 1 else ():
+            codes[:, part] = drawn
+            if found.size:
+                logits[:, part] = found
+
+    def _by_all(self, work: Callable[..., None]) -> None:
+        """Do the work of every member, each in its own thread."""
         if len(self._work) == 1:
             work(*self._work[0])
             return
@@ -123,7 +155,7 @@ class NumbaCPU:
             try:
                 done = [pool.submit(work, *each) for each in self._work]
             except BaseException:
-                ready.abort()
+                self._ready.abort()
                 raise
             for each in done:
                 each.result()
@@ -159,12 +191,22 @@ def _team(shares: list[Packed], newest: np.ndarray, queues: np.ndarray) -> Team:
     )
 
 
-def _member(packed: Packed, bias: np.ndarray, number: int) -> Member:
-    """The member with its part of biases (L, rows, 2, gate)."""
+def _member(packed: Packed, rows: int, number: int) -> Member:
+    """A member whose bias will be set by `_use`."""
+    layers, (begin, end) = len(packed.dilations), packed.columns[1]
+    bias = np.zeros((layers, rows, 2 * (end - begin)), np.float32)
+    ahead = np.zeros((packed.aheads[-1], *bias.shape[1:]), np.float32)
+    return Member(number, bias, ahead, np.zeros(1, np.int64))
+
+
+def _use(packed: Packed, member: Member, bias: np.ndarray) -> None:
+    """Use a bias (L, rows, 2, gate) from the next step on."""
     begin, end = packed.columns[1]
-    own = bias[..., begin:end].reshape(*bias.shape[:2], -1)
-    ahead = np.empty((packed.aheads[-1], *own.shape[1:]), np.float32)
-    return Member(number, np.ascontiguousarray(own), ahead, np.zeros(1, np.int64))
+    own = bias[..., begin:end].reshape(member.bias.shape)
+    # The sums of the next steps have begun with the bias before.
+    for layer, change in enumerate(own - member.bias):
+        member.ahead[packed.aheads[layer] : packed.aheads[layer + 1]] += change
+    member.bias[:] = own
 
 
 def _queues_of(filled: list[list[Tensor]]) -> np.ndarray:
@@ -174,6 +216,6 @@ def _queues_of(filled: list[list[Tensor]]) -> np.ndarray:
 
 
 def _bias_of(sets: list[Tensor]) -> np.ndarray:
-    """Biases (B, 1, L, G) of each set of rows as one (L, rows, 2, gate)."""
-    bias = array(torch.cat(sets)[:, 0].transpose(0, 1))
+    """Biases (B, L, G) of each set of rows as one (L, rows, 2, gate)."""
+    bias = array(torch.cat(sets).transpose(0, 1))
     return padded(bias.reshape(*bias.shape[:2], 2, -1))

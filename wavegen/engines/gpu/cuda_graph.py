@@ -12,7 +12,8 @@ from torch import Tensor
 
 from wavegen.distributions.sampling import Sampling, draw, guide
 from wavegen.engines.checks import check_codes, check_drawn, check_noise, check_start
-from wavegen.engines.prefill import begin
+from wavegen.engines.prefill import all_rows, begin
+from wavegen.models.frames import Frames
 from wavegen.models.wavenet import WaveNet
 from wavegen.models.wavenet_state import fill_queues
 
@@ -79,19 +80,28 @@ class GraphQueue:
         self._rings = bias.new_empty((rows, network.history, channels))
         kernels = torch.stack([block.kernel.transpose(1, 2) for block in network.blocks])
         missing = bias.new_zeros(channels)
-        biases, first = [], 0
+        offsets, first = [], 0
         filled = fill_queues(network, bias, prompt)
         for layer, (block, ring) in enumerate(zip(network.blocks, filled, strict=True)):
             self._rings[:, first : first + len(ring)] = (ring - missing).transpose(0, 1)
             first += len(ring)
-            biases.append(bias[:, 0, layer] + missing @ kernels[layer].sum(0))
+            offsets.append(missing @ kernels[layer].sum(0))
             if block.projection is not None:
                 missing = missing + block.projection.bias
-        self._bias = torch.stack(biases)
+        self._frames = Frames(bias, network.hop, 0 if prompt is None else prompt.shape[1])
+        # What the bias of every frame lacks, (L, 1, G).
+        self._offsets = torch.stack(offsets)[:, None]
+        self._bias = bias.new_empty((layers, rows, config.gate_channels))
+        self._of_frame: Tensor | None = None
         self._past = kernels[:, :-1].flatten(1, 2)
         self._newest = kernels[:, -1].contiguous()
         self._streams = bias.new_empty((rows, layers, channels))
         self._gates = bias.new_empty((rows, layers, config.gate_channels // 2))
+
+    @torch.inference_mode()
+    def extend(self, bias: Tensor, unspecified: Tensor | None = None) -> None:
+        """See `Engine.extend`."""
+        self._frames.extend(all_rows(bias, self._sampling, unspecified))
 
     @torch.inference_mode()
     def generate(self, noise: Tensor) -> Tensor:
@@ -103,8 +113,10 @@ class GraphQueue:
             time = block.shape[1]
             self._noise[:time].copy_(block.t())
             self._place.zero_()
-            for _ in range(time):
-                self._step(drawing=True)
+            for now, count in self._frames.spans(time):
+                self._use(now)
+                for _ in range(count):
+                    self._step(drawing=True)
             drawn.copy_(self._drawn[:time].t())
         return check_drawn(codes, self.network)
 
@@ -115,10 +127,18 @@ class GraphQueue:
         shape = (*codes.shape, self.network.config.quantization_channels)
         logits = self._logits.new_empty(shape)
         for time, column in enumerate(codes.to(logits.device).t()):
+            for now, _ in self._frames.spans(1):
+                self._use(now)
             self._step(drawing=False)
             logits[:, time] = self._logits
             self._codes.copy_(column)
         return logits
+
+    def _use(self, now: Tensor) -> None:
+        """Step with a frame (rows, L, G) of the bias from now on."""
+        if now is not self._of_frame:
+            self._of_frame = now
+            torch.add(now.transpose(0, 1), self._offsets, out=self._bias)
 
     def _step(self, drawing: bool) -> None:
         """One sample: logits, and a code if they are drawn."""

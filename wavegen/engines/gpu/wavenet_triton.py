@@ -13,8 +13,10 @@ from triton.runtime.errors import OutOfResources
 from wavegen.distributions.sampling import Sampling
 from wavegen.engines.checks import check_codes, check_drawn, check_noise, check_start
 from wavegen.engines.gpu import wavenet_triton_kernel
+from wavegen.engines.prefill import all_rows
 from wavegen.errors import ConfigError
 from wavegen.models.config import WaveNetConfig
+from wavegen.models.frames import Frames
 from wavegen.models.wavenet import WaveNet
 from wavegen.models.wavenet_state import fill_queues
 
@@ -87,11 +89,8 @@ class TritonGPU:
         network, config = self.network, self.network.config
         device = bias.device
         self._sampling = sampling
-        sets = [bias]
-        if sampling.guided:
-            assert unspecified is not None
-            # Every stream has two rows, with its labels and without, which get the same codes.
-            sets.append(unspecified)
+        every = all_rows(bias, sampling, unspecified)
+        sets = every.split(len(bias))
         half = config.gate_channels // 2
         widths = (config.residual_channels, half, config.skip_channels)
         R, H, S, Q = map(_padded, (*widths, config.quantization_channels))
@@ -104,13 +103,15 @@ class TritonGPU:
             self._newest[: self._streams] = prompt[:, -1]
 
         weights = packed(network, self._dtype, R, H, S, Q)
-        gates = torch.zeros((len(sets), rows, config.layers, 2, H), device=device)
+        self._frames = Frames(every, network.hop, 0 if prompt is None else prompt.shape[1])
+        self._of_frame: Tensor | None = None
+        self._gates = torch.zeros((len(sets), rows, config.layers, 2, H), device=device)
         # A ring has one place more than its taps reach back, for the newest input.
         slots = [(config.kernel_size - 1) * dilation + 1 for dilation in config.dilations]
         firsts = np.cumsum(slots) - slots
         rings = torch.zeros((sum(slots), len(sets), rows, R), dtype=self._dtype, device=device)
         for number, each in enumerate(sets):
-            _fill(gates[number], rings[:, number], firsts, network, each, prompt)
+            _fill(rings[:, number], firsts, network, each, prompt)
         rows *= len(sets)
         scratch = [
             torch.empty((rows, width), dtype=self._dtype, device=device)
@@ -119,7 +120,7 @@ class TritonGPU:
         scratch.append(torch.empty((rows, Q), device=device))
         self._state = (
             weights,
-            gates,
+            self._gates,
             rings,
             torch.tensor(firsts, dtype=torch.int64, device=device),
             torch.tensor(config.dilations, dtype=torch.int32, device=device),
@@ -136,11 +137,17 @@ class TritonGPU:
         self._time = 0
 
     @torch.inference_mode()
+    def extend(self, bias: Tensor, unspecified: Tensor | None = None) -> None:
+        """See `Engine.extend`."""
+        self._frames.extend(all_rows(bias, self._sampling, unspecified))
+
+    @torch.inference_mode()
     def generate(self, noise: Tensor) -> Tensor:
         """See `Engine.generate`."""
         check_noise(noise, self._streams)
         codes = torch.empty(noise.shape, dtype=torch.int64, device=self._newest.device)
-        self._run(noise.to(codes.device).contiguous(), codes, noise.new_empty(0), forced=False)
+        numbers, logits = noise.to(codes.device).contiguous(), noise.new_empty((len(noise), 0))
+        self._run(numbers, codes, logits, forced=False)
         return check_drawn(codes, self.network)
 
     @torch.inference_mode()
@@ -149,10 +156,33 @@ class TritonGPU:
         check_codes(codes, self._streams, self.network)
         given = codes.to(self._newest.device).contiguous()
         logits = torch.empty((*given.shape, self.network.start_symbol), device=given.device)
-        self._run(logits.new_empty(0, dtype=torch.float64), given, logits, forced=True)
+        noise = logits.new_empty((self._streams, 0), dtype=torch.float64)
+        self._run(noise, given, logits, forced=True)
         return logits
 
     def _run(self, noise: Tensor, codes: Tensor, logits: Tensor, forced: bool) -> None:
+        """Run the kernel once for each frame of the bias; what is not forced is drawn."""
+        begin = 0
+        for now, count in self._frames.spans(codes.shape[1]):
+            self._use(now)
+            part = slice(begin, begin + count)
+            if count == codes.shape[1]:
+                self._launch(noise, codes, logits, forced)
+            else:
+                drawn, found = codes[:, part].contiguous(), logits[:, part].contiguous()
+                self._launch(noise[:, part].contiguous(), drawn, found, forced)
+                codes[:, part], logits[:, part] = drawn, found
+            begin += count
+
+    def _use(self, now: Tensor) -> None:
+        """Step with a frame (rows, L, G) of the bias from now on."""
+        if now is not self._of_frame:
+            self._of_frame = now
+            sets, half = len(self._gates), now.shape[2] // 2
+            frame = now.reshape(sets, self._streams, now.shape[1], 2, half)
+            self._gates[:, : self._streams, ..., :half] = frame
+
+    def _launch(self, noise: Tensor, codes: Tensor, logits: Tensor, forced: bool) -> None:
         how, steps = self._sampling, codes.shape[1]
         # Triton launches on the current device, which may not be that of the network.
         with torch.cuda.device_of(self._newest), _within_resources():
@@ -201,28 +231,24 @@ def _constants(
 
 
 def _fill(
-    gates: Tensor,
     rings: Tensor,
     firsts: np.ndarray,
     network: WaveNet,
     bias: Tensor,
     prompt: Tensor | None,
 ) -> None:
-    """Write the initial biases and rings of streams into arrays of zeros.
+    """Write the initial inputs of layers into rings of zeros.
 
     Args:
-        gates: (rows, L, 2, H); the first rows are for the streams.
-        rings: (slots, rows, R), ring after ring.
+        rings: (slots, rows, R), ring after ring; the first rows are for the streams.
         firsts: int64 (L,), the first slot of the ring of each layer.
         network, bias, prompt: as in `fill_queues`.
     """
-    streams, config = len(bias), network.config
-    half = config.gate_channels // 2
-    gates[:streams, ..., :half] = bias[:, 0].reshape(streams, config.layers, 2, half)
+    streams, channels = len(bias), network.config.residual_channels
     for first, ring in zip(firsts, fill_queues(network, bias, prompt), strict=True):
         # Step 0 stores its newest at place 0, and reads from place 1 on.
         own = rings[first + 1 : first + 1 + len(ring), :streams]
-        own[..., : config.residual_channels] = ring
+        own[..., :channels] = ring
 
 
 @contextmanager

@@ -1,0 +1,122 @@
+"""Generation with features: in parts, in batches, after prompts, and as frames arrive."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import small
+import torch
+
+from wavegen.codecs import mulaw
+from wavegen.data.labels import label_ids
+from wavegen.distributions.sampling import Sampling, stream_noise
+from wavegen.engines.cpu.wavenet_engine import NumbaCPU
+from wavegen.engines.reference import TorchQueue
+from wavegen.errors import ConfigError
+from wavegen.generation.generate import Stream, stream_chunks, whole_streams
+from wavegen.generation.live import latency, live_chunks
+from wavegen.models.condition import Condition
+
+LABELS = {"digit": "1"}
+
+
+def frames_of(count: int, streams: int = 1, seed: int = 0) -> list[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return [rng.standard_normal((count, 8)).astype(np.float32) for _ in range(streams)]
+
+
+@pytest.fixture(params=[TorchQueue, NumbaCPU])
+def engine(request: pytest.FixtureRequest) -> Any:
+    network = small.network(labels=small.LABELS, features=small.FEATURES)
+    return request.param(network)
+
+
+def waveform(engine: Any, samples: int, frames: Any, **options: Any) -> np.ndarray:
+    streams = [Stream(LABELS, index) for index in range(options.pop("streams", 1))]
+    chunks = stream_chunks(engine, streams, samples, 3, frames=frames, **options)
+    return np.concatenate(list(chunks), axis=1)
+
+
+@pytest.mark.parametrize("chunk", [7, 16, 100, 1000])
+@pytest.mark.parametrize("guidance", [1.0, 2.0])
+def test_samples_do_not_depend_on_chunks(engine: Any, chunk: int, guidance: float) -> None:
+    frames, sampling = frames_of(12), Sampling(guidance=guidance)
+    whole = waveform(engine, 250, frames, sampling=sampling)
+    parts = waveform(engine, 250, frames, sampling=sampling, chunk=chunk)
+    assert np.array_equal(parts, whole)
+    other = waveform(engine, 250, frames_of(12, seed=1), sampling=sampling)
+    assert not np.array_equal(other, whole)
+
+
+def test_streams_have_their_own_frames(engine: Any) -> None:
+    """Also where they are of different lengths: the last one is repeated."""
+    frames = frames_of(9, streams=3)
+    frames[1] = frames[1][:4]
+    together = waveform(engine, 144, frames, streams=3, chunk=50)
+    for index, own in enumerate(frames):
+        (alone,) = waveform_of(engine, index, own)
+        assert (alone == together[index]).mean() > 0.98
+
+
+def waveform_of(engine: Any, index: int, own: np.ndarray) -> np.ndarray:
+    chunks = stream_chunks(engine, [Stream(LABELS, index)], 144, 3, frames=[own])
+    return np.concatenate(list(chunks), axis=1)
+
+
+def test_frames_begin_with_the_prompt(engine: Any) -> None:
+    """A prompt longer than the receptive field is cut by whole frames."""
+    network, frames = engine.network, frames_of(30)
+    whole = waveform(engine, 400, frames)[0]
+    labels = label_ids([LABELS], network.config.labels)
+    bias = network.conditioning(Condition(labels, torch.from_numpy(frames[0])[None]))
+    noise = torch.from_numpy(stream_noise(3, [0], 0, 60))
+    for length in (1, 16, 50, 111, 300):
+        prompt = whole[:length]
+        rest = waveform(engine, 60, frames, prompt=prompt, chunk=9)[0]
+        engine.start(bias, Sampling(), prompt=torch.from_numpy(mulaw.encode(prompt))[None])
+        expected = mulaw.decode(engine.generate(noise).numpy())[0]
+        assert (rest == expected).mean() > 0.98, length
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 5])
+def test_frames_that_arrive_give_the_samples_of_all_frames(engine: Any, at_once: int) -> None:
+    frames = frames_of(11)[0]
+    asked: list[int] = []
+
+    def arriving() -> Iterator[np.ndarray]:
+        for begin in range(0, len(frames), at_once):
+            asked.append(begin)
+            yield frames[begin : begin + at_once]
+
+    chunks = []
+    for chunk in live_chunks(engine, arriving(), LABELS, seed=3):
+        chunks.append(chunk)
+        if at_once == 1 and len(chunks) == 1:
+            # The look-ahead of two frames, and the frame itself.
+            assert len(asked) == 3
+            assert latency(engine) == 3 * 16
+    expected = waveform(engine, 11 * 16, [frames])
+    assert np.array_equal(np.concatenate(chunks), expected[0])
+
+
+def test_wrong_frames_are_one_line(engine: Any) -> None:
+    with pytest.raises(ConfigError, match=r"\(frames, 3\), but the model needs \(frames, 8\)"):
+        waveform(engine, 10, [np.zeros((4, 3), np.float32)])
+    with pytest.raises(ConfigError, match="at least one"):
+        waveform(engine, 10, [np.zeros((0, 8), np.float32)])
+    plain = type(engine)(small.network(labels=small.LABELS))
+    with pytest.raises(ConfigError, match="has no features"):
+        waveform(plain, 10, frames_of(3))
+    with pytest.raises(ConfigError, match="has no features"):
+        list(live_chunks(plain, frames_of(3)))
+
+
+def test_rounds_keep_the_frames_of_their_streams(engine: Any, monkeypatch) -> None:
+    from wavegen.generation import generate
+
+    frames, streams = frames_of(5, streams=5), [Stream(LABELS, index) for index in range(5)]
+    whole = whole_streams(engine, streams, 80, 3, frames=frames)
+    monkeypatch.setitem(generate._ROUND, "cpu", 2)
+    parts = whole_streams(engine, streams, 80, 3, frames=frames)
+    assert (parts == whole).mean() > 0.98

@@ -1,0 +1,108 @@
+"""Generation from frames of features that arrive one after another."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from wavegen.data import labels as labelling
+from wavegen.data.labels import Labels
+from wavegen.distributions.sampling import Sampling, stream_noise
+from wavegen.engines.base import Engine
+from wavegen.errors import ConfigError
+from wavegen.generation.conditions import check_frames
+from wavegen.models.frames import bias_between
+
+
+class _Arrived:
+    """The frames that have arrived, of which only the last few are kept."""
+
+    def __init__(self, kept: int) -> None:
+        self._kept, self._dropped = kept, 0
+        self._frames: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return self._dropped + (0 if self._frames is None else len(self._frames))
+
+    def __getitem__(self, part: slice) -> np.ndarray:
+        begin, end, _ = part.indices(len(self))
+        assert self._frames is not None
+        assert begin >= self._dropped
+        return self._frames[begin - self._dropped : end - self._dropped]
+
+    def add(self, frames: np.ndarray) -> None:
+        self._frames = frames if self._frames is None else np.concatenate([self._frames, frames])
+
+    def drop(self, used: int) -> None:
+        """Forget the frames that are not needed after the first `used` frames have been used."""
+        if self._frames is not None and (past := used - self._kept - self._dropped) > 0:
+            self._frames, self._dropped = self._frames[past:], self._dropped + past
+
+
+def latency(engine: Engine) -> int:
+    """Samples from the arrival of a frame to its last sample: the look-ahead and one hop."""
+    network = engine.network
+    return (network.margin + 1) * (network.hop or 0)
+
+
+def live_chunks(
+    engine: Engine,
+    frames: Iterable[Any],
+    labels: Labels | None = None,
+    seed: int = 0,
+    sampling: Sampling | None = None,
+) -> Iterator[np.ndarray]:
+    """Generate a stream from frames that arrive, as soon as they allow it.
+
+    The samples of a frame are generated when the frames that it looks ahead at have arrived, or
+    no more come. They are equal to those of `stream_chunks` with all frames.
+
+    Args:
+        engine: engine of a network with features, in evaluation mode.
+        frames: arrays float32 (F, D) or (D,), one after another.
+        labels: attribute -> class; an attribute that is left out is unspecified.
+        seed: 0 to 2^64 - 1.
+        sampling: how codes are drawn; by default at temperature 1 without limits.
+
+    Yields:
+        float32 (samples,), a multiple of the hop.
+
+    Raises:
+        ConfigError: the network takes no frames, or frames of another size.
+        LabelError: a label is unknown.
+    """
+    network, sampling = engine.network, sampling or Sampling()
+    if network.hop is None:
+        raise ConfigError("the model has no features: leave the features out")
+    row = labelling.encode(labels or {}, network.config.labels)
+    ids = torch.tensor([row], dtype=torch.int64, device=network.device)
+    # Frames before the next one: its margin, and as many for the frames that are repeated.
+    arrived, given = _Arrived(2 * network.margin + 1), 0
+    with torch.inference_mode():
+        without = network.conditioning(network.unspecified())
+
+    def generated(stop: int) -> np.ndarray:
+        nonlocal given
+        with torch.inference_mode():
+            bias = bias_between(network, ids, [arrived], given, stop)
+        unspecified = without.expand_as(bias)
+        if given == 0:
+            engine.start(bias, sampling, unspecified=unspecified)
+        else:
+            engine.extend(bias, unspecified)
+        hop = network.hop or 0
+        noise = stream_noise(seed, [0], given * hop, (stop - given) * hop)
+        given = stop
+        arrived.drop(given)
+        codes = engine.generate(torch.from_numpy(noise))
+        return network.config.codec.decode(codes.cpu().numpy())[0]
+
+    for each in frames:
+        own = np.atleast_2d(np.asarray(each, dtype=np.float32))
+        check_frames([own], network)
+        arrived.add(own)
+        if len(arrived) - network.margin > given:
+            yield generated(len(arrived) - network.margin)
+    if len(arrived) > given:
+        yield generated(len(arrived))

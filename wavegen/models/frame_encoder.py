@@ -1,0 +1,56 @@
+"""The frame encoder: from the frames of a condition to an input of the conditioning."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+# Frames on each side of a convolution. Two convolutions look two frames ahead.
+_SIDE = 1
+
+
+class FrameEncoder(nn.Module):
+    """Two convolutions over frames of normalised features.
+
+    Args:
+        features: number of values D in a frame.
+        channels: number of output channels C.
+    """
+
+    # Number of frames on each side that a frame of the result depends on.
+    margin = 2 * _SIDE
+
+    def __init__(self, features: int, channels: int) -> None:
+        super().__init__()
+        self.mean: Tensor
+        self.scale: Tensor
+        self.register_buffer("mean", torch.zeros(features))
+        self.register_buffer("scale", torch.ones(features))
+        self.first = nn.Conv1d(features, channels, 2 * _SIDE + 1)
+        self.second = nn.Conv1d(channels, channels, 2 * _SIDE + 1)
+        self.unspecified = nn.Parameter(torch.zeros(channels))
+
+    @property
+    def fitted(self) -> bool:
+        """Whether `fit` has been called."""
+        return bool(self.mean.any()) or bool((self.scale != 1).any())
+
+    @torch.no_grad()
+    def fit(self, mean: Tensor, deviation: Tensor) -> None:
+        """Set the mean and the standard deviation of each feature in the training data, (D,)."""
+        self.mean.copy_(mean)
+        # A constant feature must not give huge values if it changes later.
+        self.scale.copy_(torch.where(deviation > 1e-5, deviation, 1.0))
+
+    def forward(self, frames: Tensor | None, streams: int) -> Tensor:
+        """Encode frames (B, F, D) as (B, F, C); None is unspecified and gives (B, 1, C).
+
+        A stream with NaN in its frames is unspecified. The first and the last frame are repeated
+        beyond both ends.
+        """
+        if frames is None:
+            return self.unspecified.expand(streams, 1, -1)
+        known = ~frames.isnan().flatten(1).any(1)
+        scaled = ((frames - self.mean) / self.scale).where(known[:, None, None], 0.0)
+        padded = F.pad(scaled.transpose(1, 2), (self.margin, self.margin), mode="replicate")
+        values = self.second(F.silu(self.first(padded))).transpose(1, 2)
+        return values.where(known[:, None, None], self.unspecified)
