@@ -15,7 +15,7 @@ from wavegen.data import clip_features as module
 from wavegen.data.batches import TrainingCrops, ValidationWindows
 from wavegen.data.clip_features import ComputedFrames, frames_of_clips, statistics
 from wavegen.data.clips import find_clips
-from wavegen.data.corpus import Corpus, condition_of
+from wavegen.data.corpus import Batch, Corpus, condition_of
 from wavegen.data.settings import DataSettings
 from wavegen.data.store import AudioStore, open_clips
 from wavegen.engines.reference_scorer import surprisal
@@ -34,6 +34,12 @@ def corpus_of(store: Any, **fields: object) -> tuple[Any, Corpus]:
     network = small.network(labels={"label": ("high", "low")}, features=small.FEATURES, **fields)
     kinds = [{"label": name.split("/")[0]} for name in store.names]
     return network, Corpus.of(store, kinds, network)
+
+
+def bits_of(network: Any, batch: Batch) -> torch.Tensor:
+    """Bits (B, T) of the targets of a batch."""
+    inputs, targets, condition = batch["inputs"], batch["targets"], condition_of(batch)
+    return surprisal(network, inputs, targets, condition, batch["beginning"], batch["first"])
 
 
 def test_frames_are_computed_once_and_kept_with_the_store(store, monkeypatch) -> None:
@@ -84,14 +90,7 @@ def test_crops_have_the_bits_of_whole_clips(store, crop: int) -> None:
     for number in range(0, len(crops), 5):
         time, chosen = crops._plan(0)[0][number]
         batch = crops[0, number]
-        bits = surprisal(
-            network,
-            batch["inputs"],
-            batch["targets"],
-            condition_of(batch),
-            batch["beginning"],
-            batch["first"],
-        )
+        bits = bits_of(network, batch)
         assert bits.shape[1] == time
         for row, (clip, start, stop) in enumerate(crops.pieces[chosen].tolist()):
             np.testing.assert_allclose(
@@ -101,15 +100,7 @@ def test_crops_have_the_bits_of_whole_clips(store, crop: int) -> None:
             seen += 1
     assert seen
     total = sum(
-        surprisal(
-            network,
-            batch["inputs"],
-            batch["targets"],
-            condition_of(batch),
-            batch["beginning"],
-            batch["first"],
-        ).sum()
-        for batch in ValidationWindows(corpus, np.arange(len(store)))
+        bits_of(network, batch).sum() for batch in ValidationWindows(corpus, np.arange(len(store)))
     )
     assert float(total) == pytest.approx(sum(each.sum() for each in expected), rel=1e-5)
 

@@ -74,13 +74,14 @@ class TrainingCrops(Dataset[Batch]):
         chance = _generator(self.seed, epoch, number + 1)
         rows, attributes = batch["labels"].shape
         # One attribute is left out alone, or all of them, since generation needs both cases.
-        dropped = chance.random((rows, attributes + 1)) < 1 - (1 - self.label_dropout) ** 0.5
+        share = 1 - (1 - self.label_dropout) ** 0.5
+        dropped = chance.random((rows, attributes + 1)) < share
         together = dropped[:, attributes]
         dropped = dropped[:, :attributes] | together[:, None]
         batch["labels"][torch.from_numpy(dropped)] = labelling.UNSPECIFIED
         if "frames" in batch:
             # Features are left out alone, or together with all labels.
-            alone = chance.random(rows) < 1 - (1 - self.label_dropout) ** 0.5
+            alone = chance.random(rows) < share
             batch["frames"][torch.from_numpy(alone | together)] = torch.nan
         return batch
 

@@ -138,14 +138,16 @@ class TorchScorer:
         """The state for the samples from `start` to `stop`, with the frames that they need."""
         network = self._network
         if frames is None:
-            return state or network.initial_state(network.conditioning(self._condition))
+            if state is not None:
+                return state
+            return network.initial_state(network.conditioning(self._condition))
         hop, first = network.hop or 1, frames.first
-        begin = (first + start - 1) // hop + 1 if state else 0
+        begin = 0 if state is None else (first + start - 1) // hop + 1
         end = min((first + stop - 1) // hop + 1, len(frames.frames))
-        if begin >= end and state:
+        if begin >= end and state is not None:
             return state
         bias = bias_between(network, self._condition.labels, [frames.frames], begin, end)
-        if state:
+        if state is not None:
             network.extend(state, bias)
             return state
         return network.initial_state(bias, torch.full((len(bias),), first, device=bias.device))

@@ -11,8 +11,7 @@ from wavegen.data.labels import Labels
 from wavegen.distributions.sampling import Sampling, stream_noise
 from wavegen.engines.base import Engine
 from wavegen.errors import ConfigError
-from wavegen.generation.conditions import check_frames
-from wavegen.models.frames import bias_between
+from wavegen.generation.conditions import Conditions, check_frames
 
 
 class _Arrived:
@@ -75,23 +74,19 @@ def live_chunks(
     network, sampling = engine.network, sampling or Sampling()
     if network.hop is None:
         raise ConfigError("the model has no features: leave the features out")
-    row = labelling.encode(labels or {}, network.config.labels)
-    ids = torch.tensor([row], dtype=torch.int64, device=network.device)
+    row = tuple(labelling.encode(labels or {}, network.config.labels))
     # Frames before the next one: its margin, and as many for the frames that are repeated.
-    arrived, given = _Arrived(2 * network.margin + 1), 0
-    with torch.inference_mode():
-        without = network.conditioning(network.unspecified())
+    arrived, given, hop = _Arrived(2 * network.margin + 1), 0, network.hop
+    conditions: Conditions | None = None
 
     def generated(stop: int) -> np.ndarray:
-        nonlocal given
-        with torch.inference_mode():
-            bias = bias_between(network, ids, [arrived], given, stop)
-        unspecified = without.expand_as(bias)
-        if given == 0:
+        nonlocal given, conditions
+        if conditions is None:
+            conditions = Conditions(network, [row], [arrived])
+            bias, unspecified = conditions.start(stop * hop)
             engine.start(bias, sampling, unspecified=unspecified)
         else:
-            engine.extend(bias, unspecified)
-        hop = network.hop or 0
+            conditions.extend(engine, stop * hop)
         noise = stream_noise(seed, [0], given * hop, (stop - given) * hop)
         given = stop
         arrived.drop(given)

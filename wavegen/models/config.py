@@ -4,6 +4,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from wavegen.errors import ConfigError
@@ -106,7 +107,7 @@ class ModelConfig:
 
         return MuLaw(self.quantization_channels)
 
-    @property
+    @cached_property
     def feature_set(self) -> "FeatureSet | None":
         """The definition of the frames of a condition; None if the model has no features."""
         if not self.features:

@@ -82,7 +82,7 @@ def bias_between(
     import numpy as np
     import torch
 
-    from wavegen.models.condition import Condition
+    from wavegen.models.condition import Condition, FramesOf, stack
 
     margin, parts, numbers = network.margin, [], []
     for each in frames:
@@ -90,9 +90,7 @@ def bias_between(
         first = max(0, min(begin, last) - margin)
         parts.append(np.asarray(each[first : end + margin], dtype=np.float32))
         numbers.append(np.minimum(np.arange(begin, end), last) - first)
-    longest = max(map(len, parts))
-    rows = [np.pad(each, ((0, longest - len(each)), (0, 0)), mode="edge") for each in parts]
-    given = torch.from_numpy(np.stack(rows)).to(network.device)
+    given = stack(list(map(FramesOf, parts)))[0].to(network.device)
     chosen = torch.from_numpy(np.stack(numbers)).to(network.device)
     bias = network.conditioning(Condition(labels, given.expand(len(labels), -1, -1)))
     return bias[torch.arange(len(labels))[:, None], chosen.expand(len(labels), -1)]
