@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -21,11 +22,13 @@ import torch.nn.functional as F
 from machine import run
 from torch import Tensor, nn
 
+from wavegen.audio import presets
 from wavegen.data import batches
 from wavegen.data.corpus import Batch, Corpus
 from wavegen.models import wavenet
 from wavegen.models.condition import Condition
 from wavegen.models.config import WaveNetConfig
+from wavegen.models.frame_encoder import FrameEncoder
 from wavegen.models.wavenet import WaveNet
 from wavegen.training import train as train_command
 from wavegen.training.lightning_module import LitWaveNet
@@ -89,8 +92,14 @@ def _shortcut() -> None:
         self.shortcut = nn.Embedding(config.quantization_channels + 1, config.skip_channels)
         nn.init.zeros_(self.shortcut.weight)
 
-    def predict(self: WaveNet, inputs: Tensor, bias: Tensor, beginning: bool = False) -> Tensor:
-        gates = [gate for _, gate in self.activations(inputs, bias, beginning)]
+    def predict(
+        self: WaveNet,
+        inputs: Tensor,
+        bias: Tensor,
+        beginning: bool = False,
+        first: Tensor | None = None,
+    ) -> Tensor:
+        gates = [gate for _, gate in self.activations(inputs, bias, beginning, first)]
         time = len(gates[-1])
         total = self.skip(torch.cat([gate[-time:] for gate in gates], dim=-1))
         total = total + self.shortcut(inputs[:, -time:].t()).to(total.dtype)
@@ -123,12 +132,14 @@ class _Block:
         dilation: int,
         beginning: bool,
         _: str,
+        rows: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         back = (len(kernel) - 1) * dilation
         if beginning:
             stream = torch.cat([stream[:1].expand(back, -1, -1), stream])
         source = F.rms_norm(stream, stream.shape[-1:]) if self.normalised else stream
-        time, total = len(stream) - back, bias
+        time = len(stream) - back
+        total = bias if rows is None else bias[rows].view(time, stream.shape[1], bias.shape[1])
         for tap, part in enumerate(kernel):
             total = total + source[tap * dilation :][:time] @ part.t()
         filtered, gate = (half.contiguous() for half in total.chunk(2, dim=2))
@@ -144,6 +155,34 @@ def _linear(filtered: Tensor, gate: Tensor) -> Tensor:
 
 def _block(**otherwise: Any) -> None:
     _replace(wavenet, "Block", _Block(**{"gate": _linear, **otherwise}))
+
+
+def _finer_frames(samples: int, learned: bool) -> None:
+    """The bias changes after so many samples: frames are split or interpolated."""
+    begin, rows, forward = FrameEncoder.__init__, WaveNet._rows, FrameEncoder.forward
+
+    def made(self: FrameEncoder, features: int, channels: int) -> None:
+        begin(self, features, channels)
+        # The default hop of features at 8 kHz is 128 samples.
+        self.parts = 128 // samples
+        if learned:
+            self.second = nn.Conv1d(channels, channels * self.parts, 3)
+            self.unspecified = nn.Parameter(torch.zeros(channels * self.parts))
+
+    def split(self: FrameEncoder, frames: Tensor | None, streams: int) -> Tensor:
+        coarse = forward(self, frames, streams)
+        if learned:
+            return coarse.unflatten(2, (self.parts, -1)).flatten(1, 2)
+        finer = F.interpolate(coarse.transpose(1, 2), scale_factor=self.parts, mode="linear")
+        return finer.transpose(1, 2)
+
+    def finer(self: WaveNet, bias: Tensor, time: int, first: Tensor | None) -> Tensor | None:
+        with mock.patch.object(WaveNet, "hop", samples):
+            return rows(self, bias, time, first)
+
+    _replace(FrameEncoder, "__init__", made)
+    _replace(FrameEncoder, "forward", split)
+    _replace(WaveNet, "_rows", finer)
 
 
 def _neighbours(share: float) -> None:
@@ -218,6 +257,7 @@ def _schedule(fall: Callable[[float], float]) -> None:
 
 
 _NET = "--model.network."
+_MEL = "--data.features [log_mel]"
 CHANGES = {
     "none": Change("the recipe as it is"),
     # The parts of the recipe.
@@ -245,6 +285,15 @@ CHANGES = {
     "near": Change("L20, field 2,047", f"{_NET}layers 20"),
     "uneven": Change(
         "stacks of 12 and 10, field 5,119", patch=partial(_dilations, *range(12), *range(10))
+    ),
+    # Features that change with time.
+    "mel": Change("log-mel, a bias for each frame", _MEL),
+    "mel-short": Change(
+        "log-mel, half the hop and window", _MEL, partial(_replace, presets, "_hop", lambda _: 64)
+    ),
+    "mel-linear": Change("log-mel, interpolated", _MEL, partial(_finer_frames, 16, learned=False)),
+    "mel-learned": Change(
+        "log-mel, frames split by a convolution", _MEL, partial(_finer_frames, 16, learned=True)
     ),
     # Training.
     "slower": Change("learning rate 3e-3", "--model.learning_rate 3e-3"),

@@ -110,6 +110,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for data, run in RUNS.items():
             run_command(f"wavegen train {data} --run {run}")
         run_command("wavegen train digits --data.features log_mel --run runs/vocoder")
+        run_command("wavegen train digits --data.features pitch,loudness --run runs/voice")
         run_command("wavegen generate runs/instruments --each label --out out")
     return home
 

@@ -28,7 +28,9 @@ from wavegen.engines.reference import TorchQueue
 from wavegen.errors import ConfigError
 from wavegen.generation import wav_files
 from wavegen.generation.generate import Stream, generate
-from wavegen.generation.wav_files import generate_files, read_recipe, repeat_file
+from wavegen.generation.recipe import read_recipe
+from wavegen.generation.repeating import repeat_file
+from wavegen.generation.wav_files import generate_files
 from wavegen.models.serialization import save_model
 from wavegen.models.wavenet import WaveNet
 

@@ -95,7 +95,7 @@ def test_frames_that_arrive_give_the_samples_of_all_frames(engine: Any, at_once:
         if at_once == 1 and len(chunks) == 1:
             # The look-ahead of two frames, and the frame itself.
             assert len(asked) == 3
-            assert latency(engine) == 3 * 16
+            assert latency(engine.network) == 3 * 16
     expected = waveform(engine, 11 * 16, [frames])
     assert np.array_equal(np.concatenate(chunks), expected[0])
 

@@ -15,11 +15,12 @@ from small import LABELS
 from wavegen.audio import reading
 from wavegen.distributions.sampling import Sampling
 from wavegen.errors import ConfigError, LabelError, ModelError, OutputError, WavegenError
-from wavegen.generation import wav_files
+from wavegen.generation import rounds
 from wavegen.generation.generate import Stream, generate
 from wavegen.generation.prompts import read_prompt
 from wavegen.generation.recipe import read_recipe
-from wavegen.generation.wav_files import generate_files, repeat_file
+from wavegen.generation.repeating import repeat_file
+from wavegen.generation.wav_files import generate_files
 from wavegen.models.serialization import save_model
 
 
@@ -210,13 +211,13 @@ def test_of_a_prompt_only_the_end_is_kept(tmp_path: Path, caplog) -> None:
 
 
 def test_nothing_half_written_is_left(model: Path, tmp_path: Path, monkeypatch) -> None:
-    chunks = wav_files.stream_chunks
+    chunks = rounds.stream_chunks
 
-    def cut_short(*arguments):
-        yield next(iter(chunks(*arguments)))
+    def cut_short(*arguments, **frames):
+        yield next(iter(chunks(*arguments, **frames)))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(wav_files, "stream_chunks", cut_short)
+    monkeypatch.setattr(rounds, "stream_chunks", cut_short)
     with pytest.raises(KeyboardInterrupt):
         generate_files(model, STREAMS, 1.0, tmp_path / "out", progress=False)
     assert names(tmp_path / "out") == []
@@ -226,11 +227,11 @@ def test_a_recording_that_is_not_replaced_keeps_its_recipe(model, tmp_path, monk
     (path,) = generate_files(model, STREAMS[:1], 0.01, tmp_path / "out", progress=False)
     before = {each: each.read_bytes() for each in path.parent.iterdir()}
 
-    def interrupted(*_):
+    def interrupted(*_, **__):
         raise KeyboardInterrupt
         yield
 
-    monkeypatch.setattr(wav_files, "stream_chunks", interrupted)
+    monkeypatch.setattr(rounds, "stream_chunks", interrupted)
     with pytest.raises(KeyboardInterrupt):
         generate_files(model, STREAMS[:1], 0.02, tmp_path / "out", overwrite=True, progress=False)
     assert {each: each.read_bytes() for each in path.parent.iterdir()} == before

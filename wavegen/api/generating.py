@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from wavegen.api.audio import Audio, is_several, read_waveform
-from wavegen.audio.features import FeatureSet
 from wavegen.data import labels as labelling
 from wavegen.data.clip_features import ComputedFrames
 from wavegen.distributions.sampling import Sampling
@@ -18,7 +17,9 @@ from wavegen.engines.choice import FEW_STREAMS, choose
 from wavegen.errors import ConfigError
 from wavegen.generation.conditions import check_frames
 from wavegen.generation.generate import Stream, sample_count, stream_chunks, whole_streams
-from wavegen.generation.live import live_chunks
+from wavegen.generation.live import latency, live_chunks
+from wavegen.generation.resynthesis import feature_set_of
+from wavegen.generation.transposition import transposed
 from wavegen.models.base import Network
 from wavegen.models.config import ModelConfig
 
@@ -51,6 +52,14 @@ class Generating:
     def sample_rate(self) -> int:
         """The sample rate of the model in Hz."""
         return self.config.sample_rate
+
+    @property
+    def latency(self) -> float:
+        """Seconds from the beginning of a frame of features to the first sample that uses it.
+
+        When `stream` gets features that arrive, it waits for the frames that it looks ahead at.
+        """
+        return latency(self.network) / self.sample_rate
 
     def generate(
         self,
@@ -154,13 +163,15 @@ class Generating:
             ConfigError: the model has no features.
             AudioFileError: the recording cannot be read.
         """
-        return self._feature_set().compute(read_waveform(recording, sample_rate, self.sample_rate))
+        waveform = read_waveform(recording, sample_rate, self.sample_rate)
+        return feature_set_of(self.network).compute(waveform)
 
     def resynthesize(
         self,
         recordings: Recordings,
         sample_rate: int | None = None,
         *,
+        transpose: float | None = None,
         seed: int = 0,
         temperature: float = 1.0,
         top_k: int | None = None,
@@ -176,6 +187,8 @@ class Generating:
         Args:
             recordings: one recording, or a list of several.
             sample_rate: rate of waveforms in Hz.
+            transpose: semitones to move the pitch by, if the features have a pitch; by default it
+                is moved by whole octaves into the range of the training data.
             seed: seed of the random numbers.
             temperature, top_k, top_p, guidance, labels, attributes: as in `generate`.
 
@@ -186,7 +199,7 @@ class Generating:
         """
         kind = self._kind(labels, attributes)
         sampling = Sampling(temperature, top_k, top_p, guidance)
-        definition = self._feature_set()
+        definition = feature_set_of(self.network)
         several = is_several(recordings)
         parts: Any = recordings if several else [recordings]
         waves = [read_waveform(each, sample_rate, self.sample_rate) for each in parts]
@@ -194,7 +207,8 @@ class Generating:
         made: dict[int, Audio] = {}
         for begin in range(0, len(order), _TOGETHER):
             chosen = order[begin : begin + _TOGETHER]
-            frames = [ComputedFrames(definition, waves[number]) for number in chosen]
+            computed = [ComputedFrames(definition, waves[number]) for number in chosen]
+            frames = [transposed(each, self.network, transpose)[0] for each in computed]
             longest = len(waves[chosen[-1]])
             with self._engine(len(chosen)) as engine:
                 streams = [Stream(kind)] * len(chosen)
@@ -203,11 +217,6 @@ class Generating:
                 made[number] = Audio(row[: len(waves[number])], self.sample_rate)
         results = [made[number] for number in range(len(waves))]
         return results if several else results[0]
-
-    def _feature_set(self) -> FeatureSet:
-        if self.config.feature_set is None:
-            raise ConfigError("the model has no features: train it with --data.features")
-        return self.config.feature_set
 
     def _frames(self, features: Any) -> np.ndarray:
         """Frames of the caller as float32 (F, D)."""

@@ -47,6 +47,11 @@ class Feature:
         """D, the number of values in a frame."""
         raise NotImplementedError
 
+    @property
+    def ranges(self) -> list[tuple[float, float]]:
+        """The least and the greatest possible value of each of the D numbers."""
+        raise NotImplementedError
+
     def compute(self, waveform: Waveform, first: int, count: int) -> np.ndarray:
         """Compute the frames `first` to `first + count - 1` of a recording.
 
@@ -135,10 +140,10 @@ class LogMel(Feature):
         return self.n_mels
 
     @property
-    def range(self) -> tuple[float, float]:
-        """The least and the greatest value of recordings within full scale."""
+    def ranges(self) -> list[tuple[float, float]]:
+        """See `Feature.ranges`; predicted values may be below the floor by a factor of e."""
         most = max(self.n_fft**self.power * self.n_fft, 2 * self.floor)
-        return self._logarithm(self.floor), self._logarithm(most)
+        return [(self._logarithm(self.floor / math.e), self._logarithm(most))] * self.n_mels
 
     def compute(self, waveform: Waveform, first: int, count: int) -> np.ndarray:
         """See `Feature.compute`; computed by torchaudio."""
@@ -193,6 +198,11 @@ class Pitch(Feature):
         """D: log2(Hz), and whether the frame is voiced."""
         return 2
 
+    @property
+    def ranges(self) -> list[tuple[float, float]]:
+        """See `Feature.ranges`; a pitch may be outside f_min and f_max, such as a shifted one."""
+        return [(0.0, math.log2(self.sample_rate)), (0.0, 1.0)]
+
     def compute(self, waveform: Waveform, first: int, count: int) -> np.ndarray:
         """See `Feature.compute`.
 
@@ -230,6 +240,11 @@ class Loudness(Feature):
         """D, a single number."""
         return 1
 
+    @property
+    def ranges(self) -> list[tuple[float, float]]:
+        """See `Feature.ranges`; a floating-point recording may be above full scale."""
+        return [(self.floor - 1, 60.0)]
+
     def compute(self, waveform: Waveform, first: int, count: int) -> np.ndarray:
         """See `Feature.compute`."""
         hop, window = self.hop_length, 4 * self.hop_length
@@ -257,6 +272,11 @@ class Position(Feature):
     def size(self) -> int:
         """D, one number for each scale."""
         return len(self.scales)
+
+    @property
+    def ranges(self) -> list[tuple[float, float]]:
+        """See `Feature.ranges`."""
+        return [(0.0, 1.0)] * self.size
 
     def compute(self, waveform: Waveform, first: int, count: int) -> np.ndarray:
         """See `Feature.compute`."""

@@ -83,6 +83,36 @@ class FeatureSet:
         ]
         return np.concatenate(parts) if parts else np.empty((0, self.size), np.float32)
 
+    def column(self, kind: str) -> int | None:
+        """The number of the first value of a kind in a frame; None if it is not in the set."""
+        before = 0
+        for each in self.features:
+            if each.kind == kind:
+                return before
+            before += each.size
+        return None
+
+    def check(self, frames: np.ndarray) -> None:
+        """Check values (F, D) from elsewhere.
+
+        Raises:
+            ConfigError: values are not finite, or impossible by this definition.
+        """
+        names = [each.kind for each in self.features for _ in range(each.size)]
+        ranges = [each for feature in self.features for each in feature.ranges]
+        for begin in range(0, len(frames), _FRAMES):
+            part = np.asarray(frames[begin : begin + _FRAMES])
+            if not np.isfinite(part).all():
+                raise ConfigError("holds NaN or infinity: compute the features again")
+            least, most = part.min(0), part.max(0)
+            for name, (low, high), below, above in zip(names, ranges, least, most, strict=True):
+                if below < low or above > high:
+                    wrong = below if below < low else above
+                    raise ConfigError(
+                        f"holds {wrong:.4g} for {name}, which is from {low:.4g} to {high:.4g} by "
+                        "the definition of the model: compute the features by that definition"
+                    )
+
     def to_json(self) -> list[dict[str, Any]]:
         """The definition as JSON, which `from_json` reads."""
         return [{"kind": each.kind, **asdict(each)} for each in self.features]

@@ -1,12 +1,9 @@
 """`wavegen generate`: WAV files from a trained model."""
 
 import argparse
-from collections.abc import Sequence
-from pathlib import Path
 
-from wavegen.commands.options import add_label, add_sampling
+from wavegen.commands.options import add_files, add_label, add_sampling
 from wavegen.errors import ConfigError
-from wavegen.utils.text import display
 
 DESCRIPTION = (
     "Generate WAV files, named LABEL_SEED_INDEX.wav. A JSON file of the same name holds all "
@@ -31,17 +28,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--join", action="store_true", help="put the prompt before its continuation in each file"
     )
-    parser.add_argument(
-        "--out", default="out", metavar="PATH", help="folder for the files; or one .wav file"
-    )
-    parser.add_argument(
-        "--overwrite",
-        action="store_true",
-        help="replace files that have other settings (otherwise the new file gets a number)",
-    )
-    parser.add_argument(
-        "--plot", action="store_true", help="draw waveform and spectrogram, a PNG for each file"
-    )
+    add_files(parser)
     add_sampling(parser)
     parser.add_argument(
         "--like",
@@ -52,16 +39,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Generate files, or regenerate one from its recipe, and print their paths."""
+    from wavegen.commands.output import print_files
     from wavegen.data import labels
     from wavegen.distributions.sampling import Sampling
     from wavegen.generation import generate
-    from wavegen.generation.wav_files import generate_files, repeat_file
+    from wavegen.generation.repeating import repeat_file
+    from wavegen.generation.wav_files import generate_files
     from wavegen.models.serialization import load_config
 
     if options.like is not None:
         _refuse_settings(options)
         path = repeat_file(options.like, options.out, options.model, overwrite=options.overwrite)
-        _report([path], options.plot)
+        print_files([path], options.plot)
         return
     if options.model is None:
         raise ConfigError("name a MODEL: a run folder or model folder")
@@ -94,19 +83,7 @@ def run(options: argparse.Namespace) -> None:
         join=options.join,
         overwrite=options.overwrite,
     )
-    _report(paths, options.plot)
-
-
-def _report(paths: Sequence[Path], plot: bool) -> None:
-    """Print the paths; with `plot` also draw each file as a PNG of the same name."""
-    for path in paths:
-        if plot:
-            from wavegen.audio import reading
-            from wavegen.audio.plots import write_spectrogram
-
-            rate = reading.probe(path).sample_rate
-            write_spectrogram(path.with_suffix(".png"), reading.read(path), rate, path.stem)
-        print(display(path))
+    print_files(paths, options.plot)
 
 
 def _refuse_settings(options: argparse.Namespace) -> None:

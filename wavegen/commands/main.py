@@ -24,6 +24,7 @@ from wavegen.utils.text import display
 COMMANDS = {
     "train": "train on a folder of recordings",
     "generate": "generate WAV files from a trained model",
+    "resynthesize": "generate recordings again from their features",
     "score": "exact bits per sample of recordings",
     "classify": "most probable classes of recordings",
     "detect": "recordings that are not normal",

@@ -154,6 +154,21 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_files(parser: argparse.ArgumentParser) -> None:
+    """Add the options of commands that write WAV files."""
+    parser.add_argument(
+        "--out", default="out", metavar="PATH", help="folder for the files; or one .wav file"
+    )
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace files that have other settings (otherwise the new file gets a number)",
+    )
+    parser.add_argument(
+        "--plot", action="store_true", help="draw waveform and spectrogram, a PNG for each file"
+    )
+
+
 def _seed(text: str) -> int:
     """A seed; `random` draws one, which then stands in the names and recipes of the files."""
     return secrets.randbelow(10**6) if text == "random" else int(text)

@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -106,6 +107,18 @@ def _cell(value: object) -> str:
 
 def _shown(value: object) -> object:
     return display(value) if isinstance(value, str) else value
+
+
+def print_files(paths: Sequence[Path], plot: bool) -> None:
+    """Print the paths; with `plot` also draw each file as a PNG of the same name."""
+    for path in paths:
+        if plot:
+            from wavegen.audio import reading
+            from wavegen.audio.plots import write_spectrogram
+
+            rate = reading.probe(path).sample_rate
+            write_spectrogram(path.with_suffix(".png"), reading.read(path), rate, path.stem)
+        print(display(path))
 
 
 @contextmanager

@@ -1,4 +1,4 @@
 """From requests to waveforms and WAV files.
 
-Open `generate` first, then `wav_files`.
+Open `generate` first, then `wav_files` and `resynthesis`.
 """

@@ -1,5 +1,6 @@
 """Generation from frames of features that arrive one after another."""
 
+import logging
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -12,6 +13,9 @@ from wavegen.distributions.sampling import Sampling, stream_noise
 from wavegen.engines.base import Engine
 from wavegen.errors import ConfigError
 from wavegen.generation.conditions import Conditions, check_frames
+from wavegen.models.base import Network
+
+_logger = logging.getLogger(__name__)
 
 
 class _Arrived:
@@ -39,9 +43,12 @@ class _Arrived:
             self._frames, self._dropped = self._frames[past:], self._dropped + past
 
 
-def latency(engine: Engine) -> int:
-    """Samples from the arrival of a frame to its last sample: the look-ahead and one hop."""
-    network = engine.network
+def latency(network: Network) -> int:
+    """Samples between the beginning of a frame in the features and in the result.
+
+    This is one hop, for the frame itself, and the frames that the network looks ahead at. The
+    window of the features is not included.
+    """
     return (network.margin + 1) * (network.hop or 0)
 
 
@@ -74,6 +81,13 @@ def live_chunks(
     network, sampling = engine.network, sampling or Sampling()
     if network.hop is None:
         raise ConfigError("the model has no features: leave the features out")
+    delay = latency(network)
+    _logger.info(
+        "latency %.1f ms: %d frames of %d samples",
+        1000 * delay / network.config.sample_rate,
+        network.margin + 1,
+        network.hop,
+    )
     row = tuple(labelling.encode(labels or {}, network.config.labels))
     # Frames before the next one: its margin, and as many for the frames that are repeated.
     arrived, given, hop = _Arrived(2 * network.margin + 1), 0, network.hop

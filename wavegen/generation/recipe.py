@@ -20,6 +20,27 @@ _MOST_THREADS = 1024
 
 
 @dataclass(frozen=True)
+class Source:
+    """The recording, or file of features, that a stream is resynthesised from.
+
+    Args:
+        path: path of the file.
+        sha256: SHA-256 of the file.
+        transpose: semitones that its pitch was moved by.
+    """
+
+    path: str
+    sha256: str
+    transpose: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.path, str) or not isinstance(self.sha256, str):
+            raise TypeError("the path or the SHA-256 of a source is not text")
+        if isinstance(self.transpose, bool) or not isinstance(self.transpose, int | float):
+            raise TypeError("transpose is not a number")
+
+
+@dataclass(frozen=True)
 class Recipe:
     """Everything that a generated WAV depends on; it is written as JSON with the same name.
 
@@ -40,6 +61,7 @@ class Recipe:
         engine: name of the engine; early recipes of wavegen 0.1.0 do not have it.
         precision: precision of the weights.
         join: whether the WAV begins with the prompt.
+        sources: of a resynthesised WAV, the source of each stream.
     """
 
     model: str
@@ -58,6 +80,7 @@ class Recipe:
     engine: str = "torch"
     precision: str = "float32"
     join: bool = False
+    sources: tuple[Source, ...] | None = None
 
 
 def read_recipe(path: str | Path) -> Recipe:
@@ -81,7 +104,13 @@ def _recipe(values: dict[str, Any]) -> Recipe:
     if not isinstance(values["streams"], list) or not isinstance(values["versions"], dict):
         raise TypeError("not a list of streams, or not versions by name")
     streams = tuple(Stream(**stream) for stream in values["streams"])
-    recipe = Recipe(**{**values, "streams": streams, "sampling": Sampling(**values["sampling"])})
+    sources = values.get("sources")
+    if sources is not None:
+        sources = tuple(Source(**source) for source in sources)
+    sampling = Sampling(**values["sampling"])
+    recipe = Recipe(**{**values, "streams": streams, "sampling": sampling, "sources": sources})
+    if sources is not None and len(sources) != len(streams):
+        raise ConfigError("the number of sources is not that of the streams")
     whole_number("number of streams", len(streams), 1, MOST_STREAMS)
     whole_number("position", recipe.position, 0, len(streams) - 1)
     whole_number("samples", recipe.samples, 1, MOST_SAMPLES)

@@ -65,6 +65,10 @@ def _same_take(path: Path, recipe: Recipe) -> bool:
 
 def _settings(recipe: Recipe) -> dict[str, Any]:
     """Everything that a recording depends on, except paths and the other streams."""
-    neighbours = ("streams", "position", "model", "prompt", "threads", "versions")
+    neighbours = ("streams", "sources", "position", "model", "prompt", "threads", "versions")
     settings = {k: v for k, v in asdict(recipe).items() if k not in neighbours}
-    return settings | {"stream": asdict(recipe.streams[recipe.position])}
+    settings["stream"] = asdict(recipe.streams[recipe.position])
+    if recipe.sources is not None:
+        source = recipe.sources[recipe.position]
+        settings["source"] = source.sha256, source.transpose
+    return settings

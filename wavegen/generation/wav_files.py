@@ -1,38 +1,27 @@
 """Generating WAV files, each with a recipe to generate the same file again."""
 
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, replace
-from importlib.metadata import version
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-import torch
-
-import wavegen
-from wavegen.audio import reading, writing
 from wavegen.data import labels as labelling
 from wavegen.distributions.sampling import Sampling
-from wavegen.engines.base import Engine
 from wavegen.engines.choice import choose
-from wavegen.errors import AudioFileError, ConfigError, LabelError, ModelError
+from wavegen.errors import AudioFileError, ConfigError
 from wavegen.generation.generate import (
     Stream,
     check_seed,
     rounds,
     sample_count,
-    stream_chunks,
 )
 from wavegen.generation.prompts import read_prompt
-from wavegen.generation.recipe import MOST_STREAMS, Recipe, read_recipe
+from wavegen.generation.recipe import MOST_STREAMS
+from wavegen.generation.rounds import new_recipe, progress_of, write_round
 from wavegen.generation.takes import place_for
-from wavegen.models.base import Network
 from wavegen.models.serialization import find_model, load_with_fingerprint
 from wavegen.utils.device import pick_device
 from wavegen.utils.distributed import share
-from wavegen.utils.files import file_sha256, make_folder, write_json
-from wavegen.utils.progress import progress_bar
+from wavegen.utils.files import file_sha256, make_folder
 
 
 def generate_files(
@@ -93,40 +82,23 @@ def generate_files(
     # Stay on the device that the user has named.
     chosen = choose(network, engine, precision, None if device else len(ours))
     make_folder(place.folder)
-    recipe = Recipe(
-        model=str(Path(folder).resolve()),
-        model_sha256=model_sha256,
-        streams=(),
-        position=0,
+    recipe = replace(
+        new_recipe(folder, model_sha256, chosen, precision, seed, sampling),
         samples=samples,
-        sample_rate=config.sample_rate,
-        seed=seed,
-        sampling=sampling or Sampling(),
         prompt=None if prompt is None else str(Path(prompt).resolve()),
         prompt_sha256=None if prompt is None else file_sha256(prompt, AudioFileError),
-        device=str(chosen.network.device),
-        engine=chosen.name,
-        precision=precision,
-        threads=torch.get_num_threads(),
-        versions=_versions(),
         join=join,
     )
     written = []
-    with _progress(len(ours) * samples, config.sample_rate, progress) as count:
+    with progress_of(len(ours) * samples, config.sample_rate, progress) as count:
         for part in rounds(ours, chosen.network, MOST_STREAMS):
             made = replace(recipe, streams=tuple(part))
             takes = [replace(made, position=position) for position in range(len(part))]
             stems = [file_stem(stream, config.labels, seed) for stream in part]
             paths = [place.path(*each) for each in zip(stems, takes, strict=True)]
-            _write(chosen, takes, paths, prompt_end, count)
+            write_round(chosen, takes, paths, prompt_end, count)
             written += paths
     return written
-
-
-def _versions() -> dict[str, str]:
-    """Versions of the packages that influence the last bit of the result."""
-    packages = ("torch", "numba")
-    return {"wavegen": wavegen.__version__, **{each: version(each) for each in packages}}
 
 
 def _check_names(streams: Sequence[Stream], attributes: labelling.Attributes, seed: int) -> None:
@@ -138,143 +110,6 @@ def _check_names(streams: Sequence[Stream], attributes: labelling.Attributes, se
         raise ConfigError("two of the streams have the same file name: give each another index")
 
 
-def _write(
-    engine: Engine,
-    takes: Sequence[Recipe],
-    paths: Sequence[Path],
-    prompt: np.ndarray | None,
-    count: Callable[[int], object],
-) -> None:
-    """Generate a round, and write some of its streams, each into a file with its recipe.
-
-    Args:
-        engine: engine that generates.
-        takes: recipes that differ only in their positions.
-        paths: paths of their WAVs.
-        prompt: waveform to continue, float32 (time,).
-        count: called with the number of samples that have been generated.
-    """
-    recipe = takes[0]
-    chunks = stream_chunks(
-        engine, recipe.streams, recipe.samples, recipe.seed, recipe.sampling, prompt
-    )
-    with ExitStack() as stack:
-        writers = [
-            stack.enter_context(writing.WavWriter(path, recipe.sample_rate)) for path in paths
-        ]
-        for block in _joined(recipe):
-            for writer in writers:
-                writer.append(block)
-        for chunk in chunks:
-            for writer, take in zip(writers, takes, strict=True):
-                writer.append(chunk[take.position])
-            count(chunk.size)
-        for path in paths:
-            # Removed first, so that an interruption never leaves an old recipe with a new WAV.
-            path.with_suffix(".json").unlink(missing_ok=True)
-    for path, take in zip(paths, takes, strict=True):
-        write_json(path.with_suffix(".json"), asdict(take))
-
-
-def _joined(recipe: Recipe) -> Iterator[np.ndarray]:
-    """Blocks float32 (time,) of the prompt if the recipe has `join`, else nothing."""
-    if recipe.join and recipe.prompt is not None:
-        yield from reading.blocks(recipe.prompt, recipe.sample_rate)
-
-
-def repeat_file(
-    recipe_path: str | Path,
-    out: str | Path,
-    model: str | Path | None = None,
-    *,
-    overwrite: bool = False,
-    progress: bool = True,
-) -> Path:
-    """Generate a WAV again from its recipe, bit for bit.
-
-    Args:
-        recipe_path: the JSON file.
-        out: folder for the WAV and its recipe, or the WAV file itself.
-        model: present path of the model, if it has moved.
-        overwrite: as in `generate_files`.
-        progress: as in `generate_files`.
-
-    Raises:
-        ModelError: the recipe is damaged, its model or prompt has changed, or this machine lacks
-            its device.
-        WavegenError: a file cannot be read or written.
-    """
-    recipe = read_recipe(recipe_path)
-    if model is not None:
-        recipe = replace(recipe, model=str(find_model(model).resolve()))
-    network = _network_of(recipe, recipe_path)
-    config, prompt_end = network.config, None
-    if recipe.prompt is not None:
-        if file_sha256(recipe.prompt, ModelError) != recipe.prompt_sha256:
-            raise ModelError(f"{recipe.prompt}: has changed since {recipe_path} was written")
-        prompt_end = read_prompt(recipe.prompt, config.sample_rate, config.receptive_field)
-    # The rounding of sums depends on the number of threads.
-    with _torch_threads(recipe.threads):
-        try:
-            for stream in recipe.streams:
-                labelling.encode(stream.labels, config.labels)
-            engine = choose(network, recipe.engine, recipe.precision)
-        except (ConfigError, LabelError) as error:
-            raise ModelError(f"{recipe_path}: {error}") from error
-        place = place_for(Path(out), 1, overwrite)
-        make_folder(place.folder)
-        target = place.path(Path(recipe_path).stem, recipe)
-        total = len(recipe.streams) * recipe.samples
-        with _progress(total, recipe.sample_rate, progress) as count:
-            _write(engine, [recipe], [target], prompt_end, count)
-    return target
-
-
-def _network_of(recipe: Recipe, recipe_path: str | Path) -> Network:
-    """The network of a recipe, on its device; `ModelError` if it has changed."""
-    try:
-        device = pick_device(recipe.device)
-    except ConfigError as error:
-        raise ModelError(
-            f"{recipe_path}: made on {recipe.device}, which this machine lacks; other devices "
-            "round differently: generate a similar file without --like"
-        ) from error
-    network, model_sha256 = load_with_fingerprint(recipe.model, device)
-    if model_sha256 != recipe.model_sha256:
-        raise ModelError(f"{recipe.model}: has changed since {recipe_path} was written")
-    if recipe.sample_rate != network.config.sample_rate:
-        raise ModelError(
-            f"{recipe_path}: has a rate of {recipe.sample_rate} Hz, but its model has "
-            f"{network.config.sample_rate}; the recipe was changed after it was written"
-        )
-    return network
-
-
-@contextmanager
-def _torch_threads(count: int) -> Iterator[None]:
-    """Set the number of threads of torch while the block runs, and restore it afterwards."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def file_stem(stream: Stream, attributes: labelling.Attributes, seed: int) -> str:
     """`LABEL_SEED_INDEX`; characters that a file name cannot hold become %XX."""
     return f"{labelling.file_stem(stream.labels, attributes)}_{seed}_{stream.index}"
-
-
-@contextmanager
-def _progress(total: int, sample_rate: int, shown: bool) -> Iterator[Callable[[int], None]]:
-    """Show samples per second and the ratio to real time; yield a function that counts samples."""
-    began = time.monotonic()
-    with progress_bar(total=total, unit=" samples", unit_scale=True, disable=not shown) as bar:
-
-        def count(samples: int) -> None:
-            speed = (bar.n + samples) / max(time.monotonic() - began, 1e-9) / sample_rate
-            bar.set_postfix_str(f"{speed:.2f}x real time", refresh=False)
-            bar.update(samples)
-
-        yield count

@@ -68,6 +68,11 @@ class Network(nn.Module, ABC):
         """Number of frames on each side of a frame that its bias depends on."""
         return 0
 
+    @property
+    def feature_mean(self) -> Tensor | None:
+        """The mean (D,) of `fit_features`; None if the network does not know it."""
+        return None
+
     def fit_features(self, mean: Tensor, deviation: Tensor) -> None:
         """Set the mean and standard deviation, (D,), by which a network normalises features.
 

@@ -125,9 +125,17 @@ class ModelConfig:
         lines = [
             *self.architecture(),
             f"codes     {self.codec.name} at {self.sample_rate} Hz",
+            *self._described_features(),
             *(f"label     {name}: {', '.join(classes)}" for name, classes in self.labels.items()),
         ]
         return "\n".join(map(display, lines))
+
+    def _described_features(self) -> list[str]:
+        features = self.feature_set
+        if features is None:
+            return []
+        seconds = features.hop_length / features.sample_rate
+        return [f"features  {features.name}, {features.size} numbers every {1000 * seconds:.1f} ms"]
 
     def to_json(self) -> str:
         """This config as indented JSON, which `registry.config_from_json` reads."""

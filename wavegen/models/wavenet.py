@@ -130,6 +130,12 @@ class WaveNet(Network):
         features = self.config.feature_set
         return None if features is None else features.hop_length
 
+    @property
+    def feature_mean(self) -> Tensor | None:
+        """See `Network.feature_mean`."""
+        encoder = self.frame_encoder
+        return encoder.mean if encoder is not None and encoder.fitted else None
+
     def fit_features(self, mean: Tensor, deviation: Tensor) -> None:
         """See `Network.fit_features`."""
         if self.frame_encoder is not None and not self.frame_encoder.fitted:

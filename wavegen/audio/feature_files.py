@@ -1,0 +1,58 @@
+"""Files of features, `.npy`, such as a text-to-speech system writes."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from wavegen.audio.features import FeatureSet
+from wavegen.errors import ConfigError, DataError
+from wavegen.utils.text import display
+
+SUFFIX = ".npy"
+_NO_ARRAY = "is not an array of numbers: write it with numpy.save"
+
+
+def is_feature_file(path: str | os.PathLike[str]) -> bool:
+    """Whether the name of a file says that it holds features."""
+    return Path(path).suffix.lower() == SUFFIX
+
+
+def read_features(path: str | os.PathLike[str], features: FeatureSet) -> np.ndarray:
+    """Map the features of a file into memory.
+
+    Args:
+        path: `.npy` with numbers (F, D) or (D, F). If F = D, it is read as (F, D).
+        features: their definition.
+
+    Returns:
+        Numbers (F, D) of the type in the file, on disk.
+
+    Raises:
+        DataError: the file cannot be read, holds other values, or values that are impossible by
+            the definition.
+    """
+    name, size = display(path), features.size
+    try:
+        # Pickled objects could run code, so they are never loaded.
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except OSError as error:
+        raise DataError(f"{name}: {error.strerror or 'cannot be read'}") from error
+    except (ValueError, EOFError) as error:
+        reason = "is empty" if Path(path).stat().st_size == 0 else _NO_ARRAY
+        raise DataError(f"{name}: {reason}") from error
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
+        raise DataError(f"{name}: {_NO_ARRAY}")
+    if array.ndim != 2 or size not in array.shape:
+        raise DataError(
+            f"{name}: holds an array {array.shape}, but the model needs (frames, {size}) or "
+            f"({size}, frames) for {features.name}"
+        )
+    frames = array if array.shape[1] == size else array.T
+    if not len(frames):
+        raise DataError(f"{name}: holds no frames")
+    try:
+        features.check(frames)
+    except ConfigError as error:
+        raise DataError(f"{name}: {error}") from error
+    return frames
