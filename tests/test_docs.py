@@ -24,6 +24,7 @@ import pytest
 import soundfile
 
 import wavegen
+from wavegen.audio.features import parse
 from wavegen.commands.main import COMMANDS, main
 from wavegen.training import train as training
 
@@ -91,6 +92,13 @@ def write_digits(folder: Path, held_out: int) -> None:
     (folder / "metadata.csv").write_text("\n".join(rows))
 
 
+def write_mels(folder: Path, recordings: Path) -> None:
+    """The log-mel features of recordings at 8 kHz."""
+    folder.mkdir()
+    for path in recordings.glob("*.wav"):
+        np.save(folder / path.stem, parse("log_mel", 8000).compute(soundfile.read(path)[0]))
+
+
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the recordings and the runs that the pages speak of."""
@@ -101,6 +109,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_clips(home / folder, ["one.wav", "two.wav"])
     write_clips(home, ["a.wav", "start.wav"])
     write_clips(home / "normal", [f"{number}.wav" for number in range(40)])
+    write_mels(home / "mels", home / "digits")
     for folder in ("configs", "scripts"):
         (home / folder).symlink_to(ROOT / folder)
     with pytest.MonkeyPatch.context() as patch:

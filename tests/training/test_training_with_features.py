@@ -3,11 +3,13 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import small
+import soundfile
 import torch
 
-from wavegen.audio.features import FeatureSet
+from wavegen.audio.features import FeatureSet, parse
 from wavegen.codecs import mulaw
 from wavegen.commands.main import main
 from wavegen.data.clips import find_clips
@@ -84,3 +86,54 @@ def test_a_program_gives_the_features_to_its_network(tone_folder: Path) -> None:
     other = AudioDataModule(str(tone_folder), features=["position"])
     with pytest.raises(ConfigError, match="but the network has loudness,position"):
         other.match(network)
+
+
+@pytest.fixture
+def mels(tone_folder: Path, tmp_path: Path) -> Path:
+    """A folder with files of the features of every recording, half of them transposed."""
+    features = parse("log_mel", 8000)
+    for number, clip in enumerate(find_clips(tone_folder).clips):
+        path = (tmp_path / "mels" / clip.name).with_suffix(".npy")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        frames = features.compute(soundfile.read(clip.path, dtype="float32")[0])
+        np.save(path, frames.T.astype(np.float64) if number % 2 else frames)
+    return tmp_path / "mels"
+
+
+def test_features_from_files_train_as_computed_ones(
+    tone_folder: Path, mels: Path, tmp_path: Path
+) -> None:
+    for name, more in (("a", ()), ("b", (f"--data.features_from={mels}",))):
+        options = ("--run", tmp_path / name, "--data.features=log_mel", *more)
+        assert small.train(tone_folder, *options, sizes=OPTIONS) == 0
+    assert figures(tmp_path / "b") == figures(tmp_path / "a")
+    config = (tmp_path / "b" / "config.yaml").read_text()
+    assert "features_from" in config
+    assert main(["train", "--resume", str(tmp_path / "b"), "--trainer.max_steps=7"]) == 0
+
+
+def test_features_that_cannot_be_used_are_left_out(
+    tone_folder: Path, mels: Path, tmp_path: Path, capsys
+) -> None:
+    files = sorted(mels.rglob("*.npy"))
+    files[0].unlink()
+    np.save(files[1], np.load(files[1])[:, :-20])
+    np.save(files[2], np.full_like(np.load(files[2]), np.nan))
+    np.save(mels / "stray.npy", np.zeros((3, 3)))
+    options = ("--data.features=log_mel", f"--data.features_from={mels}")
+    assert small.train(tone_folder, "--run", tmp_path / "a", *options, sizes=OPTIONS) == 0
+    said = "".join(capsys.readouterr())
+    assert "3 clips without usable features are left out; first:" in said
+    assert "1 file of features without a recording: stray.npy" in said
+    for more, says in (
+        (["--data.on_bad_file=fail"], "has no .npy file"),
+        (["--data.trim=40"], "--data.trim moves recordings"),
+        ([f"--data.features_from={tmp_path / 'no'}"], "no such folder"),
+        ([f"--data.features_from={tone_folder}"], "holds no .npy files"),
+    ):
+        assert small.train(tone_folder, *options, *more, sizes=OPTIONS) == 2
+        lines = [line for line in capsys.readouterr().err.splitlines() if "wavegen:" in line]
+        assert len(lines) == 1
+        assert says in lines[0]
+    assert small.train(tone_folder, f"--data.features_from={mels}", sizes=OPTIONS) == 2
+    assert "needs --data.features" in capsys.readouterr().err

@@ -19,6 +19,20 @@ def is_feature_file(path: str | os.PathLike[str]) -> bool:
 
 
 def read_features(path: str | os.PathLike[str], features: FeatureSet) -> np.ndarray:
+    """Map the features of a file into memory, and check every value; see `open_features`.
+
+    Raises:
+        DataError: as for `open_features`, or a value is impossible by the definition.
+    """
+    frames = open_features(path, features)
+    try:
+        features.check(frames)
+    except ConfigError as error:
+        raise DataError(f"{display(path)}: {error}") from error
+    return frames
+
+
+def open_features(path: str | os.PathLike[str], features: FeatureSet) -> np.ndarray:
     """Map the features of a file into memory.
 
     Args:
@@ -29,8 +43,7 @@ def read_features(path: str | os.PathLike[str], features: FeatureSet) -> np.ndar
         Numbers (F, D) of the type in the file, on disk.
 
     Raises:
-        DataError: the file cannot be read, holds other values, or values that are impossible by
-            the definition.
+        DataError: the file cannot be read, or holds an array of another kind or shape.
     """
     name, size = display(path), features.size
     try:
@@ -51,8 +64,4 @@ def read_features(path: str | os.PathLike[str], features: FeatureSet) -> np.ndar
     frames = array if array.shape[1] == size else array.T
     if not len(frames):
         raise DataError(f"{name}: holds no frames")
-    try:
-        features.check(frames)
-    except ConfigError as error:
-        raise DataError(f"{name}: {error}") from error
     return frames

@@ -33,6 +33,7 @@ GROUPS = {
         Option("data.labels", "NAME,NAME", "label attributes to use", "all"),
         Option("data.label_pattern", "REGEX", "its named groups are labels in file names"),
         Option("data.features", "NAME,NAME", "condition on log_mel, pitch, loudness, position"),
+        Option("data.features_from", "FOLDER", "read the features from .npy files"),
         Option("data.sample_rate", "HZ", "rate to resample to", "that of most recordings"),
         Option("data.validation_fraction", "SHARE", "held out if the data has no split", "0.1"),
         Option("data.trim", "DB", "cut silence at both ends, DB below the peak"),

@@ -76,8 +76,15 @@ class Corpus:
         store: AudioStore | ShardStore | ArrayStore,
         labels: Sequence[Labels],
         network: Network,
+        frames: Callable[[int], Any] | None = None,
     ) -> "Corpus":
         """Make a corpus for a network from a store and the labels of its clips.
+
+        Args:
+            store: the clips.
+            labels: labels of each clip.
+            network: the network that will be trained.
+            frames: returns the frames of a clip; by default they are computed from its sound.
 
         Raises:
             LabelError: the network does not know a label.
@@ -88,7 +95,7 @@ class Corpus:
         corpus = cls(store, ids, network.receptive_field, config.codec)
         if config.feature_set is None:
             return corpus
-        frames = frames_of_clips(config.feature_set, store)
+        frames = frames or frames_of_clips(config.feature_set, store)
         return replace(corpus, frames=frames, hop=network.hop or 1, margin=network.margin)
 
     @classmethod

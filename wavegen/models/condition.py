@@ -51,11 +51,14 @@ class FramesOf:
 
     def between(self, start: int, stop: int, hop: int, margin: int) -> "FramesOf":
         """The frames that codes from `start` to `stop` depend on, with `margin` on each side."""
+        import numpy as np
+
         last = len(self.frames) - 1
         # After the end the last frame is repeated, with the same frames before it.
         begin = max(0, min((self.first + start) // hop, last) - margin)
         end = (self.first + max(stop - 1, start)) // hop + margin + 1
-        return FramesOf(self.frames[begin : max(end, begin + 1)], self.first - begin * hop)
+        part = np.asarray(self.frames[begin : max(end, begin + 1)], dtype=np.float32)
+        return FramesOf(part, self.first - begin * hop)
 
     def moved(self, code: int) -> "FramesOf":
         """The same frames for a recording whose first given code is `code`."""

@@ -15,6 +15,7 @@ from wavegen.data.cache import digest_of, figures_name
 from wavegen.data.clip_features import statistics
 from wavegen.data.clips import ClipSet, find_clips
 from wavegen.data.corpus import Corpus
+from wavegen.data.features_from import FramesFromFiles
 from wavegen.data.folders import count
 from wavegen.data.settings import DataSettings
 from wavegen.data.shards import ShardStore, is_shards
@@ -38,6 +39,8 @@ class AudioDataModule(LightningDataModule):
             label attributes.
         features: features that condition the network, such as `log_mel`, `log_mel:hifigan`,
             `pitch`, `loudness` or `position`; by default none.
+        features_from: folder with features of the clips in `.npy` files of the same names, such as
+            those that a text-to-speech system has predicted; by default they are computed.
         validation_fraction: share of the clips to hold out if the folder defines no split.
         on_bad_file: `skip` leaves out a file that cannot be used and says so; `fail` stops.
         trim: cut silence at both ends, in dB below the peak of a clip; by default off.
@@ -60,6 +63,7 @@ class AudioDataModule(LightningDataModule):
         labels: list[str] | None = None,
         label_pattern: str | None = None,
         features: list[str] | None = None,
+        features_from: str | None = None,
         validation_fraction: float = 0.1,
         on_bad_file: Literal["skip", "fail"] = "skip",
         trim: float | None = None,
@@ -88,6 +92,7 @@ class AudioDataModule(LightningDataModule):
         self.labels = labels
         self.label_pattern = label_pattern
         self.features = features
+        self.features_from = features_from
         self.validation_fraction = validation_fraction
         self.on_bad_file = on_bad_file
         self.trim = trim
@@ -105,6 +110,7 @@ class AudioDataModule(LightningDataModule):
         self._clip_set: ClipSet | None = None
         self._store: AudioStore | ShardStore | None = None
         self._corpus: Corpus | None = None
+        self._remarks: list[str] = []
 
     @property
     def clip_set(self) -> ClipSet:
@@ -195,9 +201,12 @@ class AudioDataModule(LightningDataModule):
                 "give the network these features"
             )
         clips = self.clip_set.clips
-        self._corpus = Corpus.of(store, [clip.labels for clip in clips], network)
+        frames = self._frames_from_files(network)
+        self._corpus = Corpus.of(store, [clip.labels for clip in clips], network, frames)
 
-        splits = np.array([clip.split for clip in clips])
+        splits = np.array([clip.split for clip in clips], dtype=object)
+        if frames is not None:
+            splits[frames.unusable] = "none"
         whole = self._corpus.whole(np.flatnonzero(splits == "train"))
         held_out = self._corpus.whole(np.flatnonzero(splits == "validation"))
         self.training, self.validation = whole, held_out
@@ -225,6 +234,21 @@ class AudioDataModule(LightningDataModule):
             found = statistics(self._corpus.frames, chosen, size)
             network.fit_features(*(torch.from_numpy(each) for each in found))
 
+    def _frames_from_files(self, network: Network) -> FramesFromFiles | None:
+        """The frames in the folder `features_from`, if one is given."""
+        if self.features_from is None:
+            return None
+        features = network.config.feature_set
+        if features is None:
+            raise ConfigError("--data.features_from needs --data.features, such as log_mel")
+        if self.trim is not None:
+            raise ConfigError("--data.trim moves recordings against --data.features_from: omit one")
+        names = [clip.name for clip in self.clip_set.clips]
+        lengths = self.decode().lengths.tolist()
+        frames = FramesFromFiles(self.features_from, features, names, lengths, self.on_bad_file)
+        self._remarks += frames.remarks
+        return frames
+
     def setup(self, stage: str | None = None) -> None:
         """Decode the clips and match them with the network, unless that has been done."""
         if self._corpus is None:
@@ -238,7 +262,7 @@ class AudioDataModule(LightningDataModule):
 
     def remarks(self) -> list[str]:
         """Remarks for the user on the data as it will be used; complete after `match`."""
-        remarks = []
+        remarks = list(self._remarks)
         held_out = int((self.validation[:, 2] - self.validation[:, 1]).sum())
         if self.validation is self.training:
             remarks.append(

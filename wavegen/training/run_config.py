@@ -35,7 +35,10 @@ _TIMES = {"trainer.max_time", "trainer.val_check_interval"}
 _TIME = re.compile(r"[\w:,'{} -]*", re.ASCII)
 # Options that take any text. Recordings may be anywhere, and the store only makes folders of its
 # own. The folder of the Trainer is replaced by that of the run.
-_TEXTS = {"data.folder", "data.store", "data.label_pattern", "trainer.default_root_dir"}
+_TEXTS = {
+    *("data.folder", "data.store", "data.label_pattern", "data.features_from"),
+    "trainer.default_root_dir",
+}
 # Lists of texts, or of numbers.
 _LISTS = {"data.labels": str, "data.features": str, "trainer.devices": int}
 _LABELS, _FEATURES = "model.network.labels", "model.network.features"
