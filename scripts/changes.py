@@ -163,8 +163,8 @@ def _finer_frames(samples: int, learned: bool) -> None:
 
     def made(self: FrameEncoder, features: int, channels: int) -> None:
         begin(self, features, channels)
-        # The default hop of features at 8 kHz is 128 samples.
-        self.parts = 128 // samples
+        # The default hop of features at 8 kHz is 64 samples.
+        self.parts = 64 // samples
         if learned:
             self.second = nn.Conv1d(channels, channels * self.parts, 3)
             self.unspecified = nn.Parameter(torch.zeros(channels * self.parts))
@@ -288,8 +288,8 @@ CHANGES = {
     ),
     # Features that change with time.
     "mel": Change("log-mel, a bias for each frame", _MEL),
-    "mel-short": Change(
-        "log-mel, half the hop and window", _MEL, partial(_replace, presets, "_hop", lambda _: 64)
+    "mel-long": Change(
+        "log-mel, twice the hop and window", _MEL, partial(_replace, presets, "_hop", lambda _: 128)
     ),
     "mel-linear": Change("log-mel, interpolated", _MEL, partial(_finer_frames, 16, learned=False)),
     "mel-learned": Change(

@@ -1,6 +1,6 @@
-"""Synthesises recordings: notes of four instruments as classes, or long music without labels.
+"""Synthesises recordings: notes or melodies of instruments as classes, or music without labels.
 
-python scripts/instruments.py FOLDER [--rate 16000] [--music]
+python scripts/instruments.py FOLDER [--rate 16000] [--melodies] [--music]
 """
 
 import argparse
@@ -18,6 +18,8 @@ PITCHES = (57, 60, 64, 69)
 VARIATIONS = 12
 # Music: number of pieces, beats of a piece, seconds of a beat.
 PIECES, BEATS, SECONDS_A_BEAT = 10, 400, 0.25
+# Melodies: number for each instrument, notes of a melody, lowest and highest MIDI number.
+MELODIES, NOTES, RANGE = 30, 10, (50, 76)
 # Amplitude of the noise of the room.
 ROOM_NOISE = 0.02
 
@@ -73,6 +75,28 @@ def write_instruments(folder: Path, rate: int = SAMPLE_RATE) -> None:
                 writing.write(path, waveform.astype(np.float32), rate)
 
 
+def write_melodies(folder: Path, rate: int = SAMPLE_RATE) -> None:
+    """Write `folder/INSTRUMENT/MELODY.wav`, the same at every call.
+
+    Pitches, also between semitones, lengths and levels of the notes are random.
+    """
+    for number, note in enumerate((flute, reed, plucked)):
+        (folder / note.__name__).mkdir(parents=True, exist_ok=True)
+        for melody in range(MELODIES):
+            rng = np.random.default_rng([number, melody])
+            parts = []
+            for _ in range(NOTES):
+                time = np.arange(round(rng.uniform(0.15, 0.6) * rate)) / rate
+                sound = note(time, _hertz(rng.uniform(*RANGE)), rng)
+                # Without clicks at both ends.
+                ends = np.minimum(1, np.minimum(time, time[-1] - time) / 0.01)
+                parts.append(rng.uniform(0.1, 0.8) * ends * sound / np.abs(sound).max())
+            waveform = np.concatenate(parts)
+            waveform += ROOM_NOISE / 10 * rng.standard_normal(len(waveform))
+            path = folder / note.__name__ / f"{melody}.wav"
+            writing.write(path, waveform.astype(np.float32), rate)
+
+
 def write_music(folder: Path, rate: int = SAMPLE_RATE) -> None:
     """Write `folder/PIECE.wav`, the same at every call: a plucked melody with a flute."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -109,7 +133,7 @@ def _add(
     waveform[start : start + length] += sound / np.abs(sound).max()
 
 
-def _hertz(pitch: int) -> float:
+def _hertz(pitch: float) -> float:
     return 440 * 2 ** ((pitch - 69) / 12)
 
 
@@ -119,10 +143,13 @@ if __name__ == "__main__":
     parser.add_argument(
         "--rate", type=int, default=SAMPLE_RATE, help=f"sample rate in Hz (default: {SAMPLE_RATE})"
     )
-    parser.add_argument("--music", action="store_true", help="long pieces without labels")
+    kinds = parser.add_mutually_exclusive_group()
+    kinds.add_argument("--melodies", action="store_true", help="melodies of three instruments")
+    kinds.add_argument("--music", action="store_true", help="long pieces without labels")
     options = parser.parse_args()
     if options.rate < 4000:
         parser.error(f"--rate is {options.rate}: it must be 4000 or more")
     if options.folder.exists() and not options.folder.is_dir():
         parser.error(f"{options.folder} is not a folder")
-    (write_music if options.music else write_instruments)(options.folder, options.rate)
+    write = write_music if options.music else write_instruments
+    (write_melodies if options.melodies else write)(options.folder, options.rate)

@@ -9,8 +9,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 # Names of packages whose module is called otherwise.
 PACKAGES = {"yaml": "pyyaml", "pytorch_lightning": "pytorch-lightning"}
-# torch brings it for GPUs, and litdata is asked for by its own extra.
-OPTIONAL = {"triton", "litdata"}
+# torch brings triton for GPUs, and the others are asked for by extras.
+OPTIONAL = {"triton", "litdata", "pesq", "visqol"}
 
 WITHOUT_TORCHAUDIO = """
 import sys

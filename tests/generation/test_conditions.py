@@ -120,3 +120,18 @@ def test_rounds_keep_the_frames_of_their_streams(engine: Any, monkeypatch) -> No
     monkeypatch.setitem(generate._ROUND, "cpu", 2)
     parts = whole_streams(engine, streams, 80, 3, frames=frames)
     assert (parts == whole).mean() > 0.98
+
+
+@pytest.mark.parametrize("past", [0, 37])
+def test_a_model_of_time_alone_needs_no_features(past: int) -> None:
+    """Its frames are those of the time since the beginning, also after a prompt."""
+    definition = ({"kind": "position", "sample_rate": 8000, "hop_length": 16},)
+    engine = NumbaCPU(small.network(labels=small.LABELS, features=definition))
+    features = engine.network.config.feature_set
+    frames = [features.compute(np.zeros(400, np.float32))]
+    prompt = 0.1 * np.random.default_rng(0).standard_normal(past).astype(np.float32)
+    options = {"prompt": prompt if past else None, "chunk": 50, "streams": 2}
+    known = waveform(engine, 300, frames, **options)
+    assert np.array_equal(waveform(engine, 300, None, **options), known)
+    elsewhere = waveform(engine, 300, [frames[0][10:]], **options)
+    assert not np.array_equal(elsewhere, known)

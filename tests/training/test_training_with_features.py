@@ -33,7 +33,7 @@ def test_a_run_with_features_is_trained_validated_and_resumed(
     assert small.train(tone_folder, "--run", run, features, sizes=OPTIONS) == 0
     config = load_config(run)
     assert config.feature_set.name == "loudness,position"
-    assert config.feature_set.hop_length == 128
+    assert config.feature_set.hop_length == 64
     network = load_model(run)
     # Validation gives the bits of whole clips with their features.
     found = find_clips(tone_folder)

@@ -30,12 +30,14 @@ class Feature:
 
     Attributes:
         kind: name in configs and on the command line.
+        of_time: whether frames depend only on the time, not on the sound.
 
     Raises:
         ConfigError: a value is out of range.
     """
 
     kind: ClassVar[str]
+    of_time: ClassVar[bool] = False
     sample_rate: int
     hop_length: int
 
@@ -266,6 +268,7 @@ class Position(Feature):
     """
 
     kind: ClassVar[str] = "position"
+    of_time: ClassVar[bool] = True
     scales: ClassVar[tuple[float, ...]] = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 
     @property

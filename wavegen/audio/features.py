@@ -59,6 +59,11 @@ class FeatureSet:
         """The kinds, such as "pitch,loudness"."""
         return ",".join(each.kind for each in self.features)
 
+    @property
+    def of_time(self) -> bool:
+        """Whether all frames depend only on the time, so that they are known in advance."""
+        return all(each.of_time for each in self.features)
+
     def frames(self, samples: int) -> int:
         """F, the number of frames of a recording with so many samples, see `framing.frames`."""
         framings = [each.framing for each in self.features if isinstance(each, LogMel)]

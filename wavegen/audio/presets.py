@@ -53,8 +53,12 @@ def _other(kind: str, sample_rate: int, hop: int) -> Feature:
 
 
 def _hop(sample_rate: int) -> int:
-    """A power of two, 8 to 16 milliseconds: it divides crops and chunks."""
-    return 2 ** round(math.log2(max(2.0, 0.0116 * sample_rate)))
+    """A power of two, 6 to 12 milliseconds: it divides crops and chunks.
+
+    At 22,050 Hz it is 256, as in the presets. On spoken digits at 8 kHz, frames of 8 ms gave fewer
+    bits than frames of 16 ms after equal time.
+    """
+    return 2 ** int(math.log2(max(2.0, 0.0117 * sample_rate)))
 
 
 def _log_mel(preset: str, sample_rate: int) -> LogMel:

@@ -4,9 +4,11 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from wavegen.data.clip_features import ComputedFrames
 from wavegen.data.clips import Clip
 from wavegen.data.labels import Labels
 from wavegen.distributions.sampling import Sampling
@@ -71,10 +73,18 @@ class Work:
                 [len(self.real[number]) for number in part],
                 self.seed,
                 self.sampling,
+                self._frames(part),
             )
             for number, wave in zip(part, waves, strict=True):
                 bits, samples = float(scores[number].bits[0]), scores[number].samples
                 yield ClipFigures(bits, samples, taken_for.get(number, {}), wave)
+
+    def _frames(self, numbers: Sequence[int]) -> list[ComputedFrames] | None:
+        """The frames of clips, if the network has features: their counterparts are copies."""
+        features = self.network.config.feature_set
+        if features is None:
+            return None
+        return [ComputedFrames(features, self.whole[number]) for number in numbers]
 
     def _classes(self, numbers: Sequence[int]) -> dict[int, Labels]:
         if not numbers:
@@ -106,13 +116,19 @@ def generated(
     lengths: Sequence[int],
     seed: int,
     sampling: Sampling | None,
+    frames: Sequence[Any] | None = None,
 ) -> Iterator[np.ndarray]:
-    """Yield a recording of each stream in order; streams of similar length are made together."""
+    """Yield a recording of each stream in order; streams of similar length are made together.
+
+    With `frames` (F, D) of each stream, they are copies of the recordings of these frames.
+    """
     order = sorted(range(len(streams)), key=lambda number: lengths[number])
     made: dict[int, np.ndarray] = {}
     for part in rounds(order, engine.network):
         longest = max(lengths[number] for number in part)
-        chunks = stream_chunks(engine, [streams[n] for n in part], longest, seed, sampling)
+        own = None if frames is None else [frames[number] for number in part]
+        chosen = [streams[number] for number in part]
+        chunks = stream_chunks(engine, chosen, longest, seed, sampling, frames=own)
         waves = np.concatenate(list(chunks), axis=1)
         made |= {number: waves[row, : lengths[number]] for row, number in enumerate(part)}
     return (made[number] for number in range(len(streams)))

@@ -20,6 +20,7 @@ from wavegen.distributions.sampling import Sampling
 from wavegen.engines.choice import choose
 from wavegen.errors import DataError
 from wavegen.evaluation.comparison import compared
+from wavegen.evaluation.copies import compared_with_originals, rivals
 from wavegen.evaluation.counterparts import ClipFigures, Work
 from wavegen.evaluation.drift import drift
 from wavegen.evaluation.prediction import bits_per_sample, classes_by_likelihood
@@ -46,12 +47,15 @@ class Evaluation:
         figures: figures by name, JSON with a `Figure` for each.
         real, generated: the held-out clips and their counterparts, float32 (time,) each.
         labels: labels of each clip.
+        rivals: other copies of the clips by name, see `copies.rivals`; empty unless the network
+            has features of the sound.
     """
 
     figures: dict[str, Any]
     real: list[np.ndarray]
     generated: list[np.ndarray]
     labels: Sequence[Labels]
+    rivals: Mapping[str, list[np.ndarray]]
 
 
 def evaluate(
@@ -118,9 +122,13 @@ def evaluate(
         return None
     trained = [np.array(store.waveform(number)[:limit]) for number in training]
     known = [_known(clip_set.clips[number], network) for number in training]
-    figures = {"split": split, **_figures(work, each, trained, known, say)}
+    features, others = config.feature_set, {}
+    if features is not None and not features.of_time:
+        say("making copies by Griffin-Lim")
+        others = rivals(real, features, config.codec)
+    figures = {"split": split, **_figures(work, each, others, trained, known, say)}
     generated = [one.generated for one in each]
-    return Evaluation({"verdict": verdict(figures), **figures}, real, generated, labels)
+    return Evaluation({"verdict": verdict(figures), **figures}, real, generated, labels, others)
 
 
 def _chosen(
@@ -177,6 +185,7 @@ def _measured(work: Work, clips: Sequence[Clip], kept: Kept | None) -> list[Clip
 def _figures(
     work: Work,
     each: Sequence[ClipFigures],
+    others: Mapping[str, list[np.ndarray]],
     trained: Sequence[np.ndarray],
     known: Sequence[Labels],
     say: Callable[[str], object],
@@ -186,18 +195,28 @@ def _figures(
     Args:
         work: the clips.
         each: figures of each clip.
+        others: other copies of the clips, see `copies.rivals`.
         trained: waveforms of training clips to compare with, float32 (time,).
         known: labels of these.
         say: called with a text about each part of the work.
     """
     config, rate = work.network.config, work.network.config.sample_rate
-    drifts = drift(work.engine, work.streams, work.real, work.seed, work.sampling)
+    features, copies = config.feature_set, {}
+    generated = [one.generated for one in each]
+    if features is not None and not features.of_time:
+        drifts: dict[str, Any] = {}  # copies are as long as their originals
+        columns = {"generated": generated, **others}
+        copies = compared_with_originals(work.real, columns, rate, say)
+    else:
+        drifts = drift(work.engine, work.streams, work.real, work.seed, work.sampling)
     say(f"comparing with {len(trained)} clips of training")
-    columns = {"generated": [one.generated for one in each], "real": work.real}
+    columns = {"generated": generated, "real": list(work.real)}
     recognised = {}
     for attribute in config.labels:
         say(f"training a label classifier of {attribute}")
-        recognised[attribute] = recognition(attribute, columns, work.labels, trained, known, rate)
+        recognised[attribute] = recognition(
+            attribute, {**columns, **others}, work.labels, trained, known, rate
+        )
     right, by_likelihood = classes_by_likelihood(each, work.labels, work.classified, config.labels)
     return {
         "clips": len(work.real),
@@ -209,6 +228,7 @@ def _figures(
         "recognised_by_a_judge": {name: one.shares for name, one in recognised.items()},
         "confusion": _confusion(config.labels, by_likelihood, recognised),
         "drift": drifts,
+        "copy_synthesis": copies,
     }
 
 

@@ -32,6 +32,8 @@ img, audio { width: 100% }
 _SAID_BY = {
     "generated": "generated clips, by a label classifier",
     "real": "real clips, by a label classifier",
+    "griffin_lim": "copies by Griffin-Lim, by a label classifier",
+    "codec": "encoded and decoded clips, by a label classifier",
     "by_likelihood": "real clips, by the likelihood of this model",
 }
 # Texts for figures; a figure without a text is shown by its name.
@@ -48,6 +50,13 @@ _WORDS = {
     "offset": "mean of a clip away from zero",
     "nearest_training_clip": "median distance to the nearest clip of training",
     "nearest_generated_over_real": "the same, generated over real (well below 1: copies)",
+    "log_mel_distance": "log-mel distance, dB",
+    "mel_cepstral_distance": "mel-cepstral distance, dB",
+    "stoi": "STOI (intelligibility, at most 1)",
+    "pesq": "PESQ (quality, at most 4.6)",
+    "visqol": "ViSQOL (quality, at most 5)",
+    "pitch_error": "median error of pitch in voiced frames, cents",
+    "voicing_error": "share of frames that are voiced in only one of both",
     "seconds": "length, seconds",
     "level_decibels": "change of level from the first quarter to the last, dB",
     "spectrum_decibels": "change of spectrum between them, dB",
@@ -98,17 +107,23 @@ def _page(evaluation: Evaluation, about: dict[str, Any], attributes: Attributes)
     if figures["classification_by_likelihood"]:
         yield f"<h2>Classes by likelihood, share right of {figures['clips_classified']} clips</h2>"
         yield from _table(figures["classification_by_likelihood"].items())
+    columns: tuple[str, ...] = ("generated", "real", *evaluation.rivals)
+    if figures["copy_synthesis"]:
+        yield "<h2>Clips generated again from their features, compared with the originals</h2>"
+        yield "<p>codec: encoded and decoded, the best that any model with this codec can do.</p>"
+        yield from _table(figures["copy_synthesis"].items(), ("generated", *evaluation.rivals))
     yield "<h2>What it generates, beside real clips that were held out</h2>"
     recognised = {
         f"share whose {attribute} a label classifier, trained on real clips, recognises": c
         for attribute, c in figures["recognised_by_a_judge"].items()
         if c
     }
-    yield from _table({**recognised, **figures["samples"]}.items(), columns=("generated", "real"))
+    yield from _table({**recognised, **figures["samples"]}.items(), columns)
     for attribute, matrices in figures["confusion"].items():
         yield from _confusions(attribute, matrices)
-    yield "<h2>Long samples</h2>"
-    yield from _table(figures["drift"].items())
+    if figures["drift"]:
+        yield "<h2>Long samples</h2>"
+        yield from _table(figures["drift"].items())
     for attribute, classes in attributes.items():
         yield f"<h2>{escape(attribute)}</h2>"
         if len(classes) > _MOST_CLASSES:
@@ -172,7 +187,8 @@ def _pair(
     if (number := next(found, None)) is None:
         return
     labels = ", ".join(f"{key} {each}" for key, each in evaluation.labels[number].items())
-    for what, waves in (("real", evaluation.real), ("generated", evaluation.generated)):
+    columns = {"real": evaluation.real, "generated": evaluation.generated, **evaluation.rivals}
+    for what, waves in columns.items():
         wave = waves[number][: round(_SECONDS * sample_rate)]
         yield from _player(wave, sample_rate, f"{what}: {labels}" if labels else what)
 
@@ -208,6 +224,9 @@ def summary(figures: dict[str, Any]) -> str:
     for name, columns in figures["samples"].items():
         for column, value in columns.items():
             say(f"{name}, {column}", value)
+    for name, columns in figures["copy_synthesis"].items():
+        for column, value in columns.items():
+            say(f"{_WORDS[name]}, {column}", value)
     for name, value in figures["drift"].items():
         say(f"long samples: {_WORDS[name].split(',')[0]}", value)
     return "\n".join(map(display, lines))

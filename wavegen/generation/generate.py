@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from wavegen.data import labels as labelling
+from wavegen.data.clip_features import ComputedFrames
 from wavegen.data.labels import Labels
 from wavegen.distributions.sampling import Sampling, stream_noise
 from wavegen.engines import memory
@@ -138,7 +139,8 @@ def stream_chunks(
         prompt: waveform (time,) at the rate of the network to continue.
         chunk: samples of a chunk; the result does not depend on it.
         frames: frames float32 (F, D) of each stream, or of one for all; only slices are read. They
-            start with the prompt, and the last one is repeated. Unspecified by default.
+            start with the prompt, and the last one is repeated. By default those of features that
+            depend only on the time are computed, and others are unspecified.
 
     Yields:
         float32 (B, chunk); the last one is shorter if `chunk` does not divide `samples`.
@@ -150,6 +152,10 @@ def stream_chunks(
     network, config = engine.network, engine.network.config
     check_seed(seed)
     rows = [tuple(labelling.encode(stream.labels, config.labels)) for stream in streams]
+    features = config.feature_set
+    if frames is None and features is not None and features.of_time:
+        # A recording without end, whose sound is not needed.
+        frames = [ComputedFrames(features, range(2**62))]
     codes, past, skipped = None, 0, 0
     if prompt is not None:
         if prompt.ndim != 1 or prompt.dtype.kind != "f":

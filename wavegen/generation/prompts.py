@@ -8,9 +8,17 @@ import numpy as np
 
 from wavegen.audio import reading
 from wavegen.codecs.counts import count_clamped
+from wavegen.models.base import Network
 from wavegen.utils.text import display
 
 _logger = logging.getLogger(__name__)
+
+
+def read_prompt_for(network: Network, path: str | Path) -> np.ndarray:
+    """Read as much of the end of a recording as a network needs to continue it, float32 (time,)."""
+    # Frames are counted from the beginning.
+    most = None if network.hop else network.receptive_field
+    return read_prompt(path, network.config.sample_rate, most)
 
 
 def read_prompt(path: str | Path, sample_rate: int, most: int | None) -> np.ndarray:

@@ -11,7 +11,7 @@ import torch
 from wavegen.data import labels as labelling
 from wavegen.engines.choice import choose
 from wavegen.errors import ConfigError, LabelError, ModelError
-from wavegen.generation.prompts import read_prompt
+from wavegen.generation.prompts import read_prompt_for
 from wavegen.generation.recipe import Recipe, read_recipe
 from wavegen.generation.resynthesis import read_source
 from wavegen.generation.rounds import progress_of, write_round
@@ -52,7 +52,7 @@ def repeat_file(
     if recipe.prompt is not None:
         if file_sha256(recipe.prompt, ModelError) != recipe.prompt_sha256:
             raise ModelError(f"{recipe.prompt}: has changed since {recipe_path} was written")
-        prompt_end = read_prompt(recipe.prompt, config.sample_rate, config.receptive_field)
+        prompt_end = read_prompt_for(network, recipe.prompt)
     frames = _frames_of(recipe, network, recipe_path)
     # The rounding of sums depends on the number of threads.
     with _torch_threads(recipe.threads):

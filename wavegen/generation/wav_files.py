@@ -14,7 +14,7 @@ from wavegen.generation.generate import (
     rounds,
     sample_count,
 )
-from wavegen.generation.prompts import read_prompt
+from wavegen.generation.prompts import read_prompt_for
 from wavegen.generation.recipe import MOST_STREAMS
 from wavegen.generation.rounds import new_recipe, progress_of, write_round
 from wavegen.generation.takes import place_for
@@ -77,7 +77,7 @@ def generate_files(
         raise ConfigError("--join needs a prompt: name it with --prompt")
     prompt_end = None
     if prompt is not None:
-        prompt_end = read_prompt(prompt, config.sample_rate, config.receptive_field)
+        prompt_end = read_prompt_for(network, prompt)
     ours = share(streams)
     # Stay on the device that the user has named.
     chosen = choose(network, engine, precision, None if device else len(ours))

@@ -132,12 +132,12 @@ class RunFolder(Callback):
 
     def _write_samples(self, trainer: Trainer, module: LitModel, seconds: float) -> None:
         config = module.network.config
-        kinds = one_of_each_class(config.labels)
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        samples = sample_count(seconds, config.sample_rate)
+        kinds, frames = _shown(data, module.network)
+        samples, seed = sample_count(seconds, config.sample_rate), trainer.global_step
         engine = choose(module.network, streams=len(kinds))
         chunks = []
-        for chunk in stream_chunks(engine, list(map(Stream, kinds)), samples, trainer.global_step):
+        for chunk in stream_chunks(engine, list(map(Stream, kinds)), samples, seed, frames=frames):
             if data.stopping:
                 return
             chunks.append(chunk)
@@ -182,6 +182,25 @@ def save_trained(network: Network, clips: ClipSet, run: Path) -> None:
     """Write the model of a run, and the facts about its training data."""
     save_model(network, run / MODEL)
     save_training(clips.class_counts("train"), clips.settings, run / MODEL)
+
+
+def _shown(data: Any, network: Network) -> tuple[list[Labels], list[Any] | None]:
+    """Labels of the samples of a validation, and their frames, if they are copies of clips."""
+    kinds, features = one_of_each_class(network.config.labels), network.config.feature_set
+    if features is None or features.of_time:
+        return kinds, None
+    # For each of the labels the held-out clip that has most of them.
+    clips = np.unique(data.validation[:, 0]).tolist()
+    labels = {clip: data.clip_set.clips[clip].labels for clip in clips}
+    chosen = {max(clips, key=lambda n: len(kind.items() & labels[n].items())) for kind in kinds}
+    known = network.config.labels
+    return (
+        [
+            {name: each for name, each in labels[clip].items() if each in known.get(name, ())}
+            for clip in sorted(chosen)
+        ],
+        [data.corpus.frames(clip) for clip in sorted(chosen)],
+    )
 
 
 def one_of_each_class(attributes: Attributes) -> list[Labels]:
