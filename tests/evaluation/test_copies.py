@@ -93,9 +93,8 @@ def test_griffin_lim_gives_a_clip_with_the_same_features(features: str, rate: in
     made = copies.griffin_lim(wave, definition)
     assert (made.shape, made.dtype) == (wave.shape, np.float32)
     first, second = (log_mel(each, rate) for each in (wave, made))
-    inside = slice(5, -5)
-    distance = copies.log_mel_distance(first[inside], second[inside])
-    shifted = copies.log_mel_distance(first[inside], second[13:][: len(first[inside])])
+    distance = copies.log_mel_distance(first[10:-10], second[10:-10])
+    shifted = copies.log_mel_distance(first[10:-10], second[15:-5])
     assert distance < 8
     # It is aligned: a shift in time makes it worse.
     assert distance < shifted

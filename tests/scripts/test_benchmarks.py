@@ -5,8 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
-from small import FSDD
+import soundfile
+from small import FEATURES, FSDD
 from small import network as small_network
 
 from wavegen.models.serialization import save_model
@@ -147,6 +149,21 @@ def test_the_benchmark_of_preparing_measures_both_ways(tmp_path: Path) -> None:
         assert row["times_real_time"] > 1
         # In megabytes: a process with numpy takes tens, and one of this little data no more.
         assert 20 < row["peak_megabytes"] < 4000
+
+
+def test_the_benchmark_of_vocoders_compares_both_paths(tmp_path: Path) -> None:
+    save_model(small_network(features=FEATURES), tmp_path / "model")
+    noise = 0.1 * np.random.default_rng(0).standard_normal(8000)
+    soundfile.write(tmp_path / "a.wav", noise, 8000)
+    options = ("--seconds", 0.5, "--repeats", 2, "--json", tmp_path / "figures.json")
+    done = run("bench_vocoder.py", tmp_path / "model", tmp_path / "a.wav", *options)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert figures["stream_equals_batch"]
+    assert figures["seconds"] == 0.5
+    assert figures["latency_milliseconds"] == pytest.approx(3 * 2)
+    assert figures["with_features_over_without_time"] > 0.5
+    assert figures["streamed_times_real_time"] > 0
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import small
 import soundfile
 import torch
 
+import wavegen
 from wavegen.audio.features import FeatureSet, parse
 from wavegen.codecs import mulaw
 from wavegen.commands.main import main
@@ -137,3 +138,27 @@ def test_features_that_cannot_be_used_are_left_out(
         assert says in lines[0]
     assert small.train(tone_folder, f"--data.features_from={mels}", sizes=OPTIONS) == 2
     assert "needs --data.features" in capsys.readouterr().err
+
+
+def test_samples_of_a_validation_are_copies_of_held_out_clips(
+    tone_folder: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    # Enough steps for the features to have an influence.
+    steps = ["--trainer.max_steps=60", "--trainer.val_check_interval=60"]
+    options = ["--run", run, "--data.features=log_mel", *steps]
+    assert small.train(tone_folder, *options, sizes=small.TINY) == 0
+    model = wavegen.load(run, device="cpu")
+    held_out = [clip for clip in find_clips(tone_folder).clips if clip.split == "validation"]
+    files = sorted((run / "samples" / "step_0000060").glob("*.wav"))
+    assert files
+    for path in files:
+        clip = next(clip for clip in held_out if clip.labels["label"] == path.stem)
+        copy = model.resynthesize(clip.path, seed=60, label=path.stem)
+        sample = soundfile.read(path, dtype="float32")[0]
+        shared = min(len(sample), len(copy))
+        assert shared > 500
+        # In a batch rounding may decide a draw otherwise.
+        assert (np.abs(sample[:shared] - copy[:shared]) < 1e-4).mean() > 0.98
+        free = model.generate(seconds=shared / 8000, seed=60, label=path.stem)
+        assert (np.abs(sample[:shared] - free) < 1e-4).mean() < 0.95

@@ -172,7 +172,8 @@ def _joint(pairs: Sequence[tuple[np.ndarray, np.ndarray]], rate: int) -> dict[st
     ]
     found = {}
     for name, measure in _measures(rate).items():
-        values = [measure(one, other) for one, other in joined]
+        # In silence there is nothing to understand.
+        values = [measure(one, other) for one, other in joined if one.any()]
         known = [value for value in values if np.isfinite(value)]
         if known:
             found[name] = mean(known)
