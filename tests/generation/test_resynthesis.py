@@ -92,6 +92,13 @@ def test_a_file_is_regenerated_from_its_recipe(
     assert "a.wav: has changed since" in capsys.readouterr().err
 
 
+def test_generating_without_features_is_said(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["generate", str(model), "--out", str(tmp_path), "--seconds", "0.01"]) == 0
+    assert "(loudness,position) are left unspecified; 'wavegen res" in capsys.readouterr().err
+
+
 def test_files_of_features_are_resynthesised(model: Path, inputs: Path, tmp_path: Path) -> None:
     out, features = tmp_path / "out", features_of(model)
     frames = features.compute(read(inputs / "a.wav"))

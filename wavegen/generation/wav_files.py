@@ -1,5 +1,6 @@
 """Generating WAV files, each with a recipe to generate the same file again."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,8 @@ from wavegen.models.serialization import find_model, load_with_fingerprint
 from wavegen.utils.device import pick_device
 from wavegen.utils.distributed import share
 from wavegen.utils.files import file_sha256, make_folder
+
+_logger = logging.getLogger(__name__)
 
 
 def generate_files(
@@ -78,6 +81,13 @@ def generate_files(
     prompt_end = None
     if prompt is not None:
         prompt_end = read_prompt_for(network, prompt)
+    features = config.feature_set
+    if features is not None and not features.of_time:
+        _logger.warning(
+            "the features of this model (%s) are left unspecified; 'wavegen resynthesize' "
+            "generates from those of recordings",
+            features.name,
+        )
     ours = share(streams)
     # Stay on the device that the user has named.
     chosen = choose(network, engine, precision, None if device else len(ours))
