@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 import wavegen
@@ -52,6 +52,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Measure, print the figures, and write the report."""
     from wavegen.commands.inputs import read_as_training
+    from wavegen.data.clips import find_clips
     from wavegen.data.store import open_clips
     from wavegen.distributions.sampling import Sampling
     from wavegen.evaluation.counterparts import ClipFigures
@@ -73,7 +74,11 @@ def run(options: argparse.Namespace) -> None:
     sampling = Sampling(
         options.temperature, options.top_k, options.top_p, guidance=options.guidance
     )
-    found = find_as_trained(options.data, read_as_training(options))
+    settings = read_as_training(options)
+    found = find_as_trained(options.data, settings)
+    if config.features and not config.labels:
+        # Copies can be recognised by labels that the model does not know. The split remains.
+        found = found.with_labels_of(find_clips(options.data, replace(settings, labels=None)))
     # Before anything takes long.
     make_folder(options.out)
     clips, store = open_clips(found, config.sample_rate, options.store)
@@ -103,7 +108,7 @@ def run(options: argparse.Namespace) -> None:
             "model_sha256": model_sha256,
             **_settings(options, config, sampling),
         }
-        paths = write_report(options.out, evaluation, about, config.labels)
+        paths = write_report(options.out, evaluation, about)
         print(summary(evaluation.figures))
         print(*map(display, paths), sep="\n")
 

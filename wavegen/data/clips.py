@@ -74,6 +74,12 @@ class ClipSet:
             skipped=(*self.skipped, *skipped),
         )
 
+    def with_labels_of(self, other: "ClipSet") -> "ClipSet":
+        """Return the set with the labels that its clips have in another set of the same folder."""
+        labels = {clip.name: clip.labels for clip in other.clips}
+        clips = tuple(replace(clip, labels=labels.get(clip.name, {})) for clip in self.clips)
+        return replace(self, clips=clips, attributes=other.attributes)
+
     def commonest_sample_rate(self, limit: int = 16_000) -> int:
         """Return the most common rate (Hz), the higher one of a tie, but at most `limit`."""
         rates = Counter(clip.info.sample_rate for clip in self.clips)

@@ -47,6 +47,7 @@ class Evaluation:
         figures: figures by name, JSON with a `Figure` for each.
         real, generated: the held-out clips and their counterparts, float32 (time,) each.
         labels: labels of each clip.
+        attributes: the label attributes.
         rivals: other copies of the clips by name, see `copies.rivals`; empty unless the network
             has features of the sound.
     """
@@ -55,6 +56,7 @@ class Evaluation:
     real: list[np.ndarray]
     generated: list[np.ndarray]
     labels: Sequence[Labels]
+    attributes: Attributes
     rivals: Mapping[str, list[np.ndarray]]
 
 
@@ -106,7 +108,10 @@ def evaluate(
     chance = np.random.default_rng(seed)
     split, held_out, training = _chosen(clip_set, most, chance)
     clips = [clip_set.clips[number] for number in held_out]
-    labels = [_known(clip, network) for clip in clips]
+    labels = [_known(clip, config.labels) for clip in clips]
+    # Copies can be recognised by labels that the network does not know.
+    attributes = config.labels or (clip_set.attributes if network.hop else {})
+    true = [_known(clip, attributes) for clip in clips]
     limit = max(1, round(seconds * rate))
     whole = [store.waveform(number) for number in held_out]
     real = [np.array(wave[:limit]) for wave in whole]
@@ -121,14 +126,18 @@ def evaluate(
     if each is None:
         return None
     trained = [np.array(store.waveform(number)[:limit]) for number in training]
-    known = [_known(clip_set.clips[number], network) for number in training]
+    known = [_known(clip_set.clips[number], attributes) for number in training]
     features, others = config.feature_set, {}
     if features is not None and not features.of_time:
         say("making copies by Griffin-Lim")
         others = rivals(real, features, config.codec)
-    figures = {"split": split, **_figures(work, each, others, trained, known, say)}
+    figures = {
+        "split": split,
+        **_figures(work, each, others, trained, (attributes, true, known), say),
+    }
     generated = [one.generated for one in each]
-    return Evaluation({"verdict": verdict(figures), **figures}, real, generated, labels, others)
+    figures = {"verdict": verdict(figures), **figures}
+    return Evaluation(figures, real, generated, true, attributes, others)
 
 
 def _chosen(
@@ -187,7 +196,7 @@ def _figures(
     each: Sequence[ClipFigures],
     others: Mapping[str, list[np.ndarray]],
     trained: Sequence[np.ndarray],
-    known: Sequence[Labels],
+    labels: tuple[Attributes, Sequence[Labels], Sequence[Labels]],
     say: Callable[[str], object],
 ) -> dict[str, Any]:
     """All figures of the held-out clips and their counterparts.
@@ -197,7 +206,7 @@ def _figures(
         each: figures of each clip.
         others: other copies of the clips, see `copies.rivals`.
         trained: waveforms of training clips to compare with, float32 (time,).
-        known: labels of these.
+        labels: attributes to recognise, the labels of the clips, and those of the training clips.
         say: called with a text about each part of the work.
     """
     config, rate = work.network.config, work.network.config.sample_rate
@@ -212,10 +221,11 @@ def _figures(
     say(f"comparing with {len(trained)} clips of training")
     columns = {"generated": generated, "real": list(work.real)}
     recognised = {}
-    for attribute in config.labels:
+    attributes, true, known = labels
+    for attribute in attributes:
         say(f"training a label classifier of {attribute}")
         recognised[attribute] = recognition(
-            attribute, {**columns, **others}, work.labels, trained, known, rate
+            attribute, {**columns, **others}, true, trained, known, rate
         )
     right, by_likelihood = classes_by_likelihood(each, work.labels, work.classified, config.labels)
     return {
@@ -226,7 +236,7 @@ def _figures(
         "clips_classified": len(work.classified),
         "samples": compared(columns, trained, rate, config.codec),
         "recognised_by_a_judge": {name: one.shares for name, one in recognised.items()},
-        "confusion": _confusion(config.labels, by_likelihood, recognised),
+        "confusion": _confusion(attributes, by_likelihood, recognised),
         "drift": drifts,
         "copy_synthesis": copies,
     }
@@ -267,7 +277,6 @@ def _classified(clips: Sequence[Clip], kinds: int) -> int:
     return count if count >= _LEAST else 0
 
 
-def _known(clip: Clip, network: Network) -> dict[str, str]:
-    """The labels of a clip that the network has learned."""
-    attributes = network.config.labels
+def _known(clip: Clip, attributes: Attributes) -> dict[str, str]:
+    """The labels of a clip that are among attributes and their classes."""
     return {name: each for name, each in clip.labels.items() if each in attributes.get(name, ())}

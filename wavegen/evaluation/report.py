@@ -11,7 +11,6 @@ import numpy as np
 
 from wavegen.audio import writing
 from wavegen.audio.plots import spectrogram_png
-from wavegen.data.labels import Attributes
 from wavegen.evaluation.evaluate import Evaluation
 from wavegen.evaluation.intervals import Figure
 from wavegen.utils.files import make_folder, write_json, write_text
@@ -68,21 +67,18 @@ def escape(text: str) -> str:
     return escape_markup(display(text))
 
 
-def write_report(
-    out: str | Path, evaluation: Evaluation, about: dict[str, Any], attributes: Attributes
-) -> list[Path]:
+def write_report(out: str | Path, evaluation: Evaluation, about: dict[str, Any]) -> list[Path]:
     """Write report.json and report.html into a folder and return their paths.
 
     Args:
         out: folder, which is made if it does not exist.
         evaluation: the results.
         about: settings of the evaluation, including "model", "data" and "sample_rate".
-        attributes: label attributes of the network.
     """
     folder = make_folder(out)
     paths = [folder / "report.json", folder / "report.html"]
     write_json(paths[0], {**about, **_plain(evaluation.figures)})
-    write_text(paths[1], "".join(_page(evaluation, about, attributes)))
+    write_text(paths[1], "".join(_page(evaluation, about)))
     return paths
 
 
@@ -94,7 +90,7 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _page(evaluation: Evaluation, about: dict[str, Any], attributes: Attributes) -> Iterator[str]:
+def _page(evaluation: Evaluation, about: dict[str, Any]) -> Iterator[str]:
     figures = evaluation.figures
     title = f"{escape(str(about['model']))} on {escape(str(about['data']))}"
     yield f"<!doctype html><meta charset=utf-8><title>{title}</title><style>{_STYLE}</style>"
@@ -124,13 +120,13 @@ def _page(evaluation: Evaluation, about: dict[str, Any], attributes: Attributes)
     if figures["drift"]:
         yield "<h2>Long samples</h2>"
         yield from _table(figures["drift"].items())
-    for attribute, classes in attributes.items():
+    for attribute, classes in evaluation.attributes.items():
         yield f"<h2>{escape(attribute)}</h2>"
         if len(classes) > _MOST_CLASSES:
             yield f"<p>The first {_MOST_CLASSES} of {len(classes)} classes.</p>"
         for name in classes[:_MOST_CLASSES]:
             yield from _pair(evaluation, attribute, name, about["sample_rate"])
-    if not attributes:
+    if not evaluation.attributes:
         yield "<h2>Recordings</h2>"
         yield from _pair(evaluation, None, "", about["sample_rate"])
     yield "<h2>Settings</h2><table>"
