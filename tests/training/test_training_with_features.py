@@ -162,3 +162,9 @@ def test_samples_of_a_validation_are_copies_of_held_out_clips(
         assert (np.abs(sample[:shared] - copy[:shared]) < 1e-4).mean() > 0.98
         free = model.generate(seconds=shared / 8000, seed=60, label=path.stem)
         assert (np.abs(sample[:shared] - free) < 1e-4).mean() < 0.95
+
+
+def test_fused_kernels_take_no_features(tone_folder: Path, capsys) -> None:
+    options = ("--data.features=position", "--model.fused=true")
+    assert small.train(tone_folder, *options, sizes=OPTIONS) == 2
+    assert "--model.fused: its kernels take no features" in capsys.readouterr().err

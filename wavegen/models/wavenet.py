@@ -60,7 +60,7 @@ class WaveNet(Network):
         # One projection for all layers; its bias is the bias of the gates.
         self.gate_bias = nn.Linear(residual, config.layers * gate)
         self.blocks: Sequence[ResidualBlock] = nn.ModuleList(  # type: ignore[assignment]
-            ResidualBlock(config, dilation, last=layer == config.layers - 1, fused=fused)
+            ResidualBlock(config, dilation, last=layer == config.layers - 1)
             for layer, dilation in enumerate(config.dilations)
         )
         # One product over the gates of all layers equals the sum of their skip projections.
@@ -68,6 +68,8 @@ class WaveNet(Network):
         self.hidden = nn.Linear(config.skip_channels, config.skip_channels)
         self.output = nn.Linear(config.skip_channels, config.quantization_channels)
         self._initialise()
+        if fused:
+            self.fuse()
 
     @torch.no_grad()
     def _initialise(self) -> None:
@@ -105,6 +107,8 @@ class WaveNet(Network):
 
     def fuse(self) -> None:
         """See `Network.fuse`; blocks use plain torch if the kernels do not run here."""
+        if self.config.features:
+            raise ConfigError("--model.fused: its kernels take no features: leave one of them out")
         for block in self.blocks:
             block.fused = True
 
@@ -250,16 +254,13 @@ class ResidualBlock(nn.Module):
         config: the architecture.
         dilation: distance between the taps, in samples.
         last: whether this is the last block, which has no residual projection.
-        fused: as in `WaveNet`.
     """
 
-    def __init__(
-        self, config: WaveNetConfig, dilation: int, last: bool, fused: bool = False
-    ) -> None:
+    def __init__(self, config: WaveNetConfig, dilation: int, last: bool) -> None:
         super().__init__()
         self.dilation = dilation
         self.gate = config.gate
-        self.fused = fused
+        self.fused = False
         shape = (config.kernel_size, config.gate_channels, config.residual_channels)
         # Oldest tap first; the bias is in `WaveNet.gate_bias`.
         self.kernel = nn.Parameter(torch.empty(shape))
@@ -283,13 +284,13 @@ class ResidualBlock(nn.Module):
         if self.projection is not None:
             own[1:] = self.projection.weight, self.projection.bias
         cast = (None if each is None else each.to(stream.dtype) for each in own)
-        fused = self.fused and self.training and rows is None
+        fused = self.fused and self.training
         if rows is not None:
             lost = 0 if beginning else (len(self.kernel) - 1) * self.dilation
             rows = rows[len(rows) - len(stream) + lost :].flatten()
         kind = block_for(stream, self.kernel, self.gate) if fused else Block
-        # The fused block knows no bias that changes with time.
-        more = (rows,) if kind is Block else ()
+        # The fused block takes no bias that changes with time.
+        more = () if rows is None else (rows,)
         with torch.autocast(stream.device.type, enabled=False):
             return kind.apply(stream, bias, *cast, self.dilation, beginning, self.gate, *more)
 
