@@ -1,5 +1,6 @@
 """Generation with features: in parts, in batches, after prompts, and as frames arrive."""
 
+import gc
 from collections.abc import Iterator
 from typing import Any
 
@@ -135,3 +136,35 @@ def test_a_model_of_time_alone_needs_no_features(past: int) -> None:
     assert np.array_equal(waveform(engine, 300, None, **options), known)
     elsewhere = waveform(engine, 300, [frames[0][10:]], **options)
     assert not np.array_equal(elsewhere, known)
+
+
+class Endless:
+    """Frames of an hour, of which only slices are made; it remembers the longest one."""
+
+    longest = 0
+
+    def __len__(self) -> int:
+        return 3600 * 8000 // 16
+
+    def __getitem__(self, part: slice) -> np.ndarray:
+        begin, end, _ = part.indices(len(self))
+        self.longest = max(self.longest, end - begin)
+        return np.full((end - begin, 8), 0.1, np.float32)
+
+
+@pytest.mark.parametrize("arriving", [False, True])
+def test_an_hour_of_features_takes_the_memory_of_a_chunk(arriving: bool) -> None:
+    """The bias is computed for a chunk of frames at a time, and the past is forgotten."""
+    engine, hour = NumbaCPU(small.network(labels=small.LABELS, features=small.FEATURES)), Endless()
+    if arriving:
+        frames = (hour[number : number + 1] for number in range(len(hour)))
+        chunks = live_chunks(engine, frames, LABELS)
+    else:
+        chunks = stream_chunks(engine, [Stream(LABELS)], 3600 * 8000, frames=[hour])
+    sizes = []
+    for _ in range(6):
+        for _ in range(20):
+            next(chunks)
+        sizes.append(sum(x.numel() for x in gc.get_objects() if type(x) is torch.Tensor))
+    assert hour.longest < 100
+    assert max(sizes[2:]) <= 1.01 * sizes[1]
