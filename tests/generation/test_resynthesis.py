@@ -166,6 +166,10 @@ def test_a_wrong_request_is_one_line_and_writes_nothing(
 ) -> None:
     plain = new_model(tmp_path / "plain", ())
     (tmp_path / "nothing").mkdir()
+    mixed = tmp_path / "mixed"
+    mixed.mkdir()
+    soundfile.write(mixed / "b.wav", wave(300), RATE)
+    np.save(mixed / "c.npy", np.zeros((2, 8)))
     twin = tmp_path / "a.flac"
     soundfile.write(twin, wave(300), RATE)
     a = str(inputs / "a.wav")
@@ -173,6 +177,7 @@ def test_a_wrong_request_is_one_line_and_writes_nothing(
         ([plain, a], "the model has no features: train it with --data.features"),
         ([model, tmp_path / "missing.wav"], "no such file or folder"),
         ([model, tmp_path / "nothing"], "nothing"),
+        ([model, mixed], "holds recordings and .npy files"),
         ([model, a, twin], "two inputs have the name a"),
         ([model, a, "--out", inputs], "would be replaced"),
         ([model, inputs, "--out", tmp_path / "x.wav"], "name a folder"),

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from wavegen.audio import reading
-from wavegen.audio.feature_files import is_feature_file, read_features
+from wavegen.audio.feature_files import SUFFIX, is_feature_file, read_features
 from wavegen.audio.features import FeatureSet
+from wavegen.audio.reading import AUDIO_SUFFIXES
 from wavegen.data import labels as labelling
 from wavegen.data.clip_features import ComputedFrames
 from wavegen.data.folders import audio_files
@@ -128,13 +129,13 @@ def find_inputs(paths: Sequence[str | Path]) -> list[Path]:
 
     Raises:
         DataError: a path does not exist, or a folder holds neither recordings nor features.
-        ConfigError: two inputs have the same name, so that their results would, too.
+        ConfigError: two inputs have the same name, so that their results would, too; or a folder
+            holds both recordings and features.
     """
     found: list[Path] = []
     for each in map(Path, paths):
         if each.is_dir():
-            features = sorted(path for path in each.rglob("*") if is_feature_file(path))
-            found += features or audio_files(each)[0]
+            found += _inside(each)
         elif each.exists():
             found.append(each)
         else:
@@ -146,6 +147,19 @@ def find_inputs(paths: Sequence[str | Path]) -> list[Path]:
             "after the other into different folders"
         )
     return found
+
+
+def _inside(folder: Path) -> list[Path]:
+    """The files of features in a folder, or its recordings."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    features = sorted(path for path in files if is_feature_file(path))
+    if not features:
+        return audio_files(folder)[0]
+    if any(path.suffix.lower() in AUDIO_SUFFIXES for path in files):
+        raise ConfigError(
+            f"{display(folder)}: holds recordings and {SUFFIX} files: name those that you mean"
+        )
+    return features
 
 
 def feature_set_of(network: Network) -> FeatureSet:
