@@ -14,6 +14,7 @@ import torch
 import wavegen
 from wavegen.audio.features import FeatureSet
 from wavegen.commands.main import main
+from wavegen.generation.resynthesis import of_similar_lengths
 from wavegen.models.serialization import load_model, save_model
 
 RATE = 8000
@@ -132,7 +133,16 @@ def broken(features: FeatureSet) -> dict[str, Callable[[Path], object]]:
         # A pickled object, which is never loaded.
         "is not an array of numbers": np.array([{}]),
     }
-    bad: dict[str, bytes] = {"is empty": b"", "is not an array": b"RIFF1234"}
+    bad: dict[str, bytes] = {
+        "is empty": b"",
+        "is not an array": b"RIFF1234",
+        # What is left of a file of `numpy.savez`, a header that does not end, and one with a
+        # length that cannot be.
+        "is not an array of": b"PK\x03\x04" + bytes(40),
+        "is not an array of numbers:": b"\x93NUMPY\x01\x00\x10\x00{'shape': (((((" + b" " * 4,
+        "is not an": b"\x93NUMPY\x01\x00\x46\x00"
+        + b"{'descr': '<f4', 'fortran_order': False, 'shape': (-5, 8), }".ljust(70),
+    }
     return {
         **{says: partial(np.save, arr=each, allow_pickle=True) for says, each in values.items()},
         **{says: partial(Path.write_bytes, data=each) for says, each in bad.items()},
@@ -220,3 +230,42 @@ def test_pitch_is_moved_into_the_range_of_the_model(
     assert transposed_by("--transpose", "-5") == [-5.0, -5.0]
     assert not np.array_equal(read(out / "low.wav"), moved)
     assert transposed_by("--transpose", "0") == [0.0, 0.0]
+    # Also where nothing is moved, pitch is that of the whole recording.
+    as_it_is = read(out / "low.wav")
+    assert main(["generate", "--like", str(out / "low.json"), "--out", str(tmp_path / "c")]) == 0
+    assert np.array_equal(read(tmp_path / "c" / "low.wav"), as_it_is)
+
+
+def test_no_file_is_replaced_that_is_not_ours(model: Path, inputs: Path, tmp_path: Path) -> None:
+    """Neither what lies beside an input, nor the result of another input."""
+    notes = inputs / "b.json"
+    notes.write_text("mine")
+    assert main(["resynthesize", str(model), str(inputs / "b.flac"), "--out", str(inputs)]) == 0
+    assert notes.read_text() == "mine"
+    assert (inputs / "b-2.wav").exists()
+    out = tmp_path / "out"
+    assert main(["resynthesize", str(model), str(inputs / "a.wav"), "--out", str(out)]) == 0
+    first = (out / "a.wav").read_bytes()
+    soundfile.write(inputs / "a-2.wav", wave(1400), RATE)
+    command = ["resynthesize", str(model), str(inputs / "a.wav"), str(inputs / "a-2.wav")]
+    assert main([*command, "--seed", "1", "--out", str(out)]) == 0
+    assert (out / "a.wav").read_bytes() == first
+    assert len(read(out / "a-2.wav")) == 1400
+    assert len(read(out / "a-3.wav")) == 1500
+
+
+def test_a_linked_file_of_features_is_repeated(model: Path, inputs: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "b.npy", features_of(model).compute(read(inputs / "a.wav")))
+    (tmp_path / "b.npy").rename(tmp_path / "blob")
+    (tmp_path / "link.npy").symlink_to(tmp_path / "blob")
+    out = tmp_path / "out"
+    assert main(["resynthesize", str(model), str(tmp_path / "link.npy"), "--out", str(out)]) == 0
+    again = ["generate", "--like", str(out / "link.json"), "--out", str(tmp_path / "again")]
+    assert main(again) == 0
+
+
+def test_files_of_similar_lengths_are_generated_together() -> None:
+    rounds = of_similar_lengths([9000, 10**6, 100, 8500, 12000, 30000, 900_000])
+    assert rounds == [[2, 3, 0, 4], [5], [6, 1]]
+    assert max(map(len, of_similar_lengths([1000] * 200))) == 64
+    assert of_similar_lengths([]) == []

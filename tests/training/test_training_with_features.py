@@ -136,6 +136,15 @@ def test_features_that_cannot_be_used_are_left_out(
         lines = [line for line in capsys.readouterr().err.splitlines() if "wavegen:" in line]
         assert len(lines) == 1
         assert says in lines[0]
+    # No training clip has features, or two recordings have the same file.
+    for path in mels.rglob("*.npy"):
+        path.rename(mels / "only.npy")
+    for folder in ("a", "b"):
+        (tmp_path / "twins" / folder).mkdir(parents=True)
+        soundfile.write(tmp_path / "twins" / folder / "only.wav", 0.1 * np.ones(1200), 8000)
+    for data in (tone_folder, tmp_path / "twins"):
+        assert small.train(data, *options, sizes=OPTIONS) == 2
+        assert "has no .npy file in" in capsys.readouterr().err
     assert small.train(tone_folder, f"--data.features_from={mels}", sizes=OPTIONS) == 2
     assert "needs --data.features" in capsys.readouterr().err
 

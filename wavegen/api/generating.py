@@ -18,16 +18,13 @@ from wavegen.errors import ConfigError
 from wavegen.generation.conditions import check_frames
 from wavegen.generation.generate import Stream, sample_count, stream_chunks, whole_streams
 from wavegen.generation.live import latency, live_chunks
-from wavegen.generation.resynthesis import feature_set_of
+from wavegen.generation.resynthesis import feature_set_of, of_similar_lengths
 from wavegen.generation.transposition import transposed
 from wavegen.models.base import Network
 from wavegen.models.config import ModelConfig
 
 Recording = str | Path | np.ndarray | torch.Tensor | Sequence[float]
 Recordings = Recording | Sequence[Recording]
-
-# Recordings that are resynthesised together; they are sorted by length before.
-_TOGETHER = 16
 
 
 class Generating:
@@ -203,10 +200,8 @@ class Generating:
         several = is_several(recordings)
         parts: Any = recordings if several else [recordings]
         waves = [read_waveform(each, sample_rate, self.sample_rate) for each in parts]
-        order = sorted(range(len(waves)), key=lambda number: len(waves[number]))
         made: dict[int, Audio] = {}
-        for begin in range(0, len(order), _TOGETHER):
-            chosen = order[begin : begin + _TOGETHER]
+        for chosen in of_similar_lengths(list(map(len, waves))):
             computed = [ComputedFrames(definition, waves[number]) for number in chosen]
             frames = [transposed(each, self.network, transpose)[0] for each in computed]
             longest = len(waves[chosen[-1]])

@@ -1,6 +1,7 @@
 """Files of features, `.npy`, such as a text-to-speech system writes."""
 
 import os
+import stat
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,12 @@ _NO_ARRAY = "is not an array of numbers: write it with numpy.save"
 def is_feature_file(path: str | os.PathLike[str]) -> bool:
     """Whether the name of a file says that it holds features."""
     return Path(path).suffix.lower() == SUFFIX
+
+
+def feature_files(folder: str | os.PathLike[str]) -> list[Path]:
+    """The files of features below a folder, sorted, without hidden ones."""
+    found = (path for path in Path(folder).rglob("*") if is_feature_file(path))
+    return sorted(path for path in found if not path.name.startswith("."))
 
 
 def read_features(path: str | os.PathLike[str], features: FeatureSet) -> np.ndarray:
@@ -47,13 +54,18 @@ def open_features(path: str | os.PathLike[str], features: FeatureSet) -> np.ndar
     """
     name, size = display(path), features.size
     try:
+        # A pipe would block.
+        if not stat.S_ISREG(Path(path).stat().st_mode):
+            raise DataError(f"{name}: is not a file")
+        empty = Path(path).stat().st_size == 0
         # Pickled objects could run code, so they are never loaded.
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except OSError as error:
         raise DataError(f"{name}: {error.strerror or 'cannot be read'}") from error
-    except (ValueError, EOFError) as error:
-        reason = "is empty" if Path(path).stat().st_size == 0 else _NO_ARRAY
-        raise DataError(f"{name}: {reason}") from error
+    except DataError:
+        raise
+    except Exception as error:  # a damaged header can raise nearly anything
+        raise DataError(f"{name}: {'is empty' if empty else _NO_ARRAY}") from error
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
         raise DataError(f"{name}: {_NO_ARRAY}")
     if array.ndim != 2 or size not in array.shape:

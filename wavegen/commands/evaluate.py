@@ -2,12 +2,13 @@
 
 import argparse
 import sys
+from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 import wavegen
 from wavegen.commands.options import add_combinations, add_pattern, add_sampling, add_store
-from wavegen.errors import ConfigError
+from wavegen.errors import ConfigError, DataError, LabelError
 
 if TYPE_CHECKING:
     from wavegen.distributions.sampling import Sampling
@@ -78,7 +79,8 @@ def run(options: argparse.Namespace) -> None:
     found = find_as_trained(options.data, settings)
     if config.features and not config.labels:
         # Copies can be recognised by labels that the model does not know. The split remains.
-        found = found.with_labels_of(find_clips(options.data, replace(settings, labels=None)))
+        with suppress(DataError, LabelError):  # such as a column of texts
+            found = found.with_labels_of(find_clips(options.data, replace(settings, labels=None)))
     # Before anything takes long.
     make_folder(options.out)
     clips, store = open_clips(found, config.sample_rate, options.store)

@@ -41,6 +41,8 @@ def run(options: argparse.Namespace) -> int:
     Returns:
         1 if an input could not be used, else 0.
     """
+    from tqdm import tqdm
+
     from wavegen.commands.output import print_files
     from wavegen.data import labels
     from wavegen.distributions.sampling import Sampling
@@ -51,7 +53,8 @@ def run(options: argparse.Namespace) -> int:
 
     def on_error(error: WavegenError) -> None:
         errors.append(error)
-        print(f"wavegen: {display(str(error))}", file=sys.stderr)
+        # Above the progress.
+        tqdm.write(f"wavegen: {display(str(error))}", file=sys.stderr)
 
     paths = resynthesize_files(
         options.model,

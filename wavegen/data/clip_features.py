@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,10 +18,14 @@ from wavegen.utils.progress import progress_bar
 from wavegen.utils.text import display
 
 _FRAME = np.dtype("<f4")
+# Clips whose frames are kept where there is no file of them.
+_KEPT = 64
 
 
 class ComputedFrames:
     """The frames (F, D) of a waveform, whose slices are computed when they are read.
+
+    Pitch depends on the sound around a slice, so sets with pitch are computed as a whole, once.
 
     Args:
         features: definition of the frames.
@@ -32,6 +35,7 @@ class ComputedFrames:
     def __init__(self, features: FeatureSet, waveform: Waveform) -> None:
         self._features, self._waveform = features, waveform
         self._count = features.frames(len(waveform))
+        self._whole: np.ndarray | None = None
 
     def __len__(self) -> int:
         return self._count
@@ -39,6 +43,10 @@ class ComputedFrames:
     def __getitem__(self, part: slice) -> np.ndarray:
         """Frames float32 (F, D) of a slice without a step."""
         begin, end, _ = part.indices(self._count)
+        if self._features.column("pitch") is not None:
+            if self._whole is None:
+                self._whole = self._features.compute(self._waveform)
+            return self._whole[begin:end]
         return self._features.compute(self._waveform, begin, max(0, end - begin))
 
 
@@ -56,15 +64,22 @@ def frames_of_clips(features: FeatureSet, store: Any) -> Callable[[int], Any]:
     return _Computed(features, store)
 
 
-@dataclass(frozen=True)
 class _Computed:
-    """Frames of the clips of a store, computed when they are read."""
+    """Frames of the clips of a store, computed when they are read; those of the last are kept."""
 
-    features: FeatureSet
-    store: Any
+    def __init__(self, features: FeatureSet, store: Any) -> None:
+        self._features, self._store = features, store
+        self._kept: dict[int, ComputedFrames] = {}
 
     def __call__(self, clip: int) -> ComputedFrames:
-        return ComputedFrames(self.features, self.store.waveform(clip))
+        if clip not in self._kept:
+            while len(self._kept) >= _KEPT:
+                self._kept.pop(next(iter(self._kept)))
+            self._kept[clip] = ComputedFrames(self._features, self._store.waveform(clip))
+        return self._kept[clip]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Computed, (self._features, self._store)
 
 
 class _KeptFrames:

@@ -1,11 +1,12 @@
 """Features of clips from files, such as those that a text-to-speech system has predicted."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from wavegen.audio.feature_files import SUFFIX, is_feature_file, open_features, read_features
+from wavegen.audio.feature_files import SUFFIX, feature_files, open_features, read_features
 from wavegen.audio.features import FeatureSet
 from wavegen.data.clips import some
 from wavegen.data.folders import OnBadFile, count
@@ -20,7 +21,8 @@ _MORE, _FEWER = 8, 2
 class FramesFromFiles:
     """Returns the frames of a clip by its number, from the `.npy` files of a folder.
 
-    The file of the recording `a/b.wav` is `a/b.npy` below the folder, or `b.npy`.
+    The file of the recording `a/b.wav` is `a/b.npy` below the folder; or `b.npy`, if no other
+    recording is called `b`.
 
     Args:
         folder: the folder.
@@ -50,7 +52,7 @@ class FramesFromFiles:
         self._names, self._lengths = names, lengths
         if not self._root.is_dir():
             raise DataError(f"--data.features_from {display(folder)}: no such folder")
-        found = sorted(path for path in self._root.rglob("*") if is_feature_file(path))
+        found = feature_files(self._root)
         if not found:
             raise DataError(f"--data.features_from {display(folder)}: holds no {SUFFIX} files")
         files = {
@@ -58,7 +60,12 @@ class FramesFromFiles:
             for path in found
         }
         stems = [Path(name).with_suffix("") for name in names]
-        self._paths = [files.get(stem.as_posix()) or files.get(stem.name) for stem in stems]
+        # A name without its folders must be that of one recording.
+        alike = Counter(stem.name for stem in stems)
+        self._paths = [
+            files.get(stem.as_posix()) or (files.get(stem.name) if alike[stem.name] == 1 else None)
+            for stem in stems
+        ]
         errors: dict[int, WavegenError] = {}
         for clip in range(len(names)):
             try:

@@ -210,11 +210,14 @@ def _measures(rate: int) -> dict[str, Callable[[np.ndarray, np.ndarray], float]]
         import librosa
         from visqol import VisqolApi
 
-        wide = 16000 if rate >= 16000 else rate
         api = VisqolApi()
         api.create(mode="speech")
-        at_rate = (librosa.resample(each, orig_sr=rate, target_sr=wide) for each in (one, other))
-        return float(api.measure_from_arrays(*at_rate, wide).moslqo)
+        # The rate of its mode for speech.
+        at_rate = (librosa.resample(each, orig_sr=rate, target_sr=16000) for each in (one, other))
+        try:
+            return float(api.measure_from_arrays(*at_rate, 16000).moslqo)
+        except (ValueError, RuntimeError):
+            return float("nan")
 
     found["stoi"] = stoi
     for name, measure in (("pesq", pesq), ("visqol", visqol)):

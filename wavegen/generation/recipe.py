@@ -13,6 +13,8 @@ from wavegen.generation.generate import MOST_SAMPLES, Stream, check_seed
 from wavegen.utils.files import read_json
 from wavegen.utils.numbers import whole_number
 
+# A pitch that is moved further leaves the range of hearing.
+MOST_SEMITONES = 120
 # Most streams of a round. Their files are open together, and systems allow some thousand.
 MOST_STREAMS = 512
 # As many threads as the largest machines have; no system can start any number of them.
@@ -38,6 +40,8 @@ class Source:
             raise TypeError("the path or the SHA-256 of a source is not text")
         if isinstance(self.transpose, bool) or not isinstance(self.transpose, int | float):
             raise TypeError("transpose is not a number")
+        if not -MOST_SEMITONES <= self.transpose <= MOST_SEMITONES:
+            raise TypeError("transpose is out of range")
 
 
 @dataclass(frozen=True)

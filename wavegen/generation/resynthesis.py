@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,12 @@ from typing import Any
 import numpy as np
 
 from wavegen.audio import reading
-from wavegen.audio.feature_files import SUFFIX, is_feature_file, read_features
+from wavegen.audio.feature_files import (
+    SUFFIX,
+    feature_files,
+    is_feature_file,
+    read_features,
+)
 from wavegen.audio.features import FeatureSet
 from wavegen.audio.reading import AUDIO_SUFFIXES
 from wavegen.data import labels as labelling
@@ -22,7 +27,7 @@ from wavegen.errors import AudioFileError, ConfigError, DataError, WavegenError
 from wavegen.generation.generate import MOST_SAMPLES, Stream, check_seed
 from wavegen.generation.recipe import Source
 from wavegen.generation.rounds import new_recipe, progress_of, write_round
-from wavegen.generation.takes import place_for
+from wavegen.generation.takes import Place, place_for
 from wavegen.generation.transposition import transposed
 from wavegen.models.base import Network
 from wavegen.models.serialization import find_model, load_with_fingerprint
@@ -35,21 +40,26 @@ _logger = logging.getLogger(__name__)
 
 # Most files, and most samples, of which the features are in memory together.
 _TOGETHER, _MOST_IN_MEMORY = 64, 2**27
+# Files are generated together if the longest is at most so many times as long as the shortest, or
+# as so many samples: the others wait for it.
+_ALIKE, _SHORT = 2, 8000
 
 
 @dataclass(frozen=True)
 class Given:
-    """What a source gives to generate from.
+    """A source, and what is generated from it.
 
     Args:
+        path: the recording, or the file of features.
         frames: frames (F, D), an array or lazy.
         samples: length of the result in samples.
-        transpose: semitones that the pitch was moved by.
+        source: the source for the recipe.
     """
 
+    path: Path
     frames: Any
     samples: int
-    transpose: float
+    source: Source
 
 
 def resynthesize_files(
@@ -94,9 +104,9 @@ def resynthesize_files(
     labelling.encode(labels, config.labels)
     check_seed(seed)
     transposed(np.zeros((0, definition.size), np.float32), network, transpose)
-    inputs = find_inputs(paths)
+    inputs = find_inputs(paths, on_error)
     place = place_for(Path(out), len(inputs), overwrite)
-    _check_targets(inputs, place.folder, place.name)
+    reserved = _targets(inputs, place)
     lengths = _lengths(share(inputs), definition, on_error)
     chosen = choose(network, engine, precision, None if device else len(lengths))
     recipe = new_recipe(folder, model_sha256, chosen, precision, seed, sampling)
@@ -104,28 +114,34 @@ def resynthesize_files(
         make_folder(place.folder)
     written: dict[Path, Path] = {}
     with progress_of(sum(lengths.values()), config.sample_rate, progress) as count:
-        for part in _rounds(lengths):
-            given = [read_source(path, network, transpose) for path in part]
-            sources = tuple(
-                Source(str(path.resolve()), file_sha256(path, AudioFileError), each.transpose)
-                for path, each in zip(part, given, strict=True)
-            )
-            made = replace(recipe, streams=(Stream(labels),) * len(part), sources=sources)
+        usable = list(lengths)
+        for numbers in of_similar_lengths(list(lengths.values())):
+            part = [usable[number] for number in numbers]
+            given = list(_read_all(part, network, transpose, on_error))
+            if not given:
+                continue
+            streams, sources = (Stream(labels),) * len(given), tuple(each.source for each in given)
+            made = replace(recipe, streams=streams, sources=sources)
             takes = [
                 replace(made, position=position, samples=each.samples)
                 for position, each in enumerate(given)
             ]
-            targets = [
-                place.path(labelling.file_name(display(path.stem)), take)
-                for path, take in zip(part, takes, strict=True)
-            ]
+            targets: list[Path] = []
+            for each, take in zip(given, takes, strict=True):
+                targets.append(place.path(_stem(each.path), take, {*reserved, *targets}))
             write_round(chosen, takes, targets, None, count, [each.frames for each in given])
-            written |= zip(part, targets, strict=True)
+            written |= zip((each.path for each in given), targets, strict=True)
     return [written[path] for path in inputs if path in written]
 
 
-def find_inputs(paths: Sequence[str | Path]) -> list[Path]:
+def find_inputs(
+    paths: Sequence[str | Path], on_error: Callable[[WavegenError], object] | None = None
+) -> list[Path]:
     """The recordings and `.npy` files that paths name: themselves, or all of a folder.
+
+    Args:
+        paths: files and folders.
+        on_error: called with an error for each folder inside of them that cannot be opened.
 
     Raises:
         DataError: a path does not exist, or a folder holds neither recordings nor features.
@@ -135,7 +151,7 @@ def find_inputs(paths: Sequence[str | Path]) -> list[Path]:
     found: list[Path] = []
     for each in map(Path, paths):
         if each.is_dir():
-            found += _inside(each)
+            found += _inside(each, on_error)
         elif each.exists():
             found.append(each)
         else:
@@ -149,13 +165,16 @@ def find_inputs(paths: Sequence[str | Path]) -> list[Path]:
     return found
 
 
-def _inside(folder: Path) -> list[Path]:
+def _inside(folder: Path, on_error: Callable[[WavegenError], object] | None) -> list[Path]:
     """The files of features in a folder, or its recordings."""
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    features = sorted(path for path in files if is_feature_file(path))
+    features = feature_files(folder)
     if not features:
-        return audio_files(folder)[0]
-    if any(path.suffix.lower() in AUDIO_SUFFIXES for path in files):
+        recordings, closed = audio_files(folder)
+        for each in closed:
+            if on_error is not None:
+                on_error(DataError(f"{display(folder / each.name)}: {each.reason}"))
+        return recordings
+    if any(path.suffix.lower() in AUDIO_SUFFIXES for path in folder.rglob("*")):
         raise ConfigError(
             f"{display(folder)}: holds recordings and {SUFFIX} files: name those that you mean"
         )
@@ -184,9 +203,29 @@ def read_source(path: Path, network: Network, transpose: float | None) -> Given:
     frames, samples = _read(path, feature_set_of(network))
     moved, semitones = transposed(frames, network, transpose)
     column = feature_set_of(network).column("pitch")
-    if column is not None and len(frames) and not np.any(moved[:][:, column + 1] > 0.5):
+    if column is not None and not np.any(moved[:][:, column + 1] > 0.5):
         _logger.warning("%s: has no pitch in any frame, such as a silent recording", display(path))
-    return Given(moved, samples, semitones)
+    # The path without following links, whose targets may have another suffix.
+    source = Source(str(path.absolute()), file_sha256(path, AudioFileError), semitones)
+    return Given(path, moved, samples, source)
+
+
+def _read_all(
+    paths: Sequence[Path],
+    network: Network,
+    transpose: float | None,
+    on_error: Callable[[WavegenError], object] | None,
+) -> Iterator[Given]:
+    """Yield the inputs that can be read, see `read_source`."""
+    for path in paths:
+        try:
+            given = read_source(path, network, transpose)
+        except WavegenError as error:
+            if on_error is None:
+                raise
+            on_error(error)
+            continue
+        yield given
 
 
 def _read(path: Path, features: FeatureSet) -> tuple[Any, int]:
@@ -203,11 +242,11 @@ def _lengths(
     features: FeatureSet,
     on_error: Callable[[WavegenError], object] | None,
 ) -> dict[Path, int]:
-    """The samples to generate for each input that can be used."""
+    """About how many samples each input has that seems usable; no recording is decoded."""
     lengths = {}
     for path in inputs:
         try:
-            _, samples = _read(path, features)
+            samples = _length(path, features)
             if samples > MOST_SAMPLES:
                 raise DataError(f"{display(path)}: is longer than a WAV file can be: cut it")
         except WavegenError as error:
@@ -216,32 +255,43 @@ def _lengths(
             on_error(error)
             continue
         lengths[path] = samples
-        if not is_feature_file(path):
-            rate = reading.probe(path).sample_rate
-            if rate != features.sample_rate:
-                wanted = features.sample_rate
-                _logger.info("%s: resampled from %d to %d Hz", display(path), rate, wanted)
     return lengths
 
 
-def _rounds(lengths: dict[Path, int]) -> list[list[Path]]:
-    """Inputs to generate together: of similar lengths, and few enough for the memory."""
-    rounds: list[list[Path]] = []
-    held = 0
-    for path in sorted(lengths, key=lambda each: lengths[each]):
-        held += lengths[path]
-        if not rounds or len(rounds[-1]) == _TOGETHER or held > _MOST_IN_MEMORY:
+def _length(path: Path, features: FeatureSet) -> int:
+    if is_feature_file(path):
+        return len(read_features(path, features)) * features.hop_length
+    info, rate = reading.probe(path), features.sample_rate
+    if info.sample_rate != rate:
+        _logger.info("%s: resampled from %d to %d Hz", display(path), info.sample_rate, rate)
+    return -(-info.frames * rate // info.sample_rate)
+
+
+def of_similar_lengths(lengths: Sequence[int]) -> list[list[int]]:
+    """Numbers of inputs to generate together: few enough for the memory, and of similar lengths."""
+    rounds: list[list[int]] = []
+    held = shortest = 0
+    for number in sorted(range(len(lengths)), key=lambda each: lengths[each]):
+        held += lengths[number]
+        full = not rounds or len(rounds[-1]) == _TOGETHER or held > _MOST_IN_MEMORY
+        if full or lengths[number] > _ALIKE * max(shortest, _SHORT):
             rounds.append([])
-            held = lengths[path]
-        rounds[-1].append(path)
+            held = shortest = lengths[number]
+        rounds[-1].append(number)
     return rounds
 
 
-def _check_targets(inputs: Sequence[Path], folder: Path, name: str) -> None:
-    """Refuse to replace an input by its result."""
+def _stem(path: Path) -> str:
+    return labelling.file_name(display(path.stem))
+
+
+def _targets(inputs: Sequence[Path], place: Place) -> set[Path]:
+    """The places for the results; `ConfigError` if one would replace its input."""
+    targets = {place.folder / (place.name or f"{_stem(path)}.wav") for path in inputs}
+    resolved = {target.resolve() for target in targets}
     for path in inputs:
-        target = folder / (name or f"{labelling.file_name(display(path.stem))}.wav")
-        if target.resolve() == path.resolve():
+        if path.resolve() in resolved:
             raise ConfigError(
                 f"{display(path)}: would be replaced: choose another folder for --out"
             )
+    return targets

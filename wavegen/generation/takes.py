@@ -1,5 +1,6 @@
 """Places and names of generated files, chosen so that no recording is overwritten by another."""
 
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
@@ -23,10 +24,16 @@ class Place:
     name: str
     overwrite: bool
 
-    def path(self, stem: str, recipe: Recipe) -> Path:
-        """Path of the WAV of a recipe; `stem` is its name if `name` is empty."""
+    def path(self, stem: str, recipe: Recipe, reserved: Collection[Path] = ()) -> Path:
+        """Path of the WAV of a recipe.
+
+        Args:
+            stem: name of the file if `name` is empty.
+            recipe: the recipe.
+            reserved: paths of other files, which get no number of this one.
+        """
         path = self.folder / (self.name or f"{stem}.wav")
-        return path if self.overwrite else free_path(path, recipe)
+        return path if self.overwrite else free_path(path, recipe, reserved)
 
 
 def place_for(out: Path, streams: int, overwrite: bool) -> Place:
@@ -38,19 +45,23 @@ def place_for(out: Path, streams: int, overwrite: bool) -> Place:
     return Place(out.parent, out.name, overwrite)
 
 
-def free_path(path: Path, recipe: Recipe) -> Path:
+def free_path(path: Path, recipe: Recipe, reserved: Collection[Path] = ()) -> Path:
     """`path`, or `path` with `-2`, `-3`, ... before its suffix: the first that may be written.
 
-    A WAV may be written to a path without a file, or with a file that the same model generated
-    with the same settings.
+    A WAV may be written to a path without a file, also of its recipe or picture, or with a file
+    that the same model generated with the same settings.
 
     Args:
         path: path of the WAV.
         recipe: recipe of the WAV to write.
+        reserved: other paths that are not taken, except `path` itself.
     """
     for number in count(1):
         place = path if number == 1 else path.with_stem(f"{path.stem}-{number}")
-        if not place.exists() or _same_take(place, recipe):
+        if number > 1 and place in reserved:
+            continue
+        beside = (place, place.with_suffix(".json"), place.with_suffix(".png"))
+        if not any(each.exists() for each in beside) or _same_take(place, recipe):
             return place
     raise AssertionError("there is always a further number")
 

@@ -5,10 +5,8 @@ from typing import Any
 import numpy as np
 
 from wavegen.errors import ConfigError
+from wavegen.generation.recipe import MOST_SEMITONES
 from wavegen.models.base import Network
-
-# Semitones that a pitch can be moved by: more would leave the range of hearing.
-_MOST = 120
 
 
 def transposed(frames: Any, network: Network, semitones: float | None) -> tuple[Any, float]:
@@ -28,8 +26,9 @@ def transposed(frames: Any, network: Network, semitones: float | None) -> tuple[
     """
     features = network.config.feature_set
     column = None if features is None else features.column("pitch")
-    if semitones is not None and not -_MOST <= semitones <= _MOST:
-        raise ConfigError(f"transpose is {semitones:g}: it must be from -{_MOST} to {_MOST}")
+    most = MOST_SEMITONES
+    if semitones is not None and not -most <= semitones <= most:
+        raise ConfigError(f"transpose is {semitones!s:.20}: it must be from -{most} to {most}")
     if column is None:
         if semitones:
             raise ConfigError("transpose needs a model with the feature pitch: leave it out")

@@ -203,10 +203,10 @@ class AudioDataModule(LightningDataModule):
         clips = self.clip_set.clips
         frames = self._frames_from_files(network)
         self._corpus = Corpus.of(store, [clip.labels for clip in clips], network, frames)
-
         splits = np.array([clip.split for clip in clips], dtype=object)
-        if frames is not None:
-            splits[frames.unusable] = "none"
+        splits[[] if frames is None else frames.unusable] = "none"
+        if not (splits == "train").any():
+            raise DataError(f"no training clip is left: {self._remarks[0]}")
         whole = self._corpus.whole(np.flatnonzero(splits == "train"))
         held_out = self._corpus.whole(np.flatnonzero(splits == "validation"))
         self.training, self.validation = whole, held_out
@@ -241,7 +241,7 @@ class AudioDataModule(LightningDataModule):
         features = network.config.feature_set
         if features is None:
             raise ConfigError("--data.features_from needs --data.features, such as log_mel")
-        if self.trim is not None:
+        if self.clip_set.settings.trim is not None:
             raise ConfigError("--data.trim moves recordings against --data.features_from: omit one")
         names = [clip.name for clip in self.clip_set.clips]
         lengths = self.decode().lengths.tolist()

@@ -190,7 +190,8 @@ def _shown(data: Any, network: Network) -> tuple[list[Labels], list[Any] | None]
     if features is None or features.of_time:
         return kinds, None
     # For each of the labels the held-out clip that has most of them.
-    clips = np.unique(data.validation[:, 0]).tolist()
+    firsts = {clip: start // data.corpus.hop for clip, start, _ in data.validation.tolist()}
+    clips = sorted(firsts)
     labels = {clip: data.clip_set.clips[clip].labels for clip in clips}
     chosen = {max(clips, key=lambda n: len(kind.items() & labels[n].items())) for kind in kinds}
     known = network.config.labels
@@ -199,7 +200,7 @@ def _shown(data: Any, network: Network) -> tuple[list[Labels], list[Any] | None]
             {name: each for name, each in labels[clip].items() if each in known.get(name, ())}
             for clip in sorted(chosen)
         ],
-        [data.corpus.frames(clip) for clip in sorted(chosen)],
+        [data.corpus.frames(clip)[firsts[clip] :] for clip in sorted(chosen)],
     )
 
 
