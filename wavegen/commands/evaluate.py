@@ -11,6 +11,7 @@ from wavegen.commands.options import add_combinations, add_pattern, add_sampling
 from wavegen.errors import ConfigError, DataError, LabelError
 
 if TYPE_CHECKING:
+    from wavegen.data.clips import ClipSet
     from wavegen.distributions.sampling import Sampling
     from wavegen.models.config import ModelConfig
 
@@ -52,8 +53,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Measure, print the figures, and write the report."""
-    from wavegen.commands.inputs import read_as_training
-    from wavegen.data.clips import find_clips
     from wavegen.data.store import open_clips
     from wavegen.distributions.sampling import Sampling
     from wavegen.evaluation.counterparts import ClipFigures
@@ -61,7 +60,6 @@ def run(options: argparse.Namespace) -> None:
     from wavegen.evaluation.report import summary, write_report
     from wavegen.generation.generate import check_seed
     from wavegen.models.serialization import find_model, load_with_fingerprint
-    from wavegen.scoring.sources import find_as_trained
     from wavegen.scoring.unfinished import unfinished
     from wavegen.utils.device import pick_device
     from wavegen.utils.files import make_folder
@@ -75,12 +73,7 @@ def run(options: argparse.Namespace) -> None:
     sampling = Sampling(
         options.temperature, options.top_k, options.top_p, guidance=options.guidance
     )
-    settings = read_as_training(options)
-    found = find_as_trained(options.data, settings)
-    if config.features and not config.labels:
-        # Copies can be recognised by labels that the model does not know. The split remains.
-        with suppress(DataError, LabelError):  # such as a column of texts
-            found = found.with_labels_of(find_clips(options.data, replace(settings, labels=None)))
+    found = _found(options, config)
     # Before anything takes long.
     make_folder(options.out)
     clips, store = open_clips(found, config.sample_rate, options.store)
@@ -113,6 +106,21 @@ def run(options: argparse.Namespace) -> None:
         paths = write_report(options.out, evaluation, about)
         print(summary(evaluation.figures))
         print(*map(display, paths), sep="\n")
+
+
+def _found(options: argparse.Namespace, config: "ModelConfig") -> "ClipSet":
+    """The clips of the data, with the splits of training."""
+    from wavegen.commands.inputs import read_as_training
+    from wavegen.data.clips import find_clips
+    from wavegen.scoring.sources import find_as_trained
+
+    settings = read_as_training(options)
+    found = find_as_trained(options.data, settings)
+    if config.features and not config.labels:
+        # Copies can be recognised by labels that the model does not know.
+        with suppress(DataError, LabelError):  # such as a column of texts
+            return found.with_labels_of(find_clips(options.data, replace(settings, labels=None)))
+    return found
 
 
 def _check(options: argparse.Namespace) -> None:
