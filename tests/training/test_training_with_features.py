@@ -150,13 +150,14 @@ def test_features_that_cannot_be_used_are_left_out(
 
 
 def test_samples_of_a_validation_are_copies_of_held_out_clips(
-    tone_folder: Path, tmp_path: Path
+    tone_folder: Path, tmp_path: Path, capsys
 ) -> None:
     run = tmp_path / "run"
     # Enough steps for the features to have an influence.
     steps = ["--trainer.max_steps=60", "--trainer.val_check_interval=60"]
     options = ["--run", run, "--data.features=log_mel", *steps]
     assert small.train(tone_folder, *options, sizes=small.TINY) == 0
+    assert f"resynthesize: wavegen resynthesize {run} RECORDINGS" in "".join(capsys.readouterr())
     model = wavegen.load(run, device="cpu")
     held_out = [clip for clip in find_clips(tone_folder).clips if clip.split == "validation"]
     files = sorted((run / "samples" / "step_0000060").glob("*.wav"))

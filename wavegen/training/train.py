@@ -173,7 +173,10 @@ def _end(cli: TrainCLI) -> None:
             "--epochs or --time to train it further",
             display(run),
         )
-    else:
-        _logger.info(
-            "done: %s\ngenerate: wavegen generate %s --out out/", display(run), quoted(run)
-        )
+        return
+    command, more = "generate", ""
+    features = cli.model.network.config.feature_set
+    if features is not None and not features.of_time:
+        command, more = "resynthesize", " RECORDINGS"
+    _logger.info("done: %s", display(run))
+    _logger.info("%s: wavegen %s %s%s --out out/", command, command, quoted(run), more)
