@@ -21,6 +21,8 @@ FORMAT = 3
 # Larger values are mistakes or attacks. The limits also bound the memory that the config of a model
 # from somebody else can ask for.
 _LIMITS = {"quantization_channels": (2, 65536), "sample_rate": (100, 768_000)}
+# Fields that only matter with features.
+_OF_FEATURES = ("features", "pitch_waves")
 _WAVENET_LIMITS = {
     "layers": (1, 512),
     "stacks": (1, 512),
@@ -28,6 +30,7 @@ _WAVENET_LIMITS = {
     "residual_channels": (1, 8192),
     "gate_channels": (2, 16384),
     "skip_channels": (1, 16384),
+    "pitch_waves": (0, 12),
 }
 _MOST_RECEPTIVE_FIELD = 2**22
 Gate = Literal["linear", "tanh"]
@@ -142,7 +145,7 @@ class ModelConfig:
         values = {"format": FORMAT, "network": self.network, **dataclasses.asdict(self)}
         if not self.features:
             values["format"] = 2
-            del values["features"]
+            values = {name: values[name] for name in values if name not in _OF_FEATURES}
         return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
 
     def _check_whole(self, limits: Mapping[str, tuple[int, int]]) -> None:
@@ -168,6 +171,9 @@ class WaveNetConfig(ModelConfig):
         features: definitions of the features in the frames of a condition.
         gate: activation of the signal: `linear` (a gated linear unit, Dauphin et al. 2017) or
             `tanh` (van den Oord et al. 2016).
+        pitch_waves: number of waves over the octave, with periods of an octave, half an octave and
+            so on, by which the network also gets the feature `pitch`. With 5 of them it can tell
+            pitches apart that differ by a small part of a semitone.
     """
 
     network: ClassVar[str] = "wavenet"
@@ -178,6 +184,7 @@ class WaveNetConfig(ModelConfig):
     gate_channels: int = 64
     skip_channels: int = 128
     gate: Gate = "linear"
+    pitch_waves: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()

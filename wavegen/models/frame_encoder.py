@@ -14,18 +14,22 @@ class FrameEncoder(nn.Module):
     Args:
         features: number of values D in a frame.
         channels: number of output channels C.
+        column: number of the value that is a pitch as log2(Hz).
+        waves: number of waves over the octave of that value; the convolutions also get their sines
+            and cosines, in which small differences are large.
     """
 
     # Number of frames on each side that a frame of the result depends on.
     margin = 2 * _SIDE
 
-    def __init__(self, features: int, channels: int) -> None:
+    def __init__(self, features: int, channels: int, column: int = 0, waves: int = 0) -> None:
         super().__init__()
         self.mean: Tensor
         self.scale: Tensor
         self.register_buffer("mean", torch.zeros(features))
         self.register_buffer("scale", torch.ones(features))
-        self.first = nn.Conv1d(features, channels, 2 * _SIDE + 1)
+        self._column, self._waves = column, waves
+        self.first = nn.Conv1d(features + 2 * waves, channels, 2 * _SIDE + 1)
         self.second = nn.Conv1d(channels, channels, 2 * _SIDE + 1)
         self.unspecified = nn.Parameter(torch.zeros(channels))
 
@@ -50,7 +54,12 @@ class FrameEncoder(nn.Module):
         if frames is None:
             return self.unspecified.expand(streams, 1, -1)
         known = ~frames.isnan().flatten(1).any(1)
-        scaled = ((frames - self.mean) / self.scale).where(known[:, None, None], 0.0)
+        scaled = (frames - self.mean) / self.scale
+        if self._waves:
+            octaves = torch.arange(self._waves, device=frames.device).exp2()
+            angles = 2 * torch.pi * octaves * frames[..., self._column, None]
+            scaled = torch.cat([scaled, angles.sin(), angles.cos()], dim=-1)
+        scaled = scaled.where(known[:, None, None], 0.0)
         padded = F.pad(scaled.transpose(1, 2), (self.margin, self.margin), mode="replicate")
         values = self.second(F.silu(self.first(padded))).transpose(1, 2)
         return values.where(known[:, None, None], self.unspecified)

@@ -56,7 +56,10 @@ class WaveNet(Network):
         self.mixing = nn.Sequential(nn.Linear(residual, gate), nn.SiLU(), nn.Linear(gate, residual))
         self.frame_encoder = None
         if config.feature_set is not None:
-            self.frame_encoder = FrameEncoder(config.feature_set.size, residual)
+            column = config.feature_set.column("pitch")
+            waves = 0 if column is None else config.pitch_waves
+            size = config.feature_set.size
+            self.frame_encoder = FrameEncoder(size, residual, column or 0, waves)
         # One projection for all layers; its bias is the bias of the gates.
         self.gate_bias = nn.Linear(residual, config.layers * gate)
         self.blocks: Sequence[ResidualBlock] = nn.ModuleList(  # type: ignore[assignment]

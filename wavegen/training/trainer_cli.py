@@ -98,7 +98,9 @@ class TrainCLI(LightningCLI):
             torch.cuda.is_bf16_supported(including_emulation=False) if gpu else cpu_has_bfloat16()
         )
         defaults = suggest(self.decoded.clip_set, rate, gpu, bfloat16)
-        defaults["model.network.features"] = self.decoded.feature_definitions()
+        defaults["model.network.features"] = features = self.decoded.feature_definitions()
+        if any(each["kind"] == "pitch" for each in features):
+            defaults["model.network.pitch_waves"] = 5
         parser.set_defaults({**defaults, **limits_of(given.trainer, defaults["trainer.max_steps"])})
         self.config = _parse(parser, [*options, *extra])
 
