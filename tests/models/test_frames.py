@@ -1,12 +1,16 @@
 """Conditions that change with time in the WaveNet: windows, gradients, the encoder, the frames."""
 
+import json
+
 import pytest
 import small
 import torch
 
+from wavegen.audio.features import parse
 from wavegen.models.condition import Condition, FramesOf, stack
 from wavegen.models.frame_encoder import FrameEncoder
 from wavegen.models.frames import Frames
+from wavegen.models.serialization import load_model, save_model
 
 HOP, TIME = 16, 200
 
@@ -114,3 +118,36 @@ def test_frames_of_a_part_and_of_a_batch() -> None:
     assert frames.shape == (2, 5, 1)
     assert frames[1, :, 0].tolist() == [8, 9, 9, 9, 9]
     assert first.tolist() == [part.first, late.first]
+
+
+def test_waves_over_the_octave_tell_near_pitches_apart() -> None:
+    """An octave apart the waves are alike; a small part of a semitone changes them a lot."""
+    encoder = FrameEncoder(2, 4, column=0, waves=5).requires_grad_(False)
+    with torch.no_grad():
+        encoder.first.weight[:, :2] = 0
+
+    def encoded(pitch: float) -> torch.Tensor:
+        return encoder(torch.tensor([[[pitch, 1.0]]]).expand(1, 5, -1), 1)
+
+    low = encoded(7.3)
+    assert torch.allclose(encoded(8.3), low, atol=1e-4)
+    plain = FrameEncoder(2, 4).requires_grad_(False)
+    frames = torch.tensor([[[7.3, 1.0]]]).expand(1, 5, -1)
+    near = frames + torch.tensor([0.25 / 12, 0])
+    moved = (encoded(7.3 + 0.25 / 12) - low).abs().max()
+    assert moved > 5 * (plain(near, 1) - plain(frames, 1)).abs().max()
+    assert encoder(torch.full((1, 5, 2), torch.nan), 1).isfinite().all()
+
+
+def test_models_with_pitch_from_before_the_waves_still_load(tmp_path) -> None:
+    definition = parse("pitch,loudness", 8000).to_json()
+    save_model(small.network(features=definition), tmp_path / "model")
+    config = tmp_path / "model" / "config.json"
+    values = json.loads(config.read_text())
+    assert values.pop("pitch_waves") == 0
+    config.write_text(json.dumps(values))
+    assert load_model(tmp_path / "model").config.pitch_waves == 0
+    save_model(small.network(features=definition, pitch_waves=5), tmp_path / "new")
+    assert load_model(tmp_path / "new").frame_encoder.first.in_channels == 3 + 10
+    save_model(small.network(), tmp_path / "without")
+    assert "pitch_waves" not in (tmp_path / "without" / "config.json").read_text()

@@ -22,7 +22,7 @@ FORMAT = 3
 # from somebody else can ask for.
 _LIMITS = {"quantization_channels": (2, 65536), "sample_rate": (100, 768_000)}
 # Fields that only matter with features.
-_OF_FEATURES = ("features", "pitch_waves")
+OF_FEATURES = ("features", "pitch_waves")
 _WAVENET_LIMITS = {
     "layers": (1, 512),
     "stacks": (1, 512),
@@ -145,7 +145,7 @@ class ModelConfig:
         values = {"format": FORMAT, "network": self.network, **dataclasses.asdict(self)}
         if not self.features:
             values["format"] = 2
-            values = {name: values[name] for name in values if name not in _OF_FEATURES}
+            values = {name: values[name] for name in values if name not in OF_FEATURES}
         return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
 
     def _check_whole(self, limits: Mapping[str, tuple[int, int]]) -> None:

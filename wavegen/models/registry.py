@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from wavegen.errors import ConfigError
-from wavegen.models.config import FORMAT, ModelConfig, WaveNetConfig
+from wavegen.models.config import FORMAT, OF_FEATURES, ModelConfig, WaveNetConfig
 
 if TYPE_CHECKING:
     from wavegen.models.base import Network
@@ -82,10 +82,11 @@ def config_from_json(text: str) -> ModelConfig:
     config, _ = _known(values.pop("network", WaveNetConfig.network))
     names = {f.name for f in dataclasses.fields(config)}
     if written < 3:  # without features
-        names -= {"features"}
+        names -= set(OF_FEATURES)
     if unknown := sorted(set(values) - names):
         raise ConfigError(f"unknown fields {', '.join(unknown)}")
-    if missing := sorted(names - set(values)):
+    # The first models with features do not have it.
+    if missing := sorted(names - set(values) - {"pitch_waves"}):
         raise ConfigError(f"missing fields {', '.join(missing)}")
     return config(**values)
 

@@ -99,7 +99,8 @@ class TrainCLI(LightningCLI):
         )
         defaults = suggest(self.decoded.clip_set, rate, gpu, bfloat16)
         defaults["model.network.features"] = features = self.decoded.feature_definitions()
-        if any(each["kind"] == "pitch" for each in features):
+        # Runs from before these waves are resumed without them.
+        if given.resume is None and any(each["kind"] == "pitch" for each in features):
             defaults["model.network.pitch_waves"] = 5
         parser.set_defaults({**defaults, **limits_of(given.trainer, defaults["trainer.max_steps"])})
         self.config = _parse(parser, [*options, *extra])
