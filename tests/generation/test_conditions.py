@@ -9,12 +9,14 @@ import pytest
 import small
 import torch
 
+from wavegen.audio.features import parse
 from wavegen.codecs import mulaw
 from wavegen.data.labels import label_ids
 from wavegen.distributions.sampling import Sampling, stream_noise
 from wavegen.engines.cpu.wavenet_engine import NumbaCPU
 from wavegen.engines.reference import TorchQueue
 from wavegen.errors import ConfigError
+from wavegen.generation.conditions import Conditions
 from wavegen.generation.generate import Stream, stream_chunks, whole_streams
 from wavegen.generation.live import latency, live_chunks
 from wavegen.models.condition import Condition
@@ -168,3 +170,30 @@ def test_an_hour_of_features_takes_the_memory_of_a_chunk(arriving: bool) -> None
         sizes.append(sum(x.numel() for x in gc.get_objects() if type(x) is torch.Tensor))
     assert hour.longest < 100
     assert max(sizes[2:]) <= 1.01 * sizes[1]
+
+
+class Given:
+    """Stands for an engine, and keeps the bias that it gets."""
+
+    def __init__(self, bias: torch.Tensor) -> None:
+        self.parts = [bias]
+
+    def extend(self, bias: torch.Tensor, unspecified: torch.Tensor) -> None:
+        self.parts.append(bias)
+
+
+def test_the_bias_of_a_frame_is_the_same_alone_and_with_others() -> None:
+    """To the last bit, in a network of usual size, whose products round by their shapes."""
+    features = parse("log_mel:hifigan", 22050)
+    network = small.network(
+        layers=20, residual_channels=48, gate_channels=96, sample_rate=22050,
+        features=features.to_json(),
+    )  # fmt: skip
+    frames = [np.random.default_rng(0).standard_normal((60, 80)).astype(np.float32)]
+    whole, _ = Conditions(network, [()], frames).start(60 * 256)
+    one_by_one = Conditions(network, [()], frames)
+    given = Given(one_by_one.start(256)[0])
+    for frame in range(1, 60):
+        one_by_one.extend(given, (frame + 1) * 256)
+    assert [part.shape[1] for part in given.parts] == [1] * 60
+    assert torch.equal(torch.cat(given.parts, dim=1), whole)

@@ -1,6 +1,7 @@
 """The bias of streams while they are generated: labels, and frames of features part by part."""
 
 from collections.abc import Sequence
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,9 @@ class Conditions:
         self._hop = network.hop or 1
         self._given = 0
         self._without: torch.Tensor
+        # In float64, rounding does not depend on how many frames are computed together, so a stream
+        # whose frames arrive has the samples of one whose frames are known.
+        self._exact: Network
 
     @torch.inference_mode()
     def start(self, samples: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -50,6 +54,7 @@ class Conditions:
         network = self._network
         self._without = network.conditioning(network.unspecified())
         if self._frames is not None:
+            self._exact = deepcopy(network).double()
             bias = self._next(samples)
         else:
             # Each distinct set of labels once, so that equal streams start equal, bit for bit.
@@ -72,9 +77,10 @@ class Conditions:
         assert self._frames is not None
         network, needed = self._network, self._needed(stop)
         labels = torch.tensor(self._rows, dtype=torch.int64, device=network.device)
+        labels = labels.view(len(self._rows), -1)
         begin, end = self._skipped + self._given, self._skipped + needed
         self._given = needed
-        return bias_between(network, labels.view(len(self._rows), -1), self._frames, begin, end)
+        return bias_between(self._exact, labels, self._frames, begin, end).to(self._without.dtype)
 
 
 def check_frames(frames: Sequence[Any], network: Network) -> None:
