@@ -137,3 +137,10 @@ def test_a_name_belongs_to_one_config() -> None:
 
     with pytest.raises(ValueError, match="'wavenet' is registered already"):
         register(Other)(WaveNetConfig)  # type: ignore[type-var]
+
+
+def test_the_description_of_a_model_with_features_says_how_late_its_streams_are() -> None:
+    features = [{"kind": "loudness", "sample_rate": 8000, "hop_length": 64, "floor": -80.0}]
+    said = WaveNetConfig(sample_rate=8000, features=features).describe()
+    assert "loudness, 1 number every 8.0 ms; a stream is 24.0 ms later than its features" in said
+    assert "features" not in WaveNetConfig().describe()

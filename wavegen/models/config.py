@@ -57,12 +57,15 @@ class ModelConfig:
 
     Attributes:
         network: registered name of the network, in `config.json`.
+        look_ahead: frames after the present one that the network needs, `Network.margin`; None if
+            it does not say.
 
     Raises:
         ConfigError: a value is out of range.
     """
 
     network: ClassVar[str]
+    look_ahead: ClassVar[int | None] = None
     quantization_channels: int = 256
     sample_rate: int = 16000
     labels: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -137,8 +140,12 @@ class ModelConfig:
         features = self.feature_set
         if features is None:
             return []
-        seconds = features.hop_length / features.sample_rate
-        return [f"features  {features.name}, {features.size} numbers every {1000 * seconds:.1f} ms"]
+        hop = 1000 * features.hop_length / features.sample_rate
+        numbers = "1 number" if features.size == 1 else f"{features.size} numbers"
+        line = f"features  {features.name}, {numbers} every {hop:.1f} ms"
+        if self.look_ahead is not None:
+            line += f"; a stream is {(self.look_ahead + 1) * hop:.1f} ms later than its features"
+        return [line]
 
     def to_json(self) -> str:
         """This config as indented JSON, which `registry.config_from_json` reads."""
@@ -177,6 +184,7 @@ class WaveNetConfig(ModelConfig):
     """
 
     network: ClassVar[str] = "wavenet"
+    look_ahead: ClassVar[int] = 2
     layers: int = 20
     stacks: int = 2
     kernel_size: int = 2

@@ -4,8 +4,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# Frames on each side of a convolution. Two convolutions look two frames ahead.
-_SIDE = 1
+from wavegen.models.config import WaveNetConfig
+
+# Frames on each side of each of the two convolutions.
+_SIDE = WaveNetConfig.look_ahead // 2
 
 
 class FrameEncoder(nn.Module):
@@ -20,7 +22,7 @@ class FrameEncoder(nn.Module):
     """
 
     # Number of frames on each side that a frame of the result depends on.
-    margin = 2 * _SIDE
+    margin = WaveNetConfig.look_ahead
 
     def __init__(self, features: int, channels: int, column: int = 0, waves: int = 0) -> None:
         super().__init__()

@@ -151,7 +151,7 @@ class WaveNet(Network):
     @property
     def margin(self) -> int:
         """See `Network.margin`."""
-        return 0 if self.frame_encoder is None else self.frame_encoder.margin
+        return 0 if self.frame_encoder is None else WaveNetConfig.look_ahead
 
     @property
     def bias_shape(self) -> tuple[int, int]:
