@@ -161,8 +161,8 @@ def _finer_frames(samples: int, learned: bool) -> None:
     """The bias changes after so many samples: frames are split or interpolated."""
     begin, rows, forward = FrameEncoder.__init__, WaveNet._rows, FrameEncoder.forward
 
-    def made(self: FrameEncoder, features: int, channels: int) -> None:
-        begin(self, features, channels)
+    def made(self: FrameEncoder, features: int, channels: int, *pitch: int) -> None:
+        begin(self, features, channels, *pitch)
         # The default hop of features at 8 kHz is 64 samples.
         self.parts = 64 // samples
         if learned:
@@ -171,8 +171,11 @@ def _finer_frames(samples: int, learned: bool) -> None:
 
     def split(self: FrameEncoder, frames: Tensor | None, streams: int) -> Tensor:
         coarse = forward(self, frames, streams)
+        parts = coarse.unflatten(2, (self.parts if learned else 1, -1))
+        if frames is None:
+            return parts.mean(2)
         if learned:
-            return coarse.unflatten(2, (self.parts, -1)).flatten(1, 2)
+            return parts.flatten(1, 2)
         finer = F.interpolate(coarse.transpose(1, 2), scale_factor=self.parts, mode="linear")
         return finer.transpose(1, 2)
 
