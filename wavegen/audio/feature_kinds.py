@@ -67,6 +67,14 @@ class Feature:
         """
         raise NotImplementedError
 
+    def _check_numbers(self, *names: str) -> None:
+        """Convert fields to floats, or raise `ConfigError`."""
+        for name in names:
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise ConfigError(f"{name} is {value!r:.40}: it must be a number")
+            object.__setattr__(self, name, float(value))
+
     def _check_whole(self, limits: dict[str, tuple[int, int]]) -> None:
         for name, (least, most) in limits.items():
             value = whole_number(name, getattr(self, name), least, most)
@@ -118,11 +126,7 @@ class LogMel(Feature):
                 raise ConfigError(
                     f"{name} is {getattr(self, name)!r:.40}: it must be {' or '.join(known)}"
                 )
-        for name in ("f_min", "f_max", "power", "floor"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                raise ConfigError(f"{name} is {value!r:.40}: it must be a number")
-            object.__setattr__(self, name, float(value))
+        self._check_numbers("f_min", "f_max", "power", "floor")
         if not 0 <= self.f_min < self.f_max <= self.sample_rate / 2:
             raise ConfigError(
                 f"mel bands from {self.f_min:g} to {self.f_max:g} Hz: they must be between 0 and "
@@ -184,11 +188,7 @@ class Pitch(Feature):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("f_min", "f_max"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                raise ConfigError(f"{name} is {value!r:.40}: it must be a number")
-            object.__setattr__(self, name, float(value))
+        self._check_numbers("f_min", "f_max")
         if not self.sample_rate / 32768 <= self.f_min < self.f_max < self.sample_rate / 2:
             raise ConfigError(
                 f"pitch from {self.f_min:g} to {self.f_max:g} Hz: it must be between "
@@ -231,11 +231,9 @@ class Loudness(Feature):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if isinstance(self.floor, bool) or not isinstance(self.floor, int | float):
-            raise ConfigError(f"floor is {self.floor!r:.40}: it must be a number")
+        self._check_numbers("floor")
         if not -200 <= self.floor < 0:
             raise ConfigError(f"floor is {self.floor:g}: it must be from -200 to 0 decibels")
-        object.__setattr__(self, "floor", float(self.floor))
 
     @property
     def size(self) -> int:

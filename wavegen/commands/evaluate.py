@@ -7,7 +7,13 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 import wavegen
-from wavegen.commands.options import add_combinations, add_pattern, add_sampling, add_store
+from wavegen.commands.options import (
+    add_combinations,
+    add_pattern,
+    add_sampling,
+    add_store,
+    sampling_of,
+)
 from wavegen.errors import ConfigError, DataError, LabelError
 
 if TYPE_CHECKING:
@@ -54,7 +60,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Measure, print the figures, and write the report."""
     from wavegen.data.store import open_clips
-    from wavegen.distributions.sampling import Sampling
     from wavegen.evaluation.counterparts import ClipFigures
     from wavegen.evaluation.evaluate import evaluate
     from wavegen.evaluation.report import summary, write_report
@@ -70,9 +75,7 @@ def run(options: argparse.Namespace) -> None:
     folder = find_model(options.model)
     network, model_sha256 = load_with_fingerprint(folder, pick_device(options.device))
     config = network.config
-    sampling = Sampling(
-        options.temperature, options.top_k, options.top_p, guidance=options.guidance
-    )
+    sampling = sampling_of(options)
     found = _found(options, config)
     # Before anything takes long.
     make_folder(options.out)

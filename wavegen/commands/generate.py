@@ -2,7 +2,7 @@
 
 import argparse
 
-from wavegen.commands.options import add_files, add_label, add_sampling
+from wavegen.commands.options import add_files, add_label, add_sampling, sampling_of
 from wavegen.errors import ConfigError
 
 DESCRIPTION = (
@@ -41,7 +41,6 @@ def run(options: argparse.Namespace) -> None:
     """Generate files, or regenerate one from its recipe, and print their paths."""
     from wavegen.commands.output import print_files
     from wavegen.data import labels
-    from wavegen.distributions.sampling import Sampling
     from wavegen.generation import generate
     from wavegen.generation.repeating import repeat_file
     from wavegen.generation.wav_files import generate_files
@@ -73,9 +72,7 @@ def run(options: argparse.Namespace) -> None:
         options.seconds,
         options.out,
         seed=options.seed,
-        sampling=Sampling(
-            options.temperature, options.top_k, options.top_p, guidance=options.guidance
-        ),
+        sampling=sampling_of(options),
         prompt=options.prompt,
         device=options.device,
         engine=options.engine,

@@ -3,10 +3,13 @@
 import argparse
 import secrets
 from collections.abc import Iterable
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from wavegen.errors import ConfigError
 from wavegen.utils.suggestions import unknown_option
+
+if TYPE_CHECKING:
+    from wavegen.distributions.sampling import Sampling
 
 # Names that other programs use for our options.
 SYNONYMS = {
@@ -152,6 +155,13 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device", help="cpu, cuda, cuda:1, ... (default: the GPU if there is one)"
     )
+
+
+def sampling_of(options: argparse.Namespace) -> "Sampling":
+    """The sampling that the options of `add_sampling` describe."""
+    from wavegen.distributions.sampling import Sampling
+
+    return Sampling(options.temperature, options.top_k, options.top_p, guidance=options.guidance)
 
 
 def add_files(parser: argparse.ArgumentParser) -> None:

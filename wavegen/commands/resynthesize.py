@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from wavegen.commands.options import add_files, add_label, add_sampling
+from wavegen.commands.options import add_files, add_label, add_sampling, sampling_of
 from wavegen.errors import WavegenError
 from wavegen.utils.text import display
 
@@ -45,7 +45,6 @@ def run(options: argparse.Namespace) -> int:
 
     from wavegen.commands.output import print_files
     from wavegen.data import labels
-    from wavegen.distributions.sampling import Sampling
     from wavegen.generation.resynthesis import resynthesize_files
     from wavegen.models.serialization import load_config
 
@@ -63,9 +62,7 @@ def run(options: argparse.Namespace) -> int:
         labels.parse(options.label, load_config(options.model).labels),
         transpose=options.transpose,
         seed=options.seed,
-        sampling=Sampling(
-            options.temperature, options.top_k, options.top_p, guidance=options.guidance
-        ),
+        sampling=sampling_of(options),
         device=options.device,
         engine=options.engine,
         precision=options.precision,

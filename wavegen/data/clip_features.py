@@ -90,6 +90,7 @@ class _KeptFrames:
         counts = [features.frames(length) for length in store.lengths.tolist()]
         self._ends = np.cumsum(counts)
         self._path = store.folder / f"features-{digest_of(features.to_json())}.f32"
+        self._otherwise = _Computed(features, store)
         self._frames = self._mapped()
         if self._frames is None:
             self._write()
@@ -98,7 +99,7 @@ class _KeptFrames:
     def __call__(self, clip: int) -> Any:
         """The frames of a clip: a view (F, D) of the file, or lazy if there is no file."""
         if self._frames is None:
-            return ComputedFrames(self._features, self._store.waveform(clip))
+            return self._otherwise(clip)
         begin = 0 if clip == 0 else self._ends[clip - 1]
         return self._frames[begin : self._ends[clip]]
 

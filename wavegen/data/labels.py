@@ -44,6 +44,11 @@ def encode(labels: Labels, attributes: Attributes) -> list[int]:
     return ids
 
 
+def among(labels: Labels, attributes: Attributes) -> dict[str, str]:
+    """The labels that are among attributes and their classes."""
+    return {name: each for name, each in labels.items() if each in attributes.get(name, ())}
+
+
 def label_ids(kinds: Sequence[Labels], attributes: Attributes) -> "Tensor":
     """Ids int64 (K, A) of K labels; `LabelError` for an unknown attribute or class."""
     # Imported here, so that `wavegen info` does not load torch.

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from wavegen.data import decoding
+from wavegen.data import labels as labelling
 from wavegen.data.clips import Clip, ClipSet
 from wavegen.data.labels import Attributes, Labels
 from wavegen.data.store import AudioStore
@@ -108,10 +109,10 @@ def evaluate(
     chance = np.random.default_rng(seed)
     split, held_out, training = _chosen(clip_set, most, chance)
     clips = [clip_set.clips[number] for number in held_out]
-    labels = [_known(clip, config.labels) for clip in clips]
+    labels = [labelling.among(clip.labels, config.labels) for clip in clips]
     # Copies can be recognised by labels that the network does not know.
     attributes = config.labels or (clip_set.attributes if network.hop else {})
-    true = [_known(clip, attributes) for clip in clips]
+    true = [labelling.among(clip.labels, attributes) for clip in clips]
     limit = max(1, round(seconds * rate))
     whole = [store.waveform(number) for number in held_out]
     real = [np.array(wave[:limit]) for wave in whole]
@@ -126,11 +127,11 @@ def evaluate(
     if each is None:
         return None
     trained = [np.array(store.waveform(number)[:limit]) for number in training]
-    known = [_known(clip_set.clips[number], attributes) for number in training]
-    features, others = config.feature_set, {}
-    if features is not None and not features.of_time:
+    known = [labelling.among(clip_set.clips[number].labels, attributes) for number in training]
+    others = {}
+    if config.sound_features is not None:
         say("making copies by Griffin-Lim")
-        others = rivals(real, features, config.codec)
+        others = rivals(real, config.sound_features, config.codec)
     figures = {
         "split": split,
         **_figures(work, each, others, trained, (attributes, true, known), say),
@@ -210,9 +211,9 @@ def _figures(
         say: called with a text about each part of the work.
     """
     config, rate = work.network.config, work.network.config.sample_rate
-    features, copies = config.feature_set, {}
+    copies = {}
     generated = [one.generated for one in each]
-    if features is not None and not features.of_time:
+    if config.sound_features is not None:
         drifts: dict[str, Any] = {}  # copies are as long as their originals
         columns = {"generated": generated, **others}
         copies = compared_with_originals(work.real, columns, rate, say)
@@ -275,8 +276,3 @@ def _classified(clips: Sequence[Clip], kinds: int) -> int:
     each = decoding.seconds(clips) / len(clips) * max(1, kinds)
     count = min(len(clips), int(_MOST_CLASSIFIED / each))
     return count if count >= _LEAST else 0
-
-
-def _known(clip: Clip, attributes: Attributes) -> dict[str, str]:
-    """The labels of a clip that are among attributes and their classes."""
-    return {name: each for name, each in clip.labels.items() if each in attributes.get(name, ())}

@@ -4,8 +4,9 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -38,6 +39,8 @@ from wavegen.utils.text import display
 
 _logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 # Most files, and most samples, of which the features are in memory together.
 _TOGETHER, _MOST_IN_MEMORY = 64, 2**27
 # Files are generated together if the longest is at most so many times as long as the shortest, or
@@ -47,19 +50,19 @@ _ALIKE, _SHORT = 2, 8000
 
 @dataclass(frozen=True)
 class Given:
-    """A source, and what is generated from it.
+    """An input, and what is generated from it.
 
     Args:
         path: the recording, or the file of features.
         frames: frames (F, D), an array or lazy.
         samples: length of the result in samples.
-        source: the source for the recipe.
+        transpose: semitones that the pitch was moved by.
     """
 
     path: Path
     frames: Any
     samples: int
-    source: Source
+    transpose: float
 
 
 def resynthesize_files(
@@ -107,7 +110,15 @@ def resynthesize_files(
     inputs = find_inputs(paths, on_error)
     place = place_for(Path(out), len(inputs), overwrite)
     reserved = _targets(inputs, place)
-    lengths = _lengths(share(inputs), definition, on_error)
+    measure = partial(_length, features=definition)
+    lengths = dict(_usable(share(inputs), measure, on_error))
+
+    def read(path: Path) -> tuple[Given, Source]:
+        given = read_source(path, network, transpose)
+        # The path without following links, whose targets may have another suffix.
+        absolute = str(path.absolute())
+        return given, Source(absolute, file_sha256(path, AudioFileError), given.transpose)
+
     chosen = choose(network, engine, precision, None if device else len(lengths))
     recipe = new_recipe(folder, model_sha256, chosen, precision, seed, sampling)
     if lengths:
@@ -117,10 +128,11 @@ def resynthesize_files(
         usable = list(lengths)
         for numbers in of_similar_lengths(list(lengths.values())):
             part = [usable[number] for number in numbers]
-            given = list(_read_all(part, network, transpose, on_error))
-            if not given:
+            pairs = [pair for _, pair in _usable(part, read, on_error)]
+            if not pairs:
                 continue
-            streams, sources = (Stream(labels),) * len(given), tuple(each.source for each in given)
+            given, sources = zip(*pairs, strict=True)
+            streams = (Stream(labels),) * len(given)
             made = replace(recipe, streams=streams, sources=sources)
             takes = [
                 replace(made, position=position, samples=each.samples)
@@ -205,27 +217,24 @@ def read_source(path: Path, network: Network, transpose: float | None) -> Given:
     column = feature_set_of(network).column("pitch")
     if column is not None and not np.any(moved[:][:, column + 1] > 0.5):
         _logger.warning("%s: has no pitch in any frame, such as a silent recording", display(path))
-    # The path without following links, whose targets may have another suffix.
-    source = Source(str(path.absolute()), file_sha256(path, AudioFileError), semitones)
-    return Given(path, moved, samples, source)
+    return Given(path, moved, samples, semitones)
 
 
-def _read_all(
+def _usable(
     paths: Sequence[Path],
-    network: Network,
-    transpose: float | None,
+    read: Callable[[Path], T],
     on_error: Callable[[WavegenError], object] | None,
-) -> Iterator[Given]:
-    """Yield the inputs that can be read, see `read_source`."""
+) -> Iterator[tuple[Path, T]]:
+    """Yield the inputs that can be read, with what is read."""
     for path in paths:
         try:
-            given = read_source(path, network, transpose)
+            found = read(path)
         except WavegenError as error:
             if on_error is None:
                 raise
             on_error(error)
             continue
-        yield given
+        yield path, found
 
 
 def _read(path: Path, features: FeatureSet) -> tuple[Any, int]:
@@ -237,34 +246,18 @@ def _read(path: Path, features: FeatureSet) -> tuple[Any, int]:
     return ComputedFrames(features, wave), len(wave)
 
 
-def _lengths(
-    inputs: Sequence[Path],
-    features: FeatureSet,
-    on_error: Callable[[WavegenError], object] | None,
-) -> dict[Path, int]:
-    """About how many samples each input has that seems usable; no recording is decoded."""
-    lengths = {}
-    for path in inputs:
-        try:
-            samples = _length(path, features)
-            if samples > MOST_SAMPLES:
-                raise DataError(f"{display(path)}: is longer than a WAV file can be: cut it")
-        except WavegenError as error:
-            if on_error is None:
-                raise
-            on_error(error)
-            continue
-        lengths[path] = samples
-    return lengths
-
-
 def _length(path: Path, features: FeatureSet) -> int:
+    """About how many samples an input has; no recording is decoded."""
     if is_feature_file(path):
-        return len(read_features(path, features)) * features.hop_length
-    info, rate = reading.probe(path), features.sample_rate
-    if info.sample_rate != rate:
-        _logger.info("%s: resampled from %d to %d Hz", display(path), info.sample_rate, rate)
-    return -(-info.frames * rate // info.sample_rate)
+        samples = len(read_features(path, features)) * features.hop_length
+    else:
+        info, rate = reading.probe(path), features.sample_rate
+        if info.sample_rate != rate:
+            _logger.info("%s: resampled from %d to %d Hz", display(path), info.sample_rate, rate)
+        samples = -(-info.frames * rate // info.sample_rate)
+    if samples > MOST_SAMPLES:
+        raise DataError(f"{display(path)}: is longer than a WAV file can be: cut it")
+    return samples
 
 
 def of_similar_lengths(lengths: Sequence[int]) -> list[list[int]]:

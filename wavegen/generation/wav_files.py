@@ -81,12 +81,11 @@ def generate_files(
     prompt_end = None
     if prompt is not None:
         prompt_end = read_prompt_for(network, prompt)
-    features = config.feature_set
-    if features is not None and not features.of_time:
+    if config.sound_features is not None:
         _logger.warning(
             "the features of this model (%s) are left unspecified; 'wavegen resynthesize' "
             "generates from those of recordings",
-            features.name,
+            config.sound_features.name,
         )
     ours = share(streams)
     # Stay on the device that the user has named.

@@ -122,6 +122,12 @@ class ModelConfig:
 
         return FeatureSet.from_json(self.features)
 
+    @property
+    def sound_features(self) -> "FeatureSet | None":
+        """The features; None if there are none, or they depend only on the time."""
+        features = self.feature_set
+        return None if features is None or features.of_time else features
+
     def architecture(self) -> list[str]:
         """Lines of `describe` about the architecture, each with a word before it."""
         return [f"network   {self.network}"]

@@ -186,20 +186,17 @@ def save_trained(network: Network, clips: ClipSet, run: Path) -> None:
 
 def _shown(data: Any, network: Network) -> tuple[list[Labels], list[Any] | None]:
     """Labels of the samples of a validation, and their frames, if they are copies of clips."""
-    kinds, features = one_of_each_class(network.config.labels), network.config.feature_set
-    if features is None or features.of_time:
+    config = network.config
+    kinds = one_of_each_class(config.labels)
+    if config.sound_features is None:
         return kinds, None
     # For each of the labels the held-out clip that has most of them.
     firsts = {clip: start // data.corpus.hop for clip, start, _ in data.validation.tolist()}
     clips = sorted(firsts)
     labels = {clip: data.clip_set.clips[clip].labels for clip in clips}
     chosen = {max(clips, key=lambda n: len(kind.items() & labels[n].items())) for kind in kinds}
-    known = network.config.labels
     return (
-        [
-            {name: each for name, each in labels[clip].items() if each in known.get(name, ())}
-            for clip in sorted(chosen)
-        ],
+        [labelling.among(labels[clip], config.labels) for clip in sorted(chosen)],
         [data.corpus.frames(clip)[firsts[clip] :] for clip in sorted(chosen)],
     )
 

@@ -175,8 +175,7 @@ def _end(cli: TrainCLI) -> None:
         )
         return
     command, more = "generate", ""
-    features = cli.model.network.config.feature_set
-    if features is not None and not features.of_time:
+    if cli.model.network.config.sound_features is not None:
         command, more = "resynthesize", " RECORDINGS"
     _logger.info("done: %s", display(run))
     _logger.info("%s: wavegen %s %s%s --out out/", command, command, quoted(run), more)
