@@ -40,6 +40,8 @@ class Conditions:
         if frames is not None:
             check_frames(frames, network)
         self._network, self._rows, self._frames = network, rows, frames
+        labels = torch.tensor(rows, dtype=torch.int64, device=network.device)
+        self._labels = labels.view(len(rows), -1)
         self._skipped, self._past = skipped, past
         self._hop = network.hop or 1
         self._given = 0
@@ -75,12 +77,11 @@ class Conditions:
 
     def _next(self, stop: int) -> torch.Tensor:
         assert self._frames is not None
-        network, needed = self._network, self._needed(stop)
-        labels = torch.tensor(self._rows, dtype=torch.int64, device=network.device)
-        labels = labels.view(len(self._rows), -1)
+        needed = self._needed(stop)
         begin, end = self._skipped + self._given, self._skipped + needed
         self._given = needed
-        return bias_between(self._exact, labels, self._frames, begin, end).to(self._without.dtype)
+        bias = bias_between(self._exact, self._labels, self._frames, begin, end)
+        return bias.to(self._without.dtype)
 
 
 def check_frames(frames: Sequence[Any], network: Network) -> None:

@@ -176,9 +176,14 @@ def stream_chunks(
     for start in range(0, samples, chunk):
         stop = min(start + chunk, samples)
         conditions.extend(engine, stop)
-        noise = stream_noise(seed, indices, start, stop - start)
-        drawn = engine.generate(torch.from_numpy(noise))
-        yield config.codec.decode(drawn.cpu().numpy())
+        yield draw(engine, seed, indices, start, stop)
+
+
+def draw(engine: Engine, seed: int, indices: Sequence[int], start: int, stop: int) -> np.ndarray:
+    """Generate the samples `start` to `stop` - 1 of running streams, float32 (B, samples)."""
+    noise = stream_noise(seed, indices, start, stop - start)
+    drawn = engine.generate(torch.from_numpy(noise))
+    return engine.network.config.codec.decode(drawn.cpu().numpy())
 
 
 def _prompt_codes(prompt: np.ndarray, config: ModelConfig) -> torch.Tensor:

@@ -5,14 +5,14 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
-import torch
 
 from wavegen.data import labels as labelling
 from wavegen.data.labels import Labels
-from wavegen.distributions.sampling import Sampling, stream_noise
+from wavegen.distributions.sampling import Sampling
 from wavegen.engines.base import Engine
 from wavegen.errors import ConfigError
 from wavegen.generation.conditions import Conditions, check_frames
+from wavegen.generation.generate import draw
 from wavegen.models.base import Network
 
 _logger = logging.getLogger(__name__)
@@ -101,11 +101,9 @@ def live_chunks(
             engine.start(bias, sampling, unspecified=unspecified)
         else:
             conditions.extend(engine, stop * hop)
-        noise = stream_noise(seed, [0], given * hop, (stop - given) * hop)
-        given = stop
+        start, given = given, stop
         arrived.drop(given)
-        codes = engine.generate(torch.from_numpy(noise))
-        return network.config.codec.decode(codes.cpu().numpy())[0]
+        return draw(engine, seed, [0], start * hop, stop * hop)[0]
 
     for each in frames:
         own = np.atleast_2d(np.asarray(each, dtype=np.float32))
